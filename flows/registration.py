@@ -1,0 +1,73 @@
+"""Registering models and datasets in the catalog, and keeping the catalog true to the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from storage.catalog import Catalog, DatasetRecord, ModelRecord
+from tasks.registration import changed_dataset, changed_model, inspect_dataset, inspect_model
+
+if TYPE_CHECKING:
+    from tasks.playground.build import Manifest
+
+
+def register_model(
+    catalog: Catalog, name: str, location: str, source: str | None = None, columns: Mapping[str, Any] | None = None
+) -> ModelRecord:
+    """Add or update a model from a directory, hub id or handle; `columns` are what its files do not tell."""
+    return catalog.save_model(name, {**inspect_model(location, source), **(columns or {})})
+
+
+def register_dataset(
+    catalog: Catalog, name: str, path: str, reader: str | None = None, options: Mapping[str, str] | None = None
+) -> DatasetRecord:
+    """Add or update a dataset split from a file or folder."""
+    return catalog.save_dataset(name, inspect_dataset(path, reader, options))
+
+
+def refresh_models(catalog: Catalog) -> None:
+    """Bring the fingerprints of all models up to date with their files; costs one look at each file's times."""
+    for model in catalog.models():
+        if changes := changed_model(model):
+            catalog.save_model(model.name, changes)
+
+
+def refresh_datasets(catalog: Catalog, names: set[str]) -> list[str]:
+    """Read again those of the named datasets whose files changed; their names."""
+    changed = []
+    for dataset in catalog.datasets():
+        if dataset.name in names and (changes := changed_dataset(dataset)):
+            catalog.save_dataset(dataset.name, changes)
+            changed.append(dataset.name)
+    return changed
+
+
+def make_playground(
+    catalog: Catalog,
+    directory: Path,
+    size: Literal["small", "full"],
+    seed: int,
+    report: Callable[[str, int, int], None],
+) -> Manifest:
+    """Build the offline pool of models and datasets in a directory, where it is not there yet, and register it."""
+    from tasks.playground.build import build
+
+    manifest = build(directory, size, seed, report)
+    registered = {model.name: model for model in catalog.models()}
+    for model in manifest.models:
+        before = registered.get(model.name)
+        if before is None or before.path != str(model.path) or changed_model(before):
+            columns = {
+                "upstream_dataset": model.upstream_dataset,
+                "upstream_accuracy": model.upstream_accuracy,
+                "tags": ",".join(model.tags),
+            }
+            register_model(catalog, model.name, str(model.path), model.source, columns)
+    known = {dataset.name: dataset for dataset in catalog.datasets()}
+    for dataset in manifest.datasets:
+        earlier = known.get(dataset.name)
+        if earlier is None or earlier.path != str(dataset.path) or changed_dataset(earlier):
+            register_dataset(catalog, dataset.name, str(dataset.path), dataset.reader)
+    return manifest

@@ -1,0 +1,89 @@
+"""Running a flow from this process, against the configured Prefect API or the home's own server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from flows.server import ensure_server
+from shiftql.plan import Rank
+from shiftql.progress import progress
+from storage.baselines import RAW
+from storage.catalog import Catalog
+from storage.database import Database
+from storage.settings import Settings
+from tasks.host import host
+from tasks.sources import HOSTS
+
+
+def run_search(statement: str, plan: Rank, database: Database, settings: Settings) -> dict[str, Any]:
+    """Run the search flow for one statement and return what it did; see flows.search.
+
+    Frameworks start loading in their own processes at once, while this one imports Prefect and finds its server.
+    """
+    for name in _hosts_needed(plan, database):
+        host(name).start()
+    if not _is_api_configured():
+        server, is_new = ensure_server(settings)
+        if is_new:
+            progress.get().note(f"started the background Prefect server: {server.ui_url} ('shiftql down' stops it)")
+        api_url: str | None = server.api_url
+    else:
+        api_url = None
+    # Prefect's own log lines would drown a person's answer; the server receives them all.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+
+    from flows.search import search
+
+    updates: dict[Any, Any] = {}
+    if api_url is not None:
+        home = settings.home / "prefect"
+        updates = {PREFECT_API_URL: api_url, PREFECT_HOME: home, PREFECT_LOCAL_STORAGE_PATH: home / "storage"}
+    with temporary_settings(updates=updates):
+        return _run(lambda: search(statement))
+
+
+def _hosts_needed(plan: Rank, database: Database) -> set[str]:
+    sources = {model.name: model.source for model in Catalog(database).models()} | {RAW.name: RAW.name}
+    models = {embedding.model.name for embedding in plan.embeddings if embedding.new_rows}
+    needed = {HOSTS[sources[name]] for name in models}
+    if any(evaluation.method == "finetune" for evaluation in plan.new_evaluations):
+        needed.add("torch")
+    return {name for name in needed if name is not None} | {"tracking"}
+
+
+def _is_api_configured() -> bool:
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    import sys
+
+    if "prefect" not in sys.modules:
+        return False
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value() is not None
+
+
+def _run(start: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a coroutine to its end, also where an event loop runs already, as in a notebook."""
+
+    async def call() -> Any:
+        return await start()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(call())
+    outcome: list[Any] = []
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=lambda: outcome.append(context.run(asyncio.run, call())))
+    thread.start()
+    thread.join()
+    return outcome[0]

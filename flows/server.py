@@ -1,0 +1,225 @@
+"""The background Prefect server of one home: started by the first query with new work, found by the next.
+
+`server.json` in the home says which process serves at which port. Starting is done under a lock, a server
+that does not answer is replaced, and one that nobody asked anything for long ends itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock
+
+from storage.errors import StoreError
+from storage.settings import Settings, current_settings
+
+_START_SECONDS = 90.0
+_POLL_SECONDS = 0.05
+_IDLE_SECONDS = 3600.0
+_ENVIRONMENT = {
+    # Task runs and events are recorded in batches: one by one they cost four times as much.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "200",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server. `started` is its process's start time, which tells it from a later one of the same pid."""
+
+    pid: int
+    started: float
+    port: int
+    version: str
+
+    @property
+    def ui_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def api_url(self) -> str:
+        return f"{self.ui_url}/api"
+
+
+def running_server(settings: Settings) -> Server | None:
+    """The home's server if it is alive and answers."""
+    server = _read(settings)
+    return server if server is not None and _is_alive(server) and _answers(server) else None
+
+
+def ensure_server(settings: Settings) -> tuple[Server, bool]:
+    """The home's server, started if there is none that answers, and whether it was started now.
+
+    Raises StoreError with the log's place when it does not come up.
+    """
+    if (server := running_server(settings)) is not None:
+        return server, False
+    with FileLock(settings.home / "server.lock"):
+        if (server := running_server(settings)) is not None:
+            return server, False
+        _end(_read(settings))
+        return _start(settings), True
+
+
+def stop_server(settings: Settings) -> bool:
+    """End the home's server; False when none was running."""
+    with FileLock(settings.home / "server.lock"):
+        server = _read(settings)
+        stopped = _end(server)
+        _state_file(settings).unlink(missing_ok=True)
+        return stopped
+
+
+def _start(settings: Settings) -> Server:
+    port = _free_port()
+    home = settings.home / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    log_path = settings.home / "logs" / "server.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment |= _ENVIRONMENT | {
+        "SHIFT_HOME": str(settings.home),
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home / 'prefect.db'}",
+    }
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.server", str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,
+        )
+    server = Server(process.pid, psutil.Process(process.pid).create_time(), port, _version())
+    deadline = time.monotonic() + _START_SECONDS
+    while not _answers(server):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise StoreError(
+                "the background Prefect server did not start",
+                subject=str(log_path),
+                fix=f"read {log_path}, or set PREFECT_API_URL to a server that runs",
+            )
+        time.sleep(_POLL_SECONDS)
+    state = _state_file(settings)
+    temporary = state.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(server)))
+    temporary.replace(state)
+    return server
+
+
+def _end(server: Server | None) -> bool:
+    if server is None or not _is_alive(server):
+        return False
+    process = psutil.Process(server.pid)
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=10)
+    except psutil.TimeoutExpired:
+        process.kill()
+    return True
+
+
+def _read(settings: Settings) -> Server | None:
+    try:
+        return Server(**json.loads(_state_file(settings).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _state_file(settings: Settings) -> Path:
+    return settings.home / "server.json"
+
+
+def _is_alive(server: Server) -> bool:
+    try:
+        return abs(psutil.Process(server.pid).create_time() - server.started) < 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _answers(server: Server) -> bool:
+    import httpx
+
+    try:
+        return httpx.get(f"{server.api_url}/health", timeout=2, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("prefect")
+
+
+class _IdleWatch:
+    """Wraps the server's application and ends the process when nobody used it for long."""
+
+    def __init__(self, application: Any, idle_seconds: float) -> None:
+        self._application = application
+        self._idle_seconds = idle_seconds
+        self._open = 0
+        self._last = time.monotonic()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._application(scope, receive, send)
+            return
+        self._open += 1
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            self._open -= 1
+            self._last = time.monotonic()
+
+    def watch(self) -> None:
+        """Return when the server has been idle for long enough."""
+        while self._open or time.monotonic() - self._last < self._idle_seconds:
+            time.sleep(min(30.0, self._idle_seconds))
+
+
+def _serve(port: int) -> None:
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    watch = _IdleWatch(create_app(), _IDLE_SECONDS)
+    server = uvicorn.Server(uvicorn.Config(watch, host="127.0.0.1", port=port, log_level="warning"))
+
+    def end_when_idle() -> None:
+        watch.watch()
+        server.should_exit = True
+
+    threading.Thread(target=end_when_idle, daemon=True).start()
+    server.run()
+
+
+if __name__ == "__main__":
+    current_settings()
+    _serve(int(sys.argv[1]))

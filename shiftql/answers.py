@@ -1,0 +1,144 @@
+"""Answers: what a statement brought, as Python objects, as JSON, as a pandas frame and in a notebook."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from storage.errors import PositionedError, ShiftError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What every answer has: the statement as written and the seconds it took."""
+
+    statement: str
+    seconds: float
+
+    kind = "done"
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer as one JSON object."""
+        return {"statement": self.statement, "kind": self.kind, "seconds": round(self.seconds, 4)}
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The answer's rows as a DataFrame, empty where there are none."""
+        import pandas as pd
+
+        return pd.DataFrame(self._table(), columns=self._columns())
+
+    def _table(self) -> Sequence[Mapping[str, Any]]:
+        return ()
+
+    def _columns(self) -> list[str] | None:
+        return None
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self.statement)}</p>{self.to_pandas().to_html(index=False)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsAnswer(Answer):
+    """The rows of a question that the database answered alone."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, Any], ...]
+
+    kind = "rows"
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "rows": [dict(row) for row in self.rows]}
+
+    def _table(self) -> Sequence[Mapping[str, Any]]:
+        return self.rows
+
+    def _columns(self) -> list[str]:
+        return list(self.columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingAnswer(Answer):
+    """Models ranked by one or several rankers.
+
+    `rankings` maps each ranker's label to its rows, best first; `columns` are the columns that were selected.
+    `failed` lists models that could not be evaluated. `evaluated` and `reused` count evaluations.
+    """
+
+    rankings: Mapping[str, tuple[Mapping[str, Any], ...]]
+    failed: tuple[Mapping[str, str], ...] = ()
+    evaluated: int = 0
+    reused: int = 0
+    partial: bool = False
+    work: Mapping[str, Any] = field(default_factory=dict)
+
+    kind = "ranking"
+
+    @property
+    def ranking(self) -> list[Mapping[str, Any]]:
+        """The first ranker's ranking; baselines stand at its end, without a rank."""
+        return list(next(iter(self.rankings.values())))
+
+    def to_json(self) -> dict[str, Any]:
+        several = {"rankings": {label: list(rows) for label, rows in self.rankings.items()}}
+        return {
+            **super().to_json(),
+            "ranking": self.ranking,
+            **(several if len(self.rankings) > 1 else {}),
+            "failed": list(self.failed),
+            "evaluated": self.evaluated,
+            "reused": self.reused,
+            "partial": self.partial,
+            "work": dict(self.work),
+        }
+
+    def _table(self) -> Sequence[Mapping[str, Any]]:
+        if len(self.rankings) == 1:
+            return self.ranking
+        return [{"ranker": label, **row} for label, rows in self.rankings.items() for row in rows]
+
+    def _repr_html_(self) -> str:
+        failed = "".join(f"<li>{html.escape(f['model'])}: {html.escape(f['reason'])}</li>" for f in self.failed)
+        return super()._repr_html_() + (f"<p>failed</p><ul>{failed}</ul>" if failed else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainAnswer(Answer):
+    """A plan: `text` is the tree for people, `plan` the same for programs."""
+
+    text: str
+    plan: Mapping[str, Any]
+
+    kind = "explain"
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "plan": dict(self.plan), "text": self.text}
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.text)}</pre>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorAnswer(Answer):
+    """A statement that failed; it changed nothing."""
+
+    error: ShiftError
+
+    kind = "error"
+
+    def to_json(self) -> dict[str, Any]:
+        placed = self.error if isinstance(self.error, PositionedError) else None
+        return {
+            "statement": self.statement,
+            "kind": self.kind,
+            "error": {
+                "type": type(self.error).__name__,
+                "message": self.error.message + (f" (fix: {self.error.fix})" if self.error.fix else ""),
+                "line": placed.line if placed else None,
+                "column": placed.column if placed else None,
+            },
+        }

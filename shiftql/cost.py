@@ -1,0 +1,76 @@
+"""The cost model: what an evaluation is expected to take before anything ran.
+
+Figures are for the CPU cores of a small machine; they order work and size it up, they do not promise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storage.catalog import ModelRecord
+
+# Seconds to open any model, and bytes of weights read in a second.
+_OPEN_SECONDS = 0.08
+_READ_BYTES_PER_SECOND = 400e6
+# Multiplications and additions a second in a forward pass, and what a row costs besides (decoding, copying).
+_OPERATIONS_PER_SECOND = 15e9
+_ROW_SECONDS = 2e-4
+_DEFAULT_PARAMETERS = 25_000_000
+# Positions at which a parameter is used: tokens of a text, patches of an image.
+_TEXT_POSITIONS = 32
+_PATCH_SIDE = 4
+_DEFAULT_IMAGE_SIDE = 64
+# A training step reads forward, backward and once more to update.
+_TRAINING_FACTOR = 3.5
+_FIT_SECONDS_PER_ROW = {"linear": 2e-4, "euclidean_nn": 2e-6, "cosine_nn": 2e-6}
+_BYTES_PER_FEATURE = 4
+_DEFAULT_DIMENSIONS = 768
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Expected seconds, and bytes written to the stores."""
+
+    seconds: float = 0.0
+    size_bytes: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.seconds + other.seconds, self.size_bytes + other.size_bytes)
+
+    def __mul__(self, times: int) -> Cost:
+        return Cost(self.seconds * times, self.size_bytes * times)
+
+
+def predict_opening(model: ModelRecord) -> float:
+    """Seconds to open the model."""
+    return _OPEN_SECONDS + (model.size_bytes or 0) / _READ_BYTES_PER_SECOND
+
+
+def predict_row(model: ModelRecord) -> Cost:
+    """The forward pass of one row, and its features in the store."""
+    return Cost(_row_seconds(model), (model.embedding_dim or _DEFAULT_DIMENSIONS) * _BYTES_PER_FEATURE)
+
+
+def predict_scoring(method: str, rows: int) -> Cost:
+    """Fitting a ranker on stored features and scoring it, over `rows` training and test rows."""
+    return Cost(0.02 + rows * _FIT_SECONDS_PER_ROW.get(method, 0.0))
+
+
+def predict_finetuning(model: ModelRecord, train_rows: int, test_rows: int, epochs: int) -> Cost:
+    """Training for `epochs` epochs, validating after each, and one pass over the test rows."""
+    passes = epochs * train_rows * _TRAINING_FACTOR + test_rows
+    return Cost(predict_opening(model) + passes * _row_seconds(model))
+
+
+def _row_seconds(model: ModelRecord) -> float:
+    if model.modality == "image":
+        positions = max(1, (model.image_size or _DEFAULT_IMAGE_SIDE) // _PATCH_SIDE) ** 2
+    else:
+        positions = _TEXT_POSITIONS
+    return (
+        _ROW_SECONDS
+        + 2
+        * (_DEFAULT_PARAMETERS if model.num_params is None else model.num_params)
+        * positions
+        / _OPERATIONS_PER_SECOND
+    )

@@ -1,0 +1,25 @@
+"""What a person is told while a query runs. The default says nothing."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+
+class Progress:
+    """Receives what happens; each surface (terminal, notebook, flow run) shows it in its own way."""
+
+    def note(self, message: str) -> None:
+        """A sentence worth knowing, such as a server being started."""
+
+    def begin(self, total: int) -> None:
+        """`total` evaluations are about to be computed."""
+
+    def advance(self, done: str) -> None:
+        """One evaluation is computed; `done` says which, for example "linear resnet-letters"."""
+
+    def end(self) -> None:
+        """All evaluations are computed, or the query was given up."""
+
+
+# The surface of the query that is running.
+progress: ContextVar[Progress] = ContextVar("progress", default=Progress())  # noqa: B039

@@ -1,0 +1,85 @@
+"""From measurements to rankings: order, intervals, ties, baselines and failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shiftql.plan import Evaluate, Rank
+from shiftql.statistics import SIGNIFICANCE, mcnemar_p_value, wilson_interval
+from storage.evaluations import Measurement
+
+_SHARES = {"accuracy"}
+
+
+def rank_models(
+    evaluate: Evaluate,
+    measured: Mapping[str, Measurement],
+    columns: Mapping[str, Mapping[str, Any]],
+    *,
+    descending: bool,
+    limit: int | None,
+) -> tuple[dict[str, Any], ...]:
+    """The rows of one ranker's ranking, best first (worst first when `descending`), baselines at the end.
+
+    `measured` is by fingerprint; what is not in it or failed is left out. `columns` are the selected columns
+    by model name. Equal scores are in the order of the names. A model is `tied` when the test rows cannot
+    tell it from the first of the best (McNemar's test at the 5 % level).
+    """
+    scored = [
+        (planned.evaluation.model.name, planned.baseline, measurement)
+        for planned in evaluate.evaluations
+        if (measurement := measured.get(planned.evaluation.fingerprint)) and measurement.status == "completed"
+    ]
+    scored.sort(key=lambda row: (-_utility(row[2]), row[0]))
+    models = [(name, measurement) for name, baseline, measurement in scored if not baseline]
+    best = models[0][1] if models else None
+    ordered = models[::-1] if descending else models
+    rows = [
+        {"rank": rank, "model": name, **_figures(measurement, best), **columns.get(name, {})}
+        for rank, (name, measurement) in enumerate(ordered[:limit], start=1)
+    ]
+    baselines = [
+        {"rank": None, "model": name, **_figures(measurement, best), "baseline": True}
+        for name, baseline, measurement in scored
+        if baseline
+    ]
+    return (*rows, *baselines)
+
+
+def failures(plan: Rank, measured: Mapping[str, Measurement]) -> tuple[dict[str, str], ...]:
+    """Models that could not be evaluated, each once with its first reason, in the order of their names."""
+    reasons: dict[str, str] = dict(plan.refused)
+    for evaluate in plan.evaluates:
+        for planned in evaluate.evaluations:
+            measurement = measured.get(planned.evaluation.fingerprint)
+            if measurement is not None and measurement.status == "failed":
+                reasons.setdefault(planned.evaluation.model.name, measurement.reason or "unknown")
+    return tuple({"model": name, "reason": reason} for name, reason in sorted(reasons.items()))
+
+
+def _utility(measurement: Measurement) -> float:
+    value = measurement.value if measurement.value is not None else float("-inf")
+    return value if measurement.higher_is_better else -value
+
+
+def _figures(measurement: Measurement, best: Measurement | None) -> dict[str, Any]:
+    low = high = None
+    if measurement.metric in _SHARES and measurement.n_test and measurement.value is not None:
+        low, high = wilson_interval(measurement.value, measurement.n_test)
+    return {
+        "score": measurement.value,
+        "metric": measurement.metric,
+        "higher_is_better": measurement.higher_is_better,
+        "low": low,
+        "high": high,
+        "tied": best is not None and best is not measurement and _tied(best, measurement),
+        "n_test": measurement.n_test,
+        "layer": measurement.layer,
+    }
+
+
+def _tied(best: Measurement, other: Measurement) -> bool:
+    if best.per_row_correct is None or other.per_row_correct is None:
+        return best.value == other.value
+    return mcnemar_p_value(best.per_row_correct, other.per_row_correct) >= SIGNIFICANCE

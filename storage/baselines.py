@@ -1,0 +1,11 @@
+"""The two baselines that stand beside every proxy ranking, so that a score means something."""
+
+from storage.evaluations import Subject
+
+# The data itself as features, with no model: see tasks.sources.raw.
+RAW = Subject("raw", "raw-features-1")
+
+# The most frequent training class as the answer to every row: see tasks.classification.
+MAJORITY = Subject("majority", "majority-class-1")
+MAJORITY_METHOD = "majority"
+MAJORITY_VERSION = "1"

@@ -1,0 +1,134 @@
+"""The catalog: which models and dataset splits there are, and what is known of them without running them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlmodel import Field, SQLModel, col, select
+
+from storage.database import Database
+from storage.errors import StoreError
+from storage.names import near
+
+
+class ModelRecord(SQLModel, table=True):
+    """One version of a model in the pool. `fingerprint` is of its files' content, see storage.fingerprints."""
+
+    __tablename__ = "models"
+
+    model_id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    source: str
+    path: str
+    fingerprint: str = Field(index=True)
+    signature: str
+    modality: str
+    architecture: str | None = None
+    num_params: int | None = None
+    size_bytes: int | None = None
+    embedding_dim: int | None = None
+    image_size: int | None = None
+    token_length: int | None = None
+    upstream_dataset: str | None = None
+    upstream_accuracy: float | None = None
+    date_added: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+    licence: str | None = None
+    tags: str = ""
+    finetuned: bool = False
+    trusted: bool = False
+
+
+class DatasetRecord(SQLModel, table=True):
+    """One dataset split. `type` names its reader; `options` and `classes` are JSON."""
+
+    __tablename__ = "datasets"
+
+    dataset_id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True, index=True)
+    path: str
+    type: str
+    options: str = "{}"
+    fingerprint: str = Field(index=True)
+    signature: str
+    modality: str
+    task: str
+    num_rows: int
+    num_classes: int
+    classes: str = "[]"
+    date_added: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    @property
+    def reader_options(self) -> dict[str, str]:
+        return json.loads(self.options)
+
+
+class Catalog:
+    """Models and datasets by name and by fingerprint. Records it returns are detached copies."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def models(self) -> list[ModelRecord]:
+        with self._database.session() as session:
+            return list(session.exec(select(ModelRecord).order_by(col(ModelRecord.name))))
+
+    def datasets(self) -> list[DatasetRecord]:
+        with self._database.session() as session:
+            return list(session.exec(select(DatasetRecord).order_by(col(DatasetRecord.name))))
+
+    def model(self, name: str) -> ModelRecord:
+        """The model of that name. Raises StoreError naming near ones."""
+        with self._database.session() as session:
+            found = session.exec(select(ModelRecord).where(ModelRecord.name == name)).first()
+        return found or _missing("model", name, [model.name for model in self.models()])
+
+    def dataset(self, name: str) -> DatasetRecord:
+        """The dataset of that name. Raises StoreError naming near ones."""
+        with self._database.session() as session:
+            found = session.exec(select(DatasetRecord).where(DatasetRecord.name == name)).first()
+        return found or _missing("dataset", name, [dataset.name for dataset in self.datasets()])
+
+    def save_model(self, name: str, columns: Mapping[str, Any]) -> ModelRecord:
+        """Insert or update the model `name`; columns not given keep their value."""
+        return self._save(ModelRecord, name, columns)
+
+    def save_dataset(self, name: str, columns: Mapping[str, Any]) -> DatasetRecord:
+        """Insert or update the dataset `name`; columns not given keep their value."""
+        return self._save(DatasetRecord, name, columns)
+
+    def remove_model(self, name: str) -> None:
+        """Forget a model; its files and measured results stay. Raises StoreError when there is none."""
+        self._remove(self.model(name))
+
+    def remove_dataset(self, name: str) -> None:
+        """Forget a dataset; its files and measured results stay. Raises StoreError when there is none."""
+        self._remove(self.dataset(name))
+
+    def _save(self, table: type[Any], name: str, columns: Mapping[str, Any]) -> Any:
+        with self._database.session() as session:
+            record = session.exec(select(table).where(table.name == name)).first()
+            if record is None:
+                record = table(name=name, **columns)
+            else:
+                for column, value in columns.items():
+                    setattr(record, column, value)
+            session.add(record)
+            session.commit()
+            session.refresh(record)
+            return record
+
+    def _remove(self, record: SQLModel) -> None:
+        with self._database.session() as session:
+            session.delete(record)
+            session.commit()
+
+
+def _missing(kind: str, name: str, names: list[str]) -> Any:
+    candidates = near(name, names)
+    hint = (
+        f"did you mean {' or '.join(candidates)}?" if candidates else f"'shiftql {kind}s list' shows all {len(names)}"
+    )
+    raise StoreError(f"there is no {kind} named {name!r}", subject=name, fix=hint)

@@ -1,0 +1,87 @@
+"""The one database of catalog and result index: opening, upgrading its schema, short sessions."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlmodel import Session
+
+from storage.errors import StoreError
+from storage.settings import Settings
+
+# The newest revision in storage/migrations/versions; a test holds the two together.
+SCHEMA_REVISION = "0001"
+_BUSY_SECONDS = 30
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """Opens the database of `settings`, upgrading its schema when it is older than this program.
+
+    Raises StoreError when it cannot be opened or was written by a newer version.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.database_url
+        self._lock_path = settings.home / "migration.lock"
+        self.engine = _create_engine(self._url)
+        try:
+            if self._revision() != SCHEMA_REVISION:
+                self._upgrade()
+        except OperationalError as error:
+            raise StoreError(
+                f"the database cannot be opened: {error.orig}",
+                subject=self.engine.url.render_as_string(hide_password=True),
+                fix="check SHIFT_HOME and SHIFT_DATABASE_URL, and that the disk is writable and not full",
+            ) from error
+
+    def session(self) -> Session:
+        """A short unit of work; records read in it may be used after it ends."""
+        return Session(self.engine, expire_on_commit=False)
+
+    def _revision(self) -> str | None:
+        with self.engine.connect() as connection:
+            try:
+                return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            except (OperationalError, ProgrammingError):
+                return None
+
+    def _upgrade(self) -> None:
+        from alembic import command
+        from alembic.config import Config
+        from alembic.util import CommandError
+        from filelock import FileLock
+
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        with FileLock(self._lock_path), self.engine.connect() as connection:
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise StoreError(
+                    f"the database was written by a newer version of shiftql: {error}",
+                    subject=self.engine.url.render_as_string(hide_password=True),
+                    fix="upgrade shiftql, or point SHIFT_HOME to another directory",
+                ) from error
+
+
+def _create_engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: object, _record: object) -> None:
+        cursor = connection.cursor()  # type: ignore[attr-defined]
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
+    return engine

@@ -1,0 +1,101 @@
+"""Every error SHiFT raises on purpose.
+
+ShiftError
+├── QuerySyntaxError    the text is not SHiFT-QL; knows line, column and caret
+├── BindingError        a name, column, ranker or argument that does not exist or does not fit
+├── PlanError           a bound statement that cannot be planned or executed
+├── EvaluationError     one model could not be loaded, embedded, scored or fine-tuned
+└── StoreError          the catalog, result store or feature store cannot be read or written
+
+A message says what is wrong; `allowed` and `fix` say what would be right and how to get there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ShiftError(Exception):
+    """Root of all deliberate errors: what is wrong, where, what is allowed, how to mend it."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        subject: str | None = None,
+        allowed: Sequence[str] = (),
+        fix: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.subject = subject
+        self.allowed = tuple(allowed)
+        self.fix = fix
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        if self.allowed:
+            lines.append(f"allowed: {', '.join(self.allowed)}")
+        if self.fix:
+            lines.append(f"fix: {self.fix}")
+        return "\n".join(lines)
+
+
+class PositionedError(ShiftError):
+    """An error at a place in a query: `line` and `column` count from 1, `length` is the caret's width."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        text: str = "",
+        line: int | None = None,
+        column: int | None = None,
+        length: int = 1,
+        subject: str | None = None,
+        allowed: Sequence[str] = (),
+        fix: str | None = None,
+    ) -> None:
+        super().__init__(message, subject=subject, allowed=allowed, fix=fix)
+        self.text = text
+        self.line = line
+        self.column = column
+        self.length = length
+
+    def __str__(self) -> str:
+        rendered = super().__str__()
+        if self.line is None or self.column is None:
+            return rendered
+        head, *rest = rendered.split("\n")
+        source = self.text.split("\n")[self.line - 1] if self.text else ""
+        source = source.replace("\t", " ")
+        gutter = f"{self.line:>4} | "
+        caret = " " * (len(gutter) + self.column - 1) + "^" * max(1, min(self.length, len(source) - self.column + 1))
+        place = f"line {self.line}, column {self.column}: {head}"
+        return "\n".join([place, f"{gutter}{source}", caret, *rest])
+
+
+class QuerySyntaxError(PositionedError):
+    """The text is not SHiFT-QL."""
+
+
+class BindingError(PositionedError):
+    """A name, column, ranker or argument does not exist, or does not fit where it stands."""
+
+
+class PlanError(PositionedError):
+    """The statement is understood and cannot be planned or executed."""
+
+
+class EvaluationError(ShiftError):
+    """One model could not be evaluated. `transient` errors are worth trying again on the same files."""
+
+    def __init__(
+        self, message: str, *, transient: bool = False, subject: str | None = None, fix: str | None = None
+    ) -> None:
+        super().__init__(message, subject=subject, fix=fix)
+        self.transient = transient
+
+
+class StoreError(ShiftError):
+    """The catalog, the result store or the feature store cannot be read or written."""

@@ -1,0 +1,72 @@
+"""The unit of everything measured: what is evaluated, and what came out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from storage.fingerprints import fingerprint_of
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model or a dataset split: the name people know it by and the fingerprint of its content."""
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model scored by a method on a dataset. Names are for people, only fingerprints identify it.
+
+    `version` is the method's implementation version; another one makes every earlier result unknown.
+    `test` is None for methods that never look at a test split. `fidelity` says how much of a full
+    evaluation this is (rows, epochs); empty means all of it.
+    """
+
+    model: Subject
+    train: Subject
+    test: Subject | None
+    method: str
+    version: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    fidelity: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal fingerprints are one measurement, by whomever and wherever it was made."""
+        return fingerprint_of(
+            self.model.fingerprint,
+            self.train.fingerprint,
+            self.test.fingerprint if self.test else None,
+            self.method,
+            self.version,
+            dict(self.params),
+            dict(self.fidelity),
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What an evaluation brought: a headline value with its metric, or the reason it failed.
+
+    `per_row_correct` holds one bit per test row, most significant first (numpy.packbits), in the
+    test split's order. `transient` failures may be tried again on the same files. `curve` is the
+    headline metric on the validation part after each epoch, where there are epochs.
+    """
+
+    status: Literal["completed", "failed"]
+    cost_seconds: float
+    metric: str | None = None
+    value: float | None = None
+    higher_is_better: bool = True
+    n_test: int | None = None
+    per_row_correct: bytes | None = None
+    layer: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[float, ...] = ()
+    reason: str | None = None
+    transient: bool = False

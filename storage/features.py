@@ -1,0 +1,129 @@
+"""The feature store: `(model, layer, pooling, row) → vector`, in checksummed memory-mapped segments.
+
+A segment is a pair of files named by a checksum of its content: `<checksum>.rows.npy` holds the row hashes and
+`<checksum>.npy` the vectors. Both are written under another name and moved into place, rows last, so that a
+reader never sees half of one. Segments only divide storage: rows are found wherever they stand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from storage.embedding_version import EMBEDDING_VERSION, LAYER, POOLING
+from storage.errors import StoreError
+from storage.fingerprints import fingerprint_of
+
+
+class FeatureStore:
+    """Features in a local directory, shared by every process that opens it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def key(self, model_fingerprint: str) -> str:
+        """Under what the features of a model are stored."""
+        return fingerprint_of(model_fingerprint, LAYER, POOLING, EMBEDDING_VERSION)
+
+    def missing(self, key: str, row_hashes: np.ndarray) -> np.ndarray:
+        """Indices into `row_hashes` ((n, 16) uint8) of rows without features; of equal rows only the first."""
+        hashes = _as_keys(row_hashes)
+        _, first = np.unique(hashes, return_index=True)
+        first.sort()
+        stored = [_as_keys(np.load(rows)) for rows in self._row_files(key)]
+        if not stored:
+            return first
+        return first[~np.isin(hashes[first], np.concatenate(stored))]
+
+    def write(self, key: str, row_hashes: np.ndarray, vectors: np.ndarray) -> None:
+        """Add `vectors` ((n, dimensions) float32) for rows. Raises StoreError when the disk refuses."""
+        hashes = np.ascontiguousarray(row_hashes, dtype=np.uint8)
+        features = np.ascontiguousarray(vectors, dtype=np.float32)
+        name = _checksum(hashes, features)
+        directory = self._root / key
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            _write_array(directory / f"{name}.npy", features)
+            _write_array(directory / f"{name}.rows.npy", hashes)
+        except OSError as error:
+            raise StoreError(
+                f"features cannot be written: {error.strerror or error}",
+                subject=str(directory),
+                fix="free some disk space or make the directory writable, then ask again: finished work is kept",
+            ) from error
+
+    def read(self, key: str, row_hashes: np.ndarray) -> np.ndarray:
+        """Features of the rows, (n, dimensions) float32, in their order.
+
+        A segment whose content does not match its checksum is dropped.
+        Raises StoreError when features of any row are missing.
+        """
+        wanted = _as_keys(row_hashes)
+        result: np.ndarray | None = None
+        found = np.zeros(len(wanted), dtype=bool)
+        for rows_file in self._row_files(key):
+            segment = self._open(rows_file)
+            if segment is None:
+                continue
+            rows, vectors = segment
+            order = np.argsort(rows)
+            places = np.minimum(np.searchsorted(rows, wanted, sorter=order), len(rows) - 1)
+            sources = order[places]
+            hits = (rows[sources] == wanted) & ~found
+            if result is None:
+                result = np.empty((len(wanted), vectors.shape[1]), dtype=np.float32)
+            result[hits] = vectors[sources[hits]]
+            found |= hits
+        if result is None or not found.all():
+            raise StoreError(
+                f"features of {int((~found).sum())} of {len(wanted)} rows are missing",
+                subject=str(self._root / key),
+                fix="ask again: what is missing is computed anew",
+            )
+        return result
+
+    def _row_files(self, key: str) -> list[Path]:
+        return sorted((self._root / key).glob("*.rows.npy"))
+
+    def _open(self, rows_file: Path) -> tuple[np.ndarray, np.ndarray] | None:
+        name = rows_file.name.removesuffix(".rows.npy")
+        vectors_file = rows_file.with_name(f"{name}.npy")
+        try:
+            hashes = np.load(rows_file)
+            vectors = np.load(vectors_file, mmap_mode="r")
+            if _checksum(hashes, vectors) == name:
+                return _as_keys(hashes), vectors
+        except (OSError, ValueError, EOFError):
+            pass
+        rows_file.unlink(missing_ok=True)
+        vectors_file.unlink(missing_ok=True)
+        return None
+
+
+def _as_keys(row_hashes: np.ndarray) -> np.ndarray:
+    contiguous = np.ascontiguousarray(row_hashes, dtype=np.uint8)
+    return contiguous.view(np.dtype((np.void, contiguous.shape[1]))).ravel()
+
+
+def _checksum(hashes: np.ndarray, vectors: np.ndarray) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr((hashes.shape, vectors.shape)).encode())
+    digest.update(hashes)
+    digest.update(np.ascontiguousarray(vectors))
+    return digest.hexdigest()
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.save(file, array)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

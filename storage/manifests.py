@@ -1,0 +1,84 @@
+"""Dataset manifests: the row hashes and labels of a split, so that its files are read only to embed new rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from storage.errors import StoreError
+from storage.fingerprints import fingerprint_of_rows
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`row_hashes` is (rows, 16) uint8; `labels` (rows,) int64 indexes `classes`, the class names."""
+
+    row_hashes: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint_of_rows(self.row_hashes, self.labels, self.classes)
+
+    @property
+    def label_names(self) -> np.ndarray:
+        """The class of every row by name, comparable between splits."""
+        return np.asarray(self.classes)[self.labels]
+
+
+def save_manifest(root: Path, manifest: Manifest) -> None:
+    """Store a manifest under its fingerprint. Raises StoreError when the disk refuses."""
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / f"{manifest.fingerprint}.npz"
+    temporary = root / f".{uuid4().hex}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            np.savez_compressed(
+                file,
+                row_hashes=manifest.row_hashes,
+                labels=manifest.labels,
+                classes=np.asarray(manifest.classes),
+            )
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(
+            f"the dataset's manifest cannot be written: {error.strerror or error}",
+            subject=str(path),
+            fix="free some disk space, or make the directory writable",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_manifest(root: Path, fingerprint: str) -> Manifest:
+    """The manifest of a dataset fingerprint. Raises StoreError when it is gone or torn."""
+    path = root / f"{fingerprint}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            classes = tuple(str(name) for name in arrays["classes"])
+            return Manifest(arrays["row_hashes"], arrays["labels"], classes)
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(
+            f"the manifest of a dataset cannot be read: {error}",
+            subject=str(path),
+            fix="add the dataset again with 'shiftql datasets add'",
+        ) from error
+
+
+def concatenate(manifests: Sequence[Manifest]) -> Manifest:
+    """One manifest of all rows in order; classes are matched by name."""
+    classes = sorted({name for manifest in manifests for name in manifest.classes})
+    position = {name: index for index, name in enumerate(classes)}
+    renumbered = [np.asarray([position[name] for name in manifest.classes]) for manifest in manifests]
+    return Manifest(
+        row_hashes=np.concatenate([manifest.row_hashes for manifest in manifests]),
+        labels=np.concatenate(
+            [numbers[manifest.labels] for numbers, manifest in zip(renumbered, manifests, strict=True)]
+        ),
+        classes=tuple(classes),
+    )

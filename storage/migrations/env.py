@@ -1,0 +1,13 @@
+"""Alembic's entry point: runs the migrations on the connection that storage.database hands over."""
+
+from alembic import context
+from sqlmodel import SQLModel
+
+import storage.catalog
+import storage.results  # noqa: F401  (registers the tables)
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True)
+with context.begin_transaction():
+    context.run_migrations()
+connection.commit()

@@ -1,0 +1,25 @@
+"""Built-in names in any spelling: `num_params`, `NumParams` and `"Num Params"` are one name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+
+def fold(name: str) -> str:
+    """The comparison key of a built-in name: lower case, letters and digits only.
+
+    >>> fold("Cosine NN") == fold("CosineNN") == fold("cosine_nn")
+    True
+    """
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def near(name: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
+    """The candidates a person who typed `name` may have meant, nearest first."""
+    by_fold: dict[str, str] = {}
+    for candidate in candidates:
+        by_fold.setdefault(fold(candidate), candidate)
+    matches = difflib.get_close_matches(fold(name), by_fold, n=limit, cutoff=0.6)
+    return [by_fold[match] for match in matches]

@@ -1,0 +1,218 @@
+"""The result store's index: one row per evaluation, unique by fingerprint, and who is computing it.
+
+The committed row is the truth and enough to answer a query. MLflow receives each row later through
+storage.tracking, for which the columns `mlflow_run_id`, `exporter` and `export_started` serve as outbox.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from sqlalchemy import or_, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Field, SQLModel, col, select
+
+from storage.database import Database
+from storage.evaluations import Evaluation, Measurement
+
+CLAIM_EXPIRES_SECONDS = 30.0
+_FINGERPRINTS_PER_QUERY = 500
+
+
+class EvaluationRecord(SQLModel, table=True):
+    """One evaluation: claimed while `owner` computes it, then completed or failed."""
+
+    __tablename__ = "evaluations"
+
+    fingerprint: str = Field(primary_key=True)
+    status: str
+    token: int
+    owner: str
+    heartbeat: float
+    model_fingerprint: str = Field(index=True)
+    model_name: str
+    train_fingerprint: str = Field(index=True)
+    train_name: str
+    test_fingerprint: str | None = None
+    test_name: str | None = None
+    method: str = Field(index=True)
+    version: str
+    params: str
+    fidelity: str
+    metric: str | None = None
+    value: float | None = None
+    higher_is_better: bool | None = None
+    n_test: int | None = None
+    per_row_correct: bytes | None = None
+    layer: str | None = None
+    metrics: str = "{}"
+    curve: str = "[]"
+    cost_seconds: float | None = None
+    reason: str | None = None
+    transient: bool = False
+    recorded: float | None = None
+    mlflow_run_id: str | None = Field(default=None, index=True)
+    exporter: str | None = None
+    export_started: float | None = None
+
+    def measurement(self) -> Measurement:
+        return Measurement(
+            status="completed" if self.status == "completed" else "failed",
+            cost_seconds=self.cost_seconds or 0.0,
+            metric=self.metric,
+            value=self.value,
+            higher_is_better=self.higher_is_better is not False,
+            n_test=self.n_test,
+            per_row_correct=self.per_row_correct,
+            layer=self.layer,
+            metrics=json.loads(self.metrics),
+            curve=tuple(json.loads(self.curve)),
+            reason=self.reason,
+            transient=self.transient,
+        )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to compute one evaluation. `token` fences off a former owner that comes back late."""
+
+    evaluation: Evaluation
+    owner: str
+    token: int
+
+
+class ResultStore:
+    """Known results, and claims that let one of many askers compute what is not known yet."""
+
+    def __init__(self, database: Database, claim_expires_seconds: float = CLAIM_EXPIRES_SECONDS) -> None:
+        self._database = database
+        self._expires = claim_expires_seconds
+
+    def known(self, fingerprints: Iterable[str]) -> dict[str, Measurement]:
+        """The measurements that need not be made again, by fingerprint: all but transient failures."""
+        return {
+            fingerprint: measurement
+            for fingerprint, measurement in self.outcomes(fingerprints).items()
+            if not measurement.transient
+        }
+
+    def outcomes(self, fingerprints: Iterable[str]) -> dict[str, Measurement]:
+        """Whatever came of these evaluations last, by fingerprint."""
+        wanted = list(fingerprints)
+        found: dict[str, Measurement] = {}
+        with self._database.session() as session:
+            for start in range(0, len(wanted), _FINGERPRINTS_PER_QUERY):
+                batch = wanted[start : start + _FINGERPRINTS_PER_QUERY]
+                rows = session.exec(
+                    select(EvaluationRecord).where(
+                        col(EvaluationRecord.fingerprint).in_(batch),
+                        col(EvaluationRecord.status) != "claimed",
+                    )
+                )
+                found.update((row.fingerprint, row.measurement()) for row in rows)
+        return found
+
+    def claim(self, evaluation: Evaluation) -> Claim | None:
+        """Take the evaluation for this caller, or None when it is known or somebody alive computes it.
+
+        An expired claim (no heartbeat for `claim_expires_seconds`) and a transient failure are taken over.
+        """
+        owner, now = uuid4().hex, time.time()
+        with self._database.session() as session:
+            try:
+                session.add(_claimed_record(evaluation, owner, now))
+                session.commit()
+                return Claim(evaluation, owner, token=1)
+            except IntegrityError:
+                session.rollback()
+            table = EvaluationRecord
+            takeover = (
+                update(table)
+                .where(col(table.fingerprint) == evaluation.fingerprint)
+                .where(
+                    or_(
+                        (col(table.status) == "claimed") & (col(table.heartbeat) < now - self._expires),
+                        (col(table.status) == "failed") & col(table.transient).is_(True),
+                    )
+                )
+                .values(status="claimed", owner=owner, heartbeat=now, token=col(table.token) + 1, transient=False)
+            )
+            if session.execute(takeover).rowcount == 0:  # type: ignore[attr-defined]
+                session.rollback()
+                return None
+            session.commit()
+            token = session.exec(select(table.token).where(table.owner == owner)).one()
+            return Claim(evaluation, owner, token)
+
+    def heartbeat(self, claims: Sequence[Claim]) -> None:
+        """Say that the owner of these claims is alive."""
+        with self._database.session() as session:
+            session.execute(
+                update(EvaluationRecord)
+                .where(col(EvaluationRecord.owner).in_([claim.owner for claim in claims]))
+                .where(col(EvaluationRecord.status) == "claimed")
+                .values(heartbeat=time.time())
+            )
+            session.commit()
+
+    def record(self, claim: Claim, measurement: Measurement) -> bool:
+        """Commit the measurement. False when the claim was taken over meanwhile: the other result stands."""
+        changes = {
+            "status": measurement.status,
+            "metric": measurement.metric,
+            "value": measurement.value,
+            "higher_is_better": measurement.higher_is_better,
+            "n_test": measurement.n_test,
+            "per_row_correct": measurement.per_row_correct,
+            "layer": measurement.layer,
+            "metrics": json.dumps(dict(measurement.metrics)),
+            "curve": json.dumps(list(measurement.curve)),
+            "cost_seconds": measurement.cost_seconds,
+            "reason": measurement.reason,
+            "transient": measurement.transient,
+            "recorded": time.time(),
+            "mlflow_run_id": None,
+            "exporter": None,
+        }
+        return self._finish(claim, changes)
+
+    def release(self, claim: Claim) -> None:
+        """Give an evaluation back uncomputed, so that the next asker need not wait for its expiry."""
+        self._finish(claim, {"heartbeat": 0.0})
+
+    def _finish(self, claim: Claim, changes: Mapping[str, object]) -> bool:
+        with self._database.session() as session:
+            result = session.execute(
+                update(EvaluationRecord)
+                .where(col(EvaluationRecord.fingerprint) == claim.evaluation.fingerprint)
+                .where(col(EvaluationRecord.owner) == claim.owner, col(EvaluationRecord.token) == claim.token)
+                .where(col(EvaluationRecord.status) == "claimed")
+                .values(**changes)
+            )
+            session.commit()
+            return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
+def _claimed_record(evaluation: Evaluation, owner: str, now: float) -> EvaluationRecord:
+    test = evaluation.test
+    return EvaluationRecord(
+        fingerprint=evaluation.fingerprint,
+        status="claimed",
+        token=1,
+        owner=owner,
+        heartbeat=now,
+        model_fingerprint=evaluation.model.fingerprint,
+        model_name=evaluation.model.name,
+        train_fingerprint=evaluation.train.fingerprint,
+        train_name=evaluation.train.name,
+        test_fingerprint=test.fingerprint if test else None,
+        test_name=test.name if test else None,
+        method=evaluation.method,
+        version=evaluation.version,
+        params=json.dumps(dict(evaluation.params), sort_keys=True),
+        fidelity=json.dumps(dict(evaluation.fidelity), sort_keys=True),
+    )

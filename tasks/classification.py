@@ -1,0 +1,68 @@
+"""Scoring stored features with a ranker: the evaluation behind every proxy ranking."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from storage.embedding_version import LAYER
+from storage.errors import EvaluationError
+from storage.evaluations import Evaluation, Measurement
+from storage.features import FeatureStore
+from storage.manifests import load_manifest
+from storage.settings import current_settings
+from tasks.rankers import get_ranker
+
+
+def score_features(evaluation: Evaluation, embed_seconds: float) -> Measurement:
+    """Score a model whose features are stored; the cost is the embedding's seconds and the ranker's.
+
+    Raises EvaluationError when the ranker cannot score these features, StoreError when some are missing.
+    """
+    started = time.perf_counter()
+    settings = current_settings()
+    store = FeatureStore(settings.features)
+    key = store.key(evaluation.model.fingerprint)
+    splits = []
+    for subject in (evaluation.train, evaluation.test):
+        if subject is None:
+            splits += [None, None]
+        else:
+            manifest = load_manifest(settings.manifests, subject.fingerprint)
+            splits += [store.read(key, manifest.row_hashes), manifest.label_names]
+    score = get_ranker(evaluation.method, **evaluation.params).score(*splits)
+    correct = score.per_row_correct
+    return Measurement(
+        status="completed",
+        cost_seconds=embed_seconds + time.perf_counter() - started,
+        metric=score.metric,
+        value=score.value,
+        higher_is_better=score.higher_is_better,
+        n_test=None if correct is None else len(correct),
+        per_row_correct=None if correct is None else np.packbits(correct).tobytes(),
+        layer=LAYER,
+        metrics={score.metric: score.value},
+    )
+
+
+def score_majority(evaluation: Evaluation) -> Measurement:
+    """The accuracy of always answering with the most frequent training class, the first of several."""
+    started = time.perf_counter()
+    if evaluation.test is None:
+        raise EvaluationError("the majority baseline needs a test split", fix="add TESTED ON …")
+    root = current_settings().manifests
+    train = load_manifest(root, evaluation.train.fingerprint)
+    test = load_manifest(root, evaluation.test.fingerprint)
+    most_frequent = train.classes[int(np.bincount(train.labels).argmax())]
+    correct = test.label_names == most_frequent
+    accuracy = float(correct.mean())
+    return Measurement(
+        status="completed",
+        cost_seconds=time.perf_counter() - started,
+        metric="accuracy",
+        value=accuracy,
+        n_test=len(correct),
+        per_row_correct=np.packbits(correct).tobytes(),
+        metrics={"accuracy": accuracy},
+    )

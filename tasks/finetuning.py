@@ -1,0 +1,157 @@
+"""Fine-tuning a whole Hugging Face model on a dataset, with the epoch chosen on a validation part."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from storage.catalog import Catalog, DatasetRecord, ModelRecord
+from storage.database import Database
+from storage.errors import EvaluationError
+from storage.settings import current_settings
+from tasks.readers import open_reader
+from tasks.sources.failures import reasons
+from tasks.sources.huggingface import load_processor, loading_options, longest_text
+
+VALIDATION_PART = 0.2
+_EVALUATION_BATCH_ROWS = 64
+
+
+def finetune_model(
+    model: str, train: Sequence[str], test: Sequence[str], epochs: int, lr: float, batch_size: int, seed: int
+) -> dict[str, Any]:
+    """Fine-tune on the `train` datasets and measure accuracy on the `test` datasets, each named as in the catalog.
+
+    A stratified fifth of the training rows is held out; the weights of the epoch with the highest accuracy on it
+    are measured, once, on the test rows. Returns `accuracy`, `per_row_correct` (a list of 0 and 1),
+    `validation_accuracy` and `curve` (validation accuracy after each epoch) and `seconds`.
+    Raises EvaluationError when the model cannot be loaded or the loss is not finite.
+    """
+    started = time.perf_counter()
+    catalog = Catalog(Database(current_settings()))
+    record = catalog.model(model)
+    train_rows, train_labels = _read([catalog.dataset(name) for name in train])
+    test_rows, test_labels = _read([catalog.dataset(name) for name in test])
+    classes = sorted(set(train_labels))
+    fit, validation = _split(train_labels, seed)
+    with reasons(record), tempfile.TemporaryDirectory(prefix="shift-finetune-") as scratch:
+        trainer = _trainer(record, classes, scratch, epochs, lr, batch_size, seed)
+        number = {name: index for index, name in enumerate(classes)}
+        trainer.train_dataset = [(train_rows[index], number[train_labels[index]]) for index in fit]
+        trainer.eval_dataset = [(train_rows[index], number[train_labels[index]]) for index in validation]
+        trainer.train()
+        logs = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
+        if not all(np.isfinite(entry["eval_loss"]) for entry in logs):
+            raise EvaluationError(f"the loss is not finite at lr={lr:g}", subject=model, fix="try a smaller lr")
+        # A test class that training never saw cannot be predicted; 0 stands in where a label is needed at all.
+        measured = trainer.predict(
+            [(row, number.get(label, 0)) for row, label in zip(test_rows, test_labels, strict=True)]
+        )
+    predicted = np.asarray(classes)[np.argmax(measured.predictions, axis=1)]
+    correct = predicted == np.asarray(test_labels)
+    curve = [float(entry["eval_accuracy"]) for entry in logs]
+    return {
+        "accuracy": float(correct.mean()),
+        "per_row_correct": correct.astype(int).tolist(),
+        "validation_accuracy": max(curve),
+        "curve": curve,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _trainer(
+    model: ModelRecord, classes: list[str], scratch: str, epochs: int, lr: float, batch_size: int, seed: int
+) -> Any:
+    from transformers import (
+        AutoModelForImageClassification,
+        AutoModelForSequenceClassification,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
+
+    set_seed(seed)
+    is_image = model.modality == "image"
+    auto = AutoModelForImageClassification if is_image else AutoModelForSequenceClassification
+    network = auto.from_pretrained(
+        model.path,
+        num_labels=len(classes),
+        id2label=dict(enumerate(classes)),
+        label2id={name: index for index, name in enumerate(classes)},
+        ignore_mismatched_sizes=True,
+        **loading_options(model),
+    )
+    processor = load_processor(model)
+    if not is_image:
+        network.config.pad_token_id = processor.pad_token_id
+    arguments = TrainingArguments(
+        output_dir=scratch,
+        num_train_epochs=epochs,
+        learning_rate=lr,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=_EVALUATION_BATCH_ROWS,
+        seed=seed,
+        data_seed=seed,
+        eval_strategy="epoch",
+        save_strategy="best",
+        save_only_model=True,
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="accuracy",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+    return Trainer(
+        model=network,
+        args=arguments,
+        data_collator=_collator(model, processor, network.config),
+        compute_metrics=lambda predictions: {
+            "accuracy": float((predictions.predictions.argmax(axis=1) == predictions.label_ids).mean())
+        },
+    )
+
+
+def _collator(model: ModelRecord, processor: Any, config: Any) -> Any:
+    import torch
+
+    def collate(examples: Sequence[tuple[Any, int]]) -> dict[str, torch.Tensor]:
+        rows = [row for row, _ in examples]
+        if model.modality == "image":
+            inputs = processor(images=rows, return_tensors="pt")
+        else:
+            longest = longest_text(processor, config)
+            inputs = processor(rows, return_tensors="pt", padding=True, truncation=True, max_length=longest)
+        return {**inputs, "labels": torch.tensor([label for _, label in examples])}
+
+    return collate
+
+
+def _read(datasets: Sequence[DatasetRecord]) -> tuple[list[Any], list[str]]:
+    rows: list[Any] = []
+    labels: list[str] = []
+    for dataset in datasets:
+        reader = open_reader(dataset.type, dataset.path, dataset.reader_options)
+        classes = reader.schema().classes
+        for chunk in reader.chunks():
+            rows += list(chunk.rows)
+            labels += [classes[label] for label in chunk.labels]
+    return rows, labels
+
+
+def _split(labels: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the rows to fit and to validate on; stratified where every class has two rows."""
+    from sklearn.model_selection import train_test_split
+
+    _, counts = np.unique(labels, return_counts=True)
+    held_out = max(round(VALIDATION_PART * len(labels)), len(counts))
+    stratify = labels if counts.min() >= 2 and len(labels) - held_out >= len(counts) else None
+    if len(labels) < 2 or held_out >= len(labels):
+        raise EvaluationError(f"{len(labels)} training rows are too few to fine-tune on and to validate")
+    fit, validation = train_test_split(np.arange(len(labels)), test_size=held_out, random_state=seed, stratify=stratify)
+    return fit, validation

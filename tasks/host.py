@@ -1,0 +1,161 @@
+"""Child processes that host a framework: torch, tensorflow, MLflow.
+
+Each is started when first needed, lives as long as this process, and is started anew after a crash. So a
+framework is imported while this process goes on, a model that brings its process down sinks only its own
+evaluation, and torch and TensorFlow never fight over threads and memory. A call names a function and JSON
+arguments; arrays do not travel, the stores hold them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from storage.errors import EvaluationError, ShiftError
+from storage.settings import current_settings
+
+# What a host imports at once, before its first call.
+_PRELOAD = {
+    "torch": ("torch", "transformers.modeling_utils", "transformers.models.auto.image_processing_auto"),
+    "tensorflow": ("tensorflow_hub",),
+    "tracking": ("mlflow",),
+}
+
+
+class Host:
+    """One child process. Calls from several threads are served one at a time."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = os.getpid()
+
+    @property
+    def _log(self) -> Path:
+        return current_settings().home / "logs" / f"{self.name}.log"
+
+    def start(self) -> None:
+        """Start the process unless it runs; its imports go on in the background."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tasks.host", self.name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_USE_LEGACY_KERAS": "1"},
+            )
+
+    def call(self, function: str, **arguments: Any) -> Any:
+        """Run `module:function` there and return its JSON result.
+
+        A ShiftError raised there is raised here; a lost process is a transient EvaluationError.
+        """
+        with self._lock:
+            self.start()
+            process = self._process
+            assert process is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                process.stdin.write(json.dumps({"function": function, "arguments": arguments}).encode() + b"\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except (BrokenPipeError, ValueError):
+                line = b""
+            if not line:
+                raise self._lost(process)
+        reply = json.loads(line)
+        if "error" in reply:
+            raise _revive(reply["error"])
+        return reply["result"]
+
+    def stop(self) -> None:
+        """End the process; the next call starts another."""
+        process, self._process = self._process, None
+        if process is not None and os.getpid() == self._owner:
+            process.kill()
+            process.wait()
+
+    def _lost(self, process: subprocess.Popen[bytes]) -> EvaluationError:
+        process.kill()
+        status = process.wait()
+        self._process = None
+        cause = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        hint = " (out of memory is the usual cause)" if status == -signal.SIGKILL else ""
+        return EvaluationError(
+            f"the {self.name} process {cause}{hint}",
+            transient=True,
+            fix=f"its last words are in {self._log}; ask again to retry",
+        )
+
+
+_hosts: dict[str, Host] = {}
+_hosts_lock = threading.Lock()
+
+
+def host(name: str) -> Host:
+    """This process's host of that name."""
+    with _hosts_lock:
+        if name not in _hosts:
+            if not _hosts:
+                atexit.register(stop_hosts)
+            _hosts[name] = Host(name)
+        return _hosts[name]
+
+
+def stop_hosts() -> None:
+    """End every host, in the middle of whatever it does."""
+    with _hosts_lock:
+        for running in _hosts.values():
+            running.stop()
+        _hosts.clear()
+
+
+def _revive(error: dict[str, Any]) -> ShiftError:
+    return EvaluationError(error["message"], transient=error["transient"], fix=error["fix"])
+
+
+def _describe(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, ShiftError):
+        transient = getattr(error, "transient", True)
+        return {"message": error.message, "transient": transient, "fix": error.fix}
+    # Anything unforeseen may be the environment's fault rather than the model's, so it is worth another try.
+    return {"message": f"{type(error).__name__}: {error}", "transient": True, "fix": None}
+
+
+def _serve(name: str, replies: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for module in _PRELOAD.get(name, ()):
+        import_module(module)
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        module, _, attribute = request["function"].partition(":")
+        try:
+            function: Callable[..., Any] = getattr(import_module(module), attribute)
+            reply = {"result": function(**request["arguments"])}
+        except Exception as error:
+            traceback.print_exc()
+            reply = {"error": _describe(error)}
+        replies.write(json.dumps(reply).encode() + b"\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    # Libraries print to standard output; replies go out on a descriptor of their own.
+    with os.fdopen(os.dup(1), "wb") as private:
+        os.dup2(2, 1)
+        _serve(sys.argv[1], private)

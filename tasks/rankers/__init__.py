@@ -1,0 +1,29 @@
+"""Rankers: estimators that score a model's features, array in, number out. Light to import."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from storage.errors import BindingError
+from tasks.rankers.specs import bind_arguments, find_ranker
+
+if TYPE_CHECKING:
+    from tasks.rankers.base import Ranker
+
+
+def get_ranker(name: str, **arguments: Any) -> Ranker:
+    """The ranker called `name`, in any spelling, ready to `score`: `get_ranker("Cosine NN", k=5)`.
+
+    Raises BindingError for an unknown name or argument, and for FineTune, which has no features to score.
+    """
+    spec = find_ranker(name)
+    if spec.implementation is None:
+        raise BindingError(
+            f"{spec.label} trains the model itself and cannot score features",
+            subject=name,
+            fix=f"ask for it in a query: SELECT … ORDER BY {spec.label} … TRAINED ON … TESTED ON …",
+        )
+    module, _, implementation = spec.implementation.partition(":")
+    ranker: Ranker = getattr(import_module(module), implementation)(**bind_arguments(spec, (), arguments))
+    return ranker

@@ -1,0 +1,135 @@
+"""From files to catalog rows: what a model or dataset is, read without running it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from storage.catalog import DatasetRecord, ModelRecord
+from storage.errors import StoreError
+from storage.fingerprints import fingerprint_of, fingerprint_of_model, signature_of_files
+from storage.manifests import Manifest, save_manifest
+from storage.settings import current_settings
+from tasks.host import host
+from tasks.readers import guess_reader, open_reader
+from tasks.sources import HOSTS, guess_source, source_named
+
+_UNREADABLE = "unreadable-"
+
+
+def inspect_model(location: str, source: str | None = None) -> dict[str, Any]:
+    """Catalog columns of the model in a directory, by a hub id or by a hub handle.
+
+    Raises StoreError when there is no such model and EvaluationError when its files are unreadable.
+    """
+    path = _model_directory(location, source)
+    name = source or guess_source(path)
+    adapter = source_named(name)
+    if HOSTS[name] == "tensorflow":
+        described = host("tensorflow").call("tasks.registration:describe_model", source=name, path=str(path))
+    else:
+        described = describe_model(name, str(path))
+    return {"source": name, "path": str(path), **described, **_model_content(adapter.content_files(path), path)}
+
+
+def describe_model(source: str, path: str) -> dict[str, Any]:
+    """What the adapter reads of a model without loading its weights."""
+    return source_named(source).describe(Path(path))
+
+
+def changed_model(model: ModelRecord) -> dict[str, Any] | None:
+    """The catalog columns that changed with the model's files; None while they are untouched.
+
+    Files that are gone or unreadable give a fingerprint of their own, so that asking goes on without them.
+    """
+    path = Path(model.path)
+    try:
+        files = source_named(model.source).content_files(path)
+        if signature_of_files(files) == model.signature:
+            return None
+        return _model_content(files, path)
+    except OSError as error:
+        return {"fingerprint": _UNREADABLE + fingerprint_of(str(error)), "signature": _UNREADABLE}
+
+
+def inspect_dataset(path: str, reader: str | None = None, options: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Catalog columns of the dataset split in a file or folder, reading every row once.
+
+    The row hashes and labels are kept as a manifest. Raises StoreError naming file, row and column.
+    """
+    place = Path(path).expanduser().absolute()
+    if not place.exists():
+        raise StoreError(f"{place} does not exist", subject=str(place), fix="check the path")
+    kind = reader or guess_reader(str(place))
+    opened = open_reader(kind, str(place), dict(options or {}))
+    schema = opened.schema()
+    signature = signature_of_files(Path(file) for file in opened.files())
+    chunks = [(chunk.row_hashes, chunk.labels) for chunk in opened.chunks()]
+    manifest = Manifest(
+        row_hashes=np.concatenate([hashes for hashes, _ in chunks]),
+        labels=np.concatenate([labels for _, labels in chunks]),
+        classes=schema.classes,
+    )
+    save_manifest(current_settings().manifests, manifest)
+    return {
+        "path": str(place),
+        "type": kind,
+        "options": json.dumps(dict(options or {}), sort_keys=True),
+        "fingerprint": manifest.fingerprint,
+        "signature": signature,
+        "modality": schema.modality,
+        "task": schema.task,
+        "num_rows": len(manifest.labels),
+        "num_classes": len(schema.classes),
+        "classes": json.dumps(list(schema.classes)),
+    }
+
+
+def changed_dataset(dataset: DatasetRecord) -> dict[str, Any] | None:
+    """The catalog columns that changed with the dataset's files; None while they are untouched.
+
+    Raises StoreError when the files are gone or no longer readable.
+    """
+    if not Path(dataset.path).exists():
+        raise StoreError(
+            f"the files of dataset {dataset.name} are gone: {dataset.path}",
+            subject=dataset.name,
+            fix=f"put them back, or 'shiftql datasets remove {dataset.name}'",
+        )
+    opened = open_reader(dataset.type, dataset.path, dataset.reader_options)
+    if signature_of_files(Path(file) for file in opened.files()) == dataset.signature:
+        return None
+    return inspect_dataset(dataset.path, dataset.type, dataset.reader_options)
+
+
+def _model_content(files: list[Path], root: Path) -> dict[str, str]:
+    return {"fingerprint": fingerprint_of_model(root, files), "signature": signature_of_files(files)}
+
+
+def _model_directory(location: str, source: str | None) -> Path:
+    path = Path(location).expanduser().absolute()
+    if path.is_dir():
+        return path
+    try:
+        if location.startswith(("http://", "https://")):
+            return Path(host("tensorflow").call("tensorflow_hub:resolve", handle=location))
+        if source != "tfhub" and _looks_like_hub_id(location):
+            from huggingface_hub import snapshot_download
+
+            return Path(snapshot_download(location, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+    except Exception as error:
+        raise StoreError(
+            f"{location} cannot be downloaded: {str(error).splitlines()[0]}",
+            subject=location,
+            fix="check the name and the network; a gated model needs HF_TOKEN to be set",
+        ) from error
+    raise StoreError(f"{path} is not a directory", subject=location, fix="give a directory, a hub id or a hub handle")
+
+
+def _looks_like_hub_id(location: str) -> bool:
+    owner, _, name = location.partition("/")
+    return bool(owner and name) and "/" not in name and not location.startswith((".", "~"))

@@ -1,0 +1,45 @@
+"""Model sources by name. Light to import: an adapter's library is loaded when a model is opened."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from storage.errors import StoreError
+
+if TYPE_CHECKING:
+    from tasks.sources.base import ModelSource
+
+_ADAPTERS = {
+    "huggingface": "tasks.sources.huggingface:HuggingFaceSource",
+    "tfhub": "tasks.sources.tfhub:TFHubSource",
+    "raw": "tasks.sources.raw:RawSource",
+}
+
+# Registered by people; `raw` is the built-in baseline.
+SOURCES = ("huggingface", "tfhub")
+
+# The child process (see tasks.host) in which a source's models live; None means this one.
+HOSTS = {"huggingface": "torch", "tfhub": "tensorflow", "raw": None}
+
+
+def source_named(name: str) -> ModelSource:
+    """The adapter of that name. Raises StoreError naming the ones there are."""
+    if name not in _ADAPTERS:
+        raise StoreError(f"there is no model source {name!r}", subject=name, allowed=SOURCES)
+    module, _, adapter = _ADAPTERS[name].partition(":")
+    return getattr(import_module(module), adapter)()
+
+
+def guess_source(path: Path) -> str:
+    """The source whose file layout the directory has. Raises StoreError when it has none."""
+    for name in SOURCES:
+        if source_named(name).accepts(path):
+            return name
+    raise StoreError(
+        f"{path} is not a model directory",
+        subject=str(path),
+        allowed=("a Hugging Face directory (config.json beside weights)", "a TensorFlow SavedModel (saved_model.pb)"),
+        fix="check the path, or name the source with --source",
+    )

@@ -1,0 +1,41 @@
+"""What can go wrong with one model, as EvaluationErrors a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from storage.catalog import ModelRecord
+from storage.errors import EvaluationError, ShiftError
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "oom when allocating")
+
+
+@contextmanager
+def reasons(model: ModelRecord) -> Iterator[None]:
+    """Turn whatever a library raises about this model into an EvaluationError.
+
+    A missing library or too little memory is no fault of the files, so such errors are transient.
+    """
+    try:
+        yield
+    except ShiftError:
+        raise
+    except Exception as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        environment = isinstance(error, ImportError | MemoryError) or any(
+            words in str(error).lower() for words in _OUT_OF_MEMORY
+        )
+        raise EvaluationError(f"{type(error).__name__}: {first}", transient=environment, subject=model.name) from error
+
+
+def require_finite(features: np.ndarray, model: ModelRecord) -> np.ndarray:
+    """The features ((rows, dimensions)) unchanged. Raises EvaluationError when any is NaN or infinite."""
+    bad = int((~np.isfinite(features).all(axis=1)).sum())
+    if bad:
+        raise EvaluationError(
+            f"features of {bad} of {len(features)} rows are not finite (NaN or infinity)", subject=model.name
+        )
+    return features

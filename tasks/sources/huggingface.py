@@ -1,0 +1,224 @@
+"""Hugging Face models: hub ids or directories, any encoder of text or images that AutoModel opens."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from storage.catalog import ModelRecord
+from storage.errors import EvaluationError
+from tasks.sources.base import Model, Rows
+from tasks.sources.failures import reasons, require_finite
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH_ROWS = 64
+_LONGEST_TEXT_TOKENS = 512
+_CONTENT_SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model", ".py"}
+_NOT_CONTENT = {"training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"}
+
+
+class HuggingFaceSource:
+    """Directories in the layout of `save_pretrained`, and hub ids, which are downloaded first."""
+
+    name = "huggingface"
+
+    def accepts(self, path: Path) -> bool:
+        return (path / "config.json").is_file()
+
+    def describe(self, path: Path) -> dict[str, Any]:
+        """Columns from config.json and the headers of the safetensors files."""
+        config = _read_config(path)
+        text = config.get("text_config") or config
+        modality = "image" if "num_channels" in config or "image_size" in config else "text"
+        weights = [file for file in self.content_files(path) if file.suffix in {".safetensors", ".bin"}]
+        if not weights:
+            raise EvaluationError(f"{path} has no weights (*.safetensors)", subject=str(path))
+        image_size = config.get("image_size") if modality == "image" else None
+        sizes = config.get("hidden_sizes")
+        return {
+            "modality": modality,
+            "architecture": (config.get("architectures") or [config.get("model_type")])[0],
+            "num_params": _count_parameters(weights),
+            "size_bytes": sum(file.stat().st_size for file in weights),
+            "embedding_dim": sizes[-1] if sizes else text.get("hidden_size") or text.get("d_model") or text.get("dim"),
+            "image_size": image_size[0] if isinstance(image_size, list) else image_size,
+            "token_length": text.get("max_position_embeddings") if modality == "text" else None,
+        }
+
+    def content_files(self, path: Path) -> list[Path]:
+        return sorted(
+            file
+            for file in path.iterdir()
+            if file.is_file() and file.suffix in _CONTENT_SUFFIXES and file.name not in _NOT_CONTENT
+        )
+
+    def open(self, model: ModelRecord) -> Model:
+        import torch
+        from transformers import AutoModel
+
+        with reasons(model):
+            network, loading = AutoModel.from_pretrained(
+                model.path, dtype=torch.float32, output_loading_info=True, **loading_options(model)
+            )
+            missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
+            if missing:
+                raise EvaluationError(
+                    f"{len(missing)} weights are missing from the files, {missing[0]} among them", subject=model.name
+                )
+            if network.config.is_encoder_decoder:
+                network = network.get_encoder()
+            network.eval().requires_grad_(False).to(best_device())
+            if model.modality == "image":
+                pooler_is_trained = not any("pooler" in name for name in loading["missing_keys"])
+                return ImageModel(model, network, load_processor(model), pooler_is_trained)
+            return TextModel(model, network, load_processor(model))
+
+
+class ImageModel:
+    """An image encoder with its own processor.
+
+    Features are the model's pooled output where its weights hold a trained pooler (or it needs none), else
+    the class token where there is one, else the mean over positions.
+    """
+
+    def __init__(self, model: ModelRecord, network: Any, processor: Any, pooler_is_trained: bool) -> None:
+        self._model = model
+        self._network = network
+        self._processor = processor
+        self._pooler_is_trained = pooler_is_trained
+        self._has_class_token = any(name.endswith("cls_token") for name, _ in network.named_parameters())
+
+    def embed(self, rows: Rows) -> dict[str, np.ndarray]:
+        import torch
+
+        with reasons(self._model), torch.inference_mode():
+            features = [
+                self._embed_batch(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)
+            ]
+            return {"last": require_finite(torch.cat(features).float().cpu().numpy(), self._model)}
+
+    def close(self) -> None:
+        self._network = None
+
+    def _embed_batch(self, rows: Rows) -> torch.Tensor:
+        inputs = self._processor(images=list(rows), return_tensors="pt").to(self._network.device)
+        outputs = self._network(**inputs)
+        pooled = getattr(outputs, "pooler_output", None)
+        if pooled is not None and self._pooler_is_trained:
+            return pooled.flatten(1)
+        hidden = outputs.last_hidden_state
+        if hidden.ndim == 4:
+            return hidden.mean(dim=(2, 3))
+        return hidden[:, 0] if self._has_class_token else hidden.mean(dim=1)
+
+
+class TextModel:
+    """A text encoder with its own tokenizer. Features are the mean over the tokens that are not padding."""
+
+    def __init__(self, model: ModelRecord, network: Any, tokenizer: Any) -> None:
+        self._model = model
+        self._network = network
+        self._tokenizer = tokenizer
+        self._longest = longest_text(tokenizer, network.config)
+
+    def embed(self, rows: Rows) -> dict[str, np.ndarray]:
+        import torch
+
+        # Rows of like length share a batch, which keeps padding and so work small.
+        order = np.argsort([len(row) for row in rows], kind="stable")
+        batches = [order[start : start + BATCH_ROWS] for start in range(0, len(order), BATCH_ROWS)]
+        with reasons(self._model), torch.inference_mode():
+            features = [self._embed_batch([str(rows[index]) for index in batch]) for batch in batches]
+            sorted_features = torch.cat(features).float().cpu().numpy()
+        result = np.empty_like(sorted_features)
+        result[order] = sorted_features
+        return {"last": require_finite(result, self._model)}
+
+    def close(self) -> None:
+        self._network = None
+
+    def _embed_batch(self, texts: list[str]) -> torch.Tensor:
+        inputs = self._tokenizer(
+            texts, return_tensors="pt", padding=True, truncation=True, max_length=self._longest
+        ).to(self._network.device)
+        hidden = self._network(**inputs).last_hidden_state
+        mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+        return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def loading_options(model: ModelRecord) -> dict[str, Any]:
+    """How `from_pretrained` may load the model: no code and no pickles from its files unless it is trusted."""
+    return {
+        "local_files_only": True,
+        "trust_remote_code": model.trusted,
+        "use_safetensors": None if model.trusted else True,
+    }
+
+
+def load_processor(model: ModelRecord) -> Any:
+    """The tokenizer or image processor that the model's own files describe."""
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    options = {"local_files_only": True, "trust_remote_code": model.trusted}
+    if model.modality == "image":
+        return AutoImageProcessor.from_pretrained(model.path, backend="pil", **options)
+    tokenizer = AutoTokenizer.from_pretrained(model.path, **options)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def longest_text(tokenizer: Any, config: Any) -> int:
+    """The most tokens the model takes: what its tokenizer says, its positions allow, and 512 at most."""
+    positions = getattr(config, "max_position_embeddings", None) or _LONGEST_TEXT_TOKENS
+    # RoBERTa counts positions from one past the padding token.
+    if config.model_type in {"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"}:
+        positions -= config.pad_token_id + 1
+    return min(tokenizer.model_max_length, positions, _LONGEST_TEXT_TOKENS)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((path / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{path / 'config.json'} cannot be read: {error}", subject=str(path)) from error
+    if not isinstance(config, dict):
+        raise EvaluationError(f"{path / 'config.json'} is not a JSON object", subject=str(path))
+    return config
+
+
+def _count_parameters(weights: list[Path]) -> int | None:
+    """Parameters by the safetensors headers; None when there are none or one is unreadable."""
+    headers = [_safetensors_header(file) for file in weights if file.suffix == ".safetensors"]
+    if not headers or None in headers:
+        return None
+    shapes = [
+        entry["shape"]
+        for header in headers
+        if header is not None
+        for name, entry in header.items()
+        if name != "__metadata__"
+    ]
+    return sum(int(np.prod(shape)) for shape in shapes)
+
+
+def _safetensors_header(file: Path) -> dict[str, Any] | None:
+    try:
+        with file.open("rb") as opened:
+            (length,) = struct.unpack("<Q", opened.read(8))
+            return json.loads(opened.read(min(length, 100_000_000)))
+    except (OSError, ValueError, struct.error):
+        return None

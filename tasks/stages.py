@@ -1,0 +1,118 @@
+"""The Prefect tasks: thin, one per model × dataset × stage, returning references and never arrays.
+
+Their results are cached by Prefect under content fingerprints. That is a convenience: whoever calls them
+checks the stores and asks again with `refresh_cache` when a cached result outlived what it refers to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from prefect import task
+from prefect.context import TaskRunContext
+
+from storage.database import Database
+from storage.embedding_version import EMBEDDING_VERSION
+from storage.evaluations import Measurement, Subject
+from storage.results import Claim, ResultStore
+from storage.settings import current_settings
+from tasks.host import host
+
+
+def _embedding_key(_: TaskRunContext, parameters: Mapping[str, Any]) -> str:
+    model, dataset = parameters["model"], parameters["dataset"]
+    return f"embed-{EMBEDDING_VERSION}-{model.fingerprint}-{dataset.fingerprint}"
+
+
+def _evaluation_key(_: TaskRunContext, parameters: Mapping[str, Any]) -> str:
+    return f"evaluate-{parameters['claim'].evaluation.fingerprint}"
+
+
+@task(
+    name="embed",
+    task_run_name="embed {dataset.name} with {model.name}",
+    persist_result=True,
+    cache_key_fn=_embedding_key,
+)
+async def embed(model: Subject, dataset: Subject, host_name: str | None) -> dict[str, Any]:
+    """Bring the features of a dataset by a model into the feature store; see tasks.embedding."""
+    arguments = {
+        "model": model.name,
+        "model_fingerprint": model.fingerprint,
+        "dataset": dataset.name,
+        "dataset_fingerprint": dataset.fingerprint,
+    }
+    if host_name is None:
+        from tasks.embedding import embed_dataset
+
+        return await asyncio.to_thread(embed_dataset, **arguments)
+    return await asyncio.to_thread(host(host_name).call, "tasks.embedding:embed_dataset", **arguments)
+
+
+@task(
+    name="classify",
+    task_run_name="{claim.evaluation.method} {claim.evaluation.model.name}",
+    persist_result=True,
+    cache_key_fn=_evaluation_key,
+)
+async def classify(claim: Claim, embed_seconds: float) -> str:
+    """Score stored features, record the score and return the evaluation's fingerprint; see tasks.classification."""
+    from tasks.classification import score_features
+
+    return await asyncio.to_thread(lambda: _record(claim, score_features(claim.evaluation, embed_seconds)))
+
+
+@task(
+    name="majority",
+    task_run_name="majority of {claim.evaluation.train.name}",
+    persist_result=True,
+    cache_key_fn=_evaluation_key,
+)
+async def majority(claim: Claim) -> str:
+    """Score the majority baseline, record the score and return the evaluation's fingerprint."""
+    from tasks.classification import score_majority
+
+    return await asyncio.to_thread(lambda: _record(claim, score_majority(claim.evaluation)))
+
+
+@task(
+    name="finetune",
+    task_run_name="finetune {claim.evaluation.model.name} on {claim.evaluation.train.name}",
+    persist_result=True,
+    cache_key_fn=_evaluation_key,
+)
+async def finetune(claim: Claim, train: list[str], test: list[str]) -> str:
+    """Fine-tune a model, record its test accuracy and return the evaluation's fingerprint; see tasks.finetuning."""
+    evaluation = claim.evaluation
+    result = await asyncio.to_thread(
+        host("torch").call,
+        "tasks.finetuning:finetune_model",
+        model=evaluation.model.name,
+        train=train,
+        test=test,
+        **evaluation.params,
+    )
+    return await asyncio.to_thread(_record, claim, _finetuned(result))
+
+
+def _finetuned(result: Mapping[str, Any]) -> Measurement:
+    import numpy as np
+
+    correct = np.asarray(result["per_row_correct"], dtype=bool)
+    return Measurement(
+        status="completed",
+        cost_seconds=result["seconds"],
+        metric="accuracy",
+        value=result["accuracy"],
+        n_test=len(correct),
+        per_row_correct=np.packbits(correct).tobytes(),
+        metrics={"accuracy": result["accuracy"], "validation_accuracy": result["validation_accuracy"]},
+        curve=tuple(result["curve"]),
+    )
+
+
+def _record(claim: Claim, measurement: Measurement) -> str:
+    ResultStore(Database(current_settings())).record(claim, measurement)
+    return claim.evaluation.fingerprint

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.metrics.pairwise import cosine_distances
+from sklearn.neighbors import KNeighborsClassifier
+
+from storage.errors import EvaluationError
+from tasks.rankers import get_ranker, nearest_neighbour
+from tasks.rankers.nearest_neighbour import majority, nearest_rows
+
+
+@pytest.mark.parametrize(("k", "accuracy"), [(1, 0.96), (3, 0.96), (5, 0.966667), (13, 0.966667)])
+def test_leave_one_out_on_iris_reproduces_the_published_accuracy(k: int, accuracy: float) -> None:
+    x, y = load_iris(return_X_y=True)
+    x = x.astype(np.float32)
+    neighbours = nearest_rows(x, x, k + 1, cosine=False)
+    others = np.array([[j for j in row if j != i][:k] for i, row in enumerate(neighbours)])
+    assert (majority(y[others], 3) == y).mean() == pytest.approx(accuracy, abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "metric"), [("Euclidean NN", "euclidean"), ("Cosine NN", "cosine")])
+@pytest.mark.parametrize("k", [1, 5])
+def test_accuracy_agrees_with_scikit_learn_where_votes_cannot_tie(name: str, metric: str, k: int) -> None:
+    random = np.random.default_rng(0)
+    train_x, test_x = random.normal(1, 1, (200, 6)), random.normal(1, 1, (100, 6))
+    train_y, test_y = (train_x[:, 0] > 1).astype(int), (test_x[:, 0] > 1).astype(int)
+    reference = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(train_x, train_y)
+    score = get_ranker(name, k=k).score(train_x, train_y, test_x, test_y)
+    np.testing.assert_array_equal(score.per_row_correct, reference.predict(test_x) == test_y)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+def test_block_size_changes_no_neighbour(cosine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    train = random.integers(0, 3, (60, 4)).astype(np.float32)
+    test = random.integers(0, 3, (40, 4)).astype(np.float32)
+    whole = nearest_rows(train, test, 3, cosine=cosine)
+    monkeypatch.setattr(nearest_neighbour, "_BLOCK_ELEMENTS", 1)
+    np.testing.assert_array_equal(nearest_rows(train, test, 3, cosine=cosine), whole)
+
+
+def test_distances_are_exact_far_from_the_origin() -> None:
+    random = np.random.default_rng(0)
+    train = 1e6 + random.normal(size=(300, 8))
+    test = 1e6 + random.normal(size=(50, 8))
+    exact = ((test[:, None] - train[None]) ** 2).sum(axis=2).argsort(axis=1)[:, :4]
+    np.testing.assert_array_equal(nearest_rows(train, test, 4, cosine=False), exact)
+
+
+def test_cosine_ignores_the_length_of_rows() -> None:
+    random = np.random.default_rng(0)
+    train, test = random.normal(size=(80, 5)), random.normal(size=(30, 5))
+    stretched = train * random.uniform(0.01, 100, (80, 1))
+    exact = cosine_distances(test, train).argsort(axis=1)[:, :3]
+    np.testing.assert_array_equal(nearest_rows(stretched, test, 3, cosine=True), exact)
+
+
+def test_zero_row_is_at_right_angles_to_every_row() -> None:
+    train = np.array([[0.0, 0.0], [1.0, 1.0], [-1.0, -1.0]])
+    assert nearest_rows(train, np.array([[2.0, 2.0]]), 3, cosine=True).tolist() == [[1, 0, 2]]
+
+
+def test_earlier_row_is_the_nearer_at_equal_distance() -> None:
+    train = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    assert nearest_rows(train, np.zeros((1, 2)), 3, cosine=False).tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("votes", "winner"),
+    [([2, 1, 1], 1), ([2, 1], 2), ([1, 2], 1), ([0, 2, 1, 1, 2], 2), ([3, 0, 1, 2], 3)],
+)
+def test_tied_vote_goes_to_the_class_of_the_nearest(votes: list[int], winner: int) -> None:
+    assert majority(np.array([votes]), 4).tolist() == [winner]
+
+
+@pytest.mark.parametrize("name", ["Euclidean NN", "Cosine NN"])
+def test_more_neighbours_than_training_rows_are_refused(name: str) -> None:
+    x, y = np.eye(3), np.arange(3)
+    assert get_ranker(name, k=3).score(x, y, x, y).value == 1.0
+    with pytest.raises(EvaluationError, match="k=4 neighbours of only 3 training rows"):
+        get_ranker(name, k=4).score(x, y, x, y)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from storage.errors import StoreError
+from tasks.readers import image_folder
+from tasks.readers.image_folder import ImageFolder
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray = RGB, **options: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)  # type: ignore[arg-type]
+
+
+def rows(folder: Path) -> list[np.ndarray]:
+    return [np.asarray(row) for chunk in ImageFolder(str(folder)).chunks() for row in chunk.rows]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "bmp", "gif", "PNG"])
+def test_every_type_is_decoded_to_rgb(suffix: str, tmp_path: Path) -> None:
+    save(tmp_path / "a" / f"image.{suffix}", np.full((6, 4, 3), 200, np.uint8))
+    (row,) = rows(tmp_path)
+    assert row.dtype == np.uint8
+    assert row.shape == (6, 4, 3)
+    assert np.abs(row.astype(int) - 200).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("pixels", "expected"),
+    [
+        (RGB[..., 0], np.stack([RGB[..., 0]] * 3, axis=2)),
+        (np.dstack([RGB, np.full((6, 4), 255, np.uint8)]), RGB),
+        (RGB[..., 0].astype(np.uint16) * 257, np.stack([RGB[..., 0]] * 3, axis=2)),
+    ],
+    ids=["grey", "alpha", "16-bit grey"],
+)
+def test_other_colour_modes_become_rgb(pixels: np.ndarray, expected: np.ndarray, tmp_path: Path) -> None:
+    save(tmp_path / "a" / "image.png", pixels)
+    np.testing.assert_array_equal(rows(tmp_path)[0], expected)
+
+
+def test_images_are_turned_upright_as_their_camera_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(tmp_path / "a" / "image.png", exif=exif)
+    np.testing.assert_array_equal(rows(tmp_path)[0], np.rot90(RGB, k=-1))
+
+
+def test_images_keep_their_own_sizes(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "1.png")
+    save(tmp_path / "a" / "2.png", RGB[:2])
+    assert [row.shape for row in rows(tmp_path)] == [(6, 4, 3), (2, 4, 3)]
+
+
+def test_hidden_files_and_other_types_are_skipped(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "deeper" / "image.png")
+    save(tmp_path / "a" / ".image.png")
+    save(tmp_path / ".cache" / "image.png")
+    save(tmp_path / "loose.png")
+    (tmp_path / "a" / "notes.txt").write_text("notes")
+    reader = ImageFolder(str(tmp_path))
+    assert reader.files() == [str(tmp_path / "a" / "deeper" / "image.png")]
+    assert reader.schema().classes == ("a",)
+
+
+def test_moving_a_file_to_another_class_keeps_its_hash(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "image.png")
+    before = next(ImageFolder(str(tmp_path)).chunks()).row_hashes
+    (tmp_path / "a").rename(tmp_path / "b")
+    np.testing.assert_array_equal(next(ImageFolder(str(tmp_path)).chunks()).row_hashes, before)
+
+
+def test_chunks_of_large_images_are_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        save(tmp_path / "a" / f"{number}.png")
+    monkeypatch.setattr(image_folder, "_CHUNK_BYTES", 2 * RGB.nbytes)
+    assert [len(chunk.rows) for chunk in ImageFolder(str(tmp_path)).chunks()] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", "half"])
+def test_undecodable_image_is_named(content: bytes | str, tmp_path: Path) -> None:
+    save(tmp_path / "a" / "good.png")
+    path = tmp_path / "b" / "bad.png"
+    save(path)
+    path.write_bytes(path.read_bytes()[:70] if isinstance(content, str) else content)
+    with pytest.raises(StoreError, match=r"b/bad\.png cannot be decoded"):
+        rows(tmp_path)
+
+
+def test_class_without_images_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "image.png")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(StoreError, match=r"class folder .*b holds no images"):
+        ImageFolder(str(tmp_path)).schema()
+
+
+def test_folder_without_classes_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "image.png")
+    for path in (tmp_path, tmp_path / "image.png"):
+        with pytest.raises(StoreError, match="no sub-folders"):
+            ImageFolder(str(path)).schema()
