@@ -49,6 +49,7 @@ class BoundRanker:
         arguments = ", ".join(
             f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in self.params.items()
+            if value is not None
         )
         return f"{self.spec.label}({arguments})" if arguments else self.spec.label
 

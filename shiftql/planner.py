@@ -16,6 +16,10 @@ from storage.evaluations import Evaluation, Subject
 # Which sources can be fine-tuned.
 _FINETUNABLE = {"huggingface"}
 
+# Up to this many parameters a model is fine-tuned at the highest default learning rate.
+_SMALL_MODEL_PARAMETERS = 1e6
+_HIGHEST_LEARNING_RATE = 1e-3
+
 Combine = Callable[[Sequence[DatasetRecord]], Subject]
 
 
@@ -61,7 +65,12 @@ class _Builder:
                 ranker,
                 tuple(
                     PlannedEvaluation(
-                        self._evaluation(_subject(model), ranker.spec.name, str(ranker.spec.version), ranker.params),
+                        self._evaluation(
+                            _subject(model),
+                            ranker.spec.name,
+                            str(ranker.spec.version),
+                            {**ranker.params, "lr": ranker.params["lr"] or default_learning_rate(model)},
+                        ),
                         predict_finetuning(model, self._train_rows, self._test_rows, epochs),
                     )
                     for model in self._question.models
@@ -113,6 +122,16 @@ class _Builder:
             )
             for dataset in (*self._question.train, *self._question.test)
         ]
+
+
+def default_learning_rate(model: ModelRecord) -> float:
+    """The learning rate of a fine-tune that names none: 0.001 up to a million parameters, 0.0001 at a hundred million.
+
+    >>> default_learning_rate(ModelRecord(num_params=100_000_000))
+    0.0001
+    """
+    size = model.num_params or _SMALL_MODEL_PARAMETERS
+    return float(f"{_HIGHEST_LEARNING_RATE * min(1.0, (_SMALL_MODEL_PARAMETERS / size) ** 0.5):.1g}")
 
 
 def _subject(model: ModelRecord) -> Subject:

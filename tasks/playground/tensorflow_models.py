@@ -6,6 +6,7 @@ one-dimensional tensor of sentences, in; features (rows, dimensions) float32 out
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class ImageFeatures(tf.Module):  # type: ignore[misc]
     def __init__(self, width: int, depth: int, generator: np.random.Generator) -> None:
         super().__init__()
         widths = [3, *(width * 2**layer for layer in range(depth))]
-        self.kernels = [_weights(generator, 3, 3, *pair) for pair in zip(widths, widths[1:], strict=False)]
+        self.kernels = [_weights(generator, 3, 3, *pair) for pair in pairwise(widths)]
         self.biases = [tf.Variable(tf.zeros(width)) for width in widths[1:]]
         self.dimensions = widths[-1]
 

@@ -33,11 +33,11 @@ ENVIRONMENT = {
 
 
 def make_pieces(specs: Iterable[Spec], directory: Path, seed: int) -> Iterator[tuple[Spec, float | None]]:
-    """Make each piece in `directory / spec.name`; yield it with its upstream accuracy once it is complete.
+    """Make each piece, in order, in `directory / spec.name`; yield it with its upstream accuracy once it is complete.
 
     Raises ShiftError with the end of the worker's standard error when a piece cannot be made.
     """
-    waiting = deque(sorted(specs, key=_expected_work, reverse=True))
+    waiting = deque(specs)
     idle: list[_Worker] = []
     busy: list[_Worker] = []
     try:
@@ -47,8 +47,8 @@ def make_pieces(specs: Iterable[Spec], directory: Path, seed: int) -> Iterator[t
                 worker = idle.pop() if idle and not _needs_own_process(spec) else _Worker()
                 busy.append(worker)
                 worker.start(spec, directory / spec.name, seed)
-            ready = wait([worker.answers for worker in busy])
-            for worker in [worker for worker in busy if worker.answers in ready]:
+            ready = wait([worker.answers.fileno() for worker in busy])
+            for worker in [worker for worker in busy if worker.answers.fileno() in ready]:
                 accuracy = worker.finish()
                 busy.remove(worker)
                 if _needs_own_process(worker.spec):
@@ -66,20 +66,13 @@ def _needs_own_process(spec: Spec) -> bool:
     return isinstance(spec, ModelSpec) and spec.source == "tfhub"
 
 
-def _expected_work(spec: Spec) -> int:
-    """Longest first leaves no worker alone with a long piece at the end."""
-    if not isinstance(spec, ModelSpec):
-        return 0
-    return spec.rows * spec.epochs * spec.width * spec.depth
-
-
 class _Worker:
     """One child process and the piece it is making."""
 
     spec: Spec
 
     def __init__(self) -> None:
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tasks.playground.worker"],
             stdin=subprocess.PIPE,

@@ -89,11 +89,7 @@ def nearest_rows(train: np.ndarray, test: np.ndarray, k: int, *, cosine: bool) -
     block = max(1, _BLOCK_ELEMENTS // max(len(train), candidates * train.shape[1]))
     nearest = np.empty((len(test), k), dtype=np.int64)
     for start in range(0, len(test), block):
-        rows = (
-            _unit_rows(test[start : start + block])
-            if cosine
-            else test[start : start + block].astype(np.float64)
-        )
+        rows = _unit_rows(test[start : start + block]) if cosine else test[start : start + block].astype(np.float64)
         # |x−y|²/2 less |y|²/2, which is the same for every x.
         distances = rows @ train.T
         np.subtract(half_squares, distances, out=distances)

@@ -16,7 +16,10 @@ from storage.names import fold, near
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a ranker. `minimum` is inclusive; `allowed`, where not empty, lists every value."""
+    """One argument of a ranker. `minimum` is inclusive; `allowed`, where not empty, lists every value.
+
+    A `default` of None is chosen by the planner for each model.
+    """
 
     name: str
     kind: type
@@ -101,7 +104,7 @@ RANKERS: dict[str, RankerSpec] = {
             summary="test accuracy after fine-tuning the whole model",
             arguments=(
                 Argument("epochs", int, 10, aliases=("num_epochs",), minimum=1),
-                Argument("lr", float, 1e-3, aliases=("learning_rate",), minimum=_SMALLEST_LEARNING_RATE),
+                Argument("lr", float, None, aliases=("learning_rate",), minimum=_SMALLEST_LEARNING_RATE),
                 Argument("batch_size", int, 32, minimum=1),
                 Argument("seed", int, 0, minimum=0),
             ),
@@ -181,7 +184,9 @@ def _checked(spec: RankerSpec, argument: Argument, value: Any) -> Any:
             f"the value of {spec.label}'s {argument.name} is {value!r}, but must be {requirement}",
             subject=argument.name,
             allowed=[str(choice) for choice in argument.allowed],
-            fix=f"write for example {argument.name}={argument.default}",
+            fix=f"leave {argument.name} out to have it chosen for each model"
+            if argument.default is None
+            else f"write for example {argument.name}={argument.default}",
         )
 
     kinds = {int: "a whole number", float: "a finite number", str: "text"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import struct
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class HuggingFaceSource:
         weights = [file for file in self.content_files(path) if file.suffix in {".safetensors", ".bin"}]
         if not weights:
             raise EvaluationError(f"{path} has no weights (*.safetensors)", subject=str(path))
-        image_size = config.get("image_size") if modality == "image" else None
+        image_size = (config.get("image_size") or _processor_size(path)) if modality == "image" else None
         sizes = config.get("hidden_sizes")
         return {
             "modality": modality,
@@ -200,25 +200,27 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
+def _processor_size(path: Path) -> int | None:
+    """The side of the images that the model's processor makes, where its file says."""
+    file = path / "preprocessor_config.json"
+    size = json.loads(file.read_text()).get("size") if file.is_file() else None
+    if isinstance(size, dict):
+        return size.get("height") or size.get("shortest_edge")
+    return size if isinstance(size, int) else None
+
+
 def _count_parameters(weights: list[Path]) -> int | None:
     """Parameters by the safetensors headers; None when there are none or one is unreadable."""
-    headers = [_safetensors_header(file) for file in weights if file.suffix == ".safetensors"]
-    if not headers or None in headers:
-        return None
-    shapes = [
-        entry["shape"]
-        for header in headers
-        if header is not None
-        for name, entry in header.items()
-        if name != "__metadata__"
-    ]
-    return sum(int(np.prod(shape)) for shape in shapes)
+    from safetensors import SafetensorError, safe_open
 
-
-def _safetensors_header(file: Path) -> dict[str, Any] | None:
-    try:
-        with file.open("rb") as opened:
-            (length,) = struct.unpack("<Q", opened.read(8))
-            return json.loads(opened.read(min(length, 100_000_000)))
-    except (OSError, ValueError, struct.error):
+    files = [file for file in weights if file.suffix == ".safetensors"]
+    if not files:
         return None
+    total = 0
+    for file in files:
+        try:
+            with safe_open(file, framework="numpy") as tensors:
+                total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        except (OSError, SafetensorError):
+            return None
+    return total

@@ -1,0 +1,5 @@
+"""`python -m shiftql` is `shiftql`."""
+
+from shiftql.cli import main
+
+main(prog_name="shiftql")

@@ -1,0 +1,153 @@
+"""Answers and catalog records in the formats a person or a program asks for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from shiftql.answers import Answer, ExplainAnswer, RankingAnswer, RowsAnswer
+from shiftql.tables import (
+    RANKING_KEYS,
+    TIED,
+    TextTable,
+    selected_columns,
+    tabulate_ranking,
+    tabulate_record,
+    tabulate_rows,
+)
+
+# A vertical bar inside a cell of a Markdown table.
+BAR = r"\|"
+
+
+def render(answer: Answer, format: str, *, width: int | None = None, colour: bool = False) -> str:
+    """The answer as table, json (one line), csv or markdown.
+
+    A table keeps to `width` characters; None sets no limit. JSON and CSV hold raw values, the others are worded
+    for people. CSV holds rows alone: what failed is not in it.
+    """
+    if format == "json":
+        return _as_json(answer.to_json())
+    if format == "csv":
+        return _as_csv(*_raw_rows(answer))
+    if format == "markdown" and isinstance(answer, ExplainAnswer):
+        return f"```\n{answer.text}\n```"
+    return _for_people(_parts(answer), format, width, colour)
+
+
+def render_records(
+    records: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    format: str,
+    *,
+    width: int | None = None,
+    colour: bool = False,
+) -> str:
+    """Catalog records as one JSON list or as CSV with all they hold, or these columns of them as a table."""
+    if format == "json":
+        return _as_json(list(records))
+    if format == "csv":
+        return _as_csv(list(records[0]) if records else columns, records)
+    return _for_people([tabulate_rows(columns, records)], format, width, colour)
+
+
+def render_record(record: Mapping[str, Any], format: str, *, width: int | None = None, colour: bool = False) -> str:
+    """One catalog record with all it holds: a JSON object, a row of CSV or a table of two columns."""
+    if format == "json":
+        return _as_json(record)
+    if format == "csv":
+        return _as_csv(list(record), [record])
+    return _for_people([tabulate_record(record)], format, width, colour)
+
+
+def _parts(answer: Answer) -> list[TextTable | str]:
+    """What people read of an answer, from top to bottom."""
+    match answer:
+        case RowsAnswer():
+            count = "1 row" if len(answer.rows) == 1 else f"{len(answer.rows)} rows"
+            return [tabulate_rows(answer.columns, answer.rows), f"{count}, {_seconds(answer)}"]
+        case RankingAnswer():
+            return _ranking_parts(answer)
+        case ExplainAnswer():
+            return [answer.text]
+        case _:
+            return [f"done, {_seconds(answer)}"]
+
+
+def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
+    parts: list[TextTable | str] = []
+    for label, ranking in answer.rankings.items():
+        if len(answer.rankings) > 1:
+            parts.append(f"by {label}")
+        table = tabulate_ranking(ranking)
+        parts.append(table)
+        if any(TIED in row for row in (*table.rows, *table.beneath)):
+            parts.append(f"{TIED} the test rows cannot tell it from the best")
+    if answer.failed:
+        parts.append(
+            "\n".join(["failed", *(f"- {failure['model']}: {failure['reason']}" for failure in answer.failed)])
+        )
+    unfinished = "; interrupted or out of budget, the best so far" if answer.partial else ""
+    parts.append(f"evaluated {answer.evaluated}, reused {answer.reused}, {_seconds(answer)}{unfinished}")
+    return parts
+
+
+def _seconds(answer: Answer) -> str:
+    return f"{answer.seconds:.{1 if answer.seconds >= 1 else 2}f} s"
+
+
+def _raw_rows(answer: Answer) -> tuple[Sequence[str], Sequence[Mapping[str, Any]]]:
+    """Columns and rows of an answer, nothing reworded."""
+    match answer:
+        case RowsAnswer():
+            return answer.columns, answer.rows
+        case RankingAnswer():
+            ranker = ["ranker"] if len(answer.rankings) > 1 else []
+            rows = [{"ranker": label, **row} for label, ranking in answer.rankings.items() for row in ranking]
+            selected = [column for column in selected_columns(rows) if column != "ranker"]
+            return [*ranker, *RANKING_KEYS, *selected], rows
+        case ExplainAnswer():
+            return ["plan"], [{"plan": line} for line in answer.text.splitlines()]
+        case _:
+            return [], []
+
+
+def _for_people(parts: Iterable[TextTable | str], format: str, width: int | None, colour: bool) -> str:
+    if format == "markdown":
+        return "\n\n".join(part if isinstance(part, str) else _as_markdown(part) for part in parts)
+    # rich takes a tenth of a second to import, which other formats need not pay.
+    from shiftql.drawing import draw
+
+    return draw(*parts, width=width, colour=colour)
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=datetime.isoformat)
+
+
+def _as_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_raw(row.get(column)) for column in columns] for row in rows)
+    return written.getvalue().removesuffix("\n")
+
+
+def _raw(value: Any) -> Any:
+    match value:
+        case bool() | list() | dict():
+            return _as_json(value)
+        case datetime():
+            return value.isoformat()
+        case _:
+            return value
+
+
+def _as_markdown(table: TextTable) -> str:
+    ruler = ["--:" if column in table.numeric else "---" for column in table.header]
+    lines = [table.header, ruler, *table.rows, *table.beneath]
+    return "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in line)} |" for line in lines)
