@@ -341,8 +341,8 @@ def show(figures: list[Figure], targets: list[Target]) -> None:
         print(f"  regret of picking by upstream accuracy {100 * target.regret(target.upstream):.1f} %")
         share = target.linear_seconds / target.finetune_seconds
         print(
-            f"  regret of picking by Linear {100 * target.regret(target.linear):.1f} % at {100 * share:.1f} % of the time"
-            f" of fine-tuning all ({target.linear_seconds:.1f} s of {target.finetune_seconds:.1f} s)"
+            f"  regret of picking by Linear {100 * target.regret(target.linear):.1f} % at {100 * share:.1f} % of the"
+            f" time of fine-tuning all ({target.linear_seconds:.1f} s of {target.finetune_seconds:.1f} s)"
         )
     good = sum(t.regret(t.linear) <= 0.02 and t.linear_seconds <= t.finetune_seconds / 10 for t in targets)
     wrong = sum(t.regret(t.upstream) > 0 for t in targets)

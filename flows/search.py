@@ -144,9 +144,9 @@ class _Search:
             for dataset in {d.fingerprint: d for d in (*self._question.train, *self._question.test)}.values():
                 subject = Subject(dataset.name, dataset.fingerprint)
                 arguments: dict[str, Any] = {"model": model, "dataset": subject, "host_name": host_name}
-                state = await embed(**arguments, return_state=True)
+                state: Any = await embed(**arguments, return_state=True)  # type: ignore[misc]
                 if state.name == "Cached" and not await asyncio.to_thread(_is_embedded, model, subject):
-                    state = await embed.with_options(refresh_cache=True)(**arguments, return_state=True)
+                    state = await embed.with_options(refresh_cache=True)(**arguments, return_state=True)  # type: ignore[misc]
                 result = await state.result()
                 embedded = 0 if state.name == "Cached" else result["embedded_rows"]
                 seconds += 0.0 if state.name == "Cached" else result["seconds"]

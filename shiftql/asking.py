@@ -42,6 +42,7 @@ def surface() -> Surface:
 def ask(session: Session, text: str, format: str) -> int:
     """Show the answer to each statement as it is found. Returns the exit status of the command."""
     status = ANSWERED
+    without_result: Answer | None = None
     with shown_progress():
         for number, answer in enumerate(session.run(text)):
             if number and format != "json" and not isinstance(answer, ErrorAnswer):
@@ -49,7 +50,9 @@ def ask(session: Session, text: str, format: str) -> int:
             _show(answer, format)
             status = max(status, _status(answer))
             if _found_nothing(answer):
-                _explain_nothing(session, answer)
+                without_result = answer
+    if without_result is not None:
+        _explain_nothing(session, without_result)
     return status
 
 

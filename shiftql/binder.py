@@ -384,7 +384,7 @@ class _Scope:
                 return self.relation.columns[self.column(operand)].is_(None)
             case ast.Like(operand=operand, pattern=pattern):
                 column = self.relation.columns[self.column(operand)]
-                if not isinstance(column.type, sqltypes.String):
+                if _kind_of(column.type)[0] != "text":
                     self._binder.fail(node, f"LIKE is for text, and {operand.name} is not text")
                 return column.like(bindparam(None, pattern, unique=True))
             case ast.Column():

@@ -31,7 +31,7 @@ def draw(*parts: TextTable | str, width: int | None = None, colour: bool = False
 def _drawn(table: TextTable, limit: int) -> RenderableType:
     if table.rows and _least_width(table) > limit:
         return _blocks(table)
-    drawn = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, padding=(0, 1), header_style="bold")
+    drawn = Table(box=box.HORIZONTALS, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for column in table.header:
         is_numeric = column in table.numeric
         drawn.add_column(Text(column), justify="right" if is_numeric else "left", no_wrap=is_numeric, overflow="fold")

@@ -82,7 +82,7 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
     parts: list[TextTable | str] = []
     for label, ranking in answer.rankings.items():
         if len(answer.rankings) > 1:
-            parts.append(f"by {label}")
+            parts += ["", f"by {label}"] if parts else [f"by {label}"]
         table = tabulate_ranking(ranking)
         parts.append(table)
         if any(TIED in row for row in (*table.rows, *table.beneath)):

@@ -8,7 +8,7 @@ import numpy as np
 
 from storage.embedding_version import LAYER
 from storage.errors import EvaluationError
-from storage.evaluations import Evaluation, Measurement
+from storage.evaluations import Evaluation, Measurement, Subject
 from storage.features import FeatureStore
 from storage.manifests import load_manifest
 from storage.settings import current_settings
@@ -24,14 +24,13 @@ def score_features(evaluation: Evaluation, embed_seconds: float) -> Measurement:
     settings = current_settings()
     store = FeatureStore(settings.features)
     key = store.key(evaluation.model.fingerprint)
-    splits = []
-    for subject in (evaluation.train, evaluation.test):
-        if subject is None:
-            splits += [None, None]
-        else:
-            manifest = load_manifest(settings.manifests, subject.fingerprint)
-            splits += [store.read(key, manifest.row_hashes), manifest.label_names]
-    score = get_ranker(evaluation.method, **evaluation.params).score(*splits)
+
+    def split(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+        manifest = load_manifest(settings.manifests, subject.fingerprint)
+        return store.read(key, manifest.row_hashes), manifest.label_names
+
+    test_x, test_y = split(evaluation.test) if evaluation.test else (None, None)
+    score = get_ranker(evaluation.method, **evaluation.params).score(*split(evaluation.train), test_x, test_y)
     correct = score.per_row_correct
     return Measurement(
         status="completed",

@@ -60,7 +60,7 @@ def _rows_at(wanted: np.ndarray, dataset: DatasetRecord, hashes: np.ndarray) -> 
             raise EvaluationError(f"dataset {dataset.name} changed while it was read", transient=True, fix="ask again")
         indices = np.flatnonzero(picked[start:stop])
         if len(indices):
-            yield [chunk.rows[index] for index in indices], chunk.row_hashes[indices]  # type: ignore[misc]
+            yield [chunk.rows[index] for index in indices], chunk.row_hashes[indices]  # type: ignore[misc, call-overload]
         start = stop
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,10 +40,15 @@ def finetune_model(
     classes = sorted(set(train_labels))
     fit, validation = _split(train_labels, seed)
     with reasons(record), tempfile.TemporaryDirectory(prefix="shift-finetune-") as scratch:
-        trainer = _trainer(record, classes, scratch, epochs, lr, batch_size, seed)
         number = {name: index for index, name in enumerate(classes)}
-        trainer.train_dataset = [(train_rows[index], number[train_labels[index]]) for index in fit]
-        trainer.eval_dataset = [(train_rows[index], number[train_labels[index]]) for index in validation]
+        examples = [(row, number[label]) for row, label in zip(train_rows, train_labels, strict=True)]
+        trainer = _trainer(
+            record,
+            classes,
+            [examples[index] for index in fit],
+            [examples[index] for index in validation],
+            TrainingOptions(scratch, epochs, lr, batch_size, seed),
+        )
         trainer.train()
         logs = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
         if not all(np.isfinite(entry["eval_loss"]) for entry in logs):
@@ -63,8 +69,23 @@ def finetune_model(
     }
 
 
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train; checkpoints go to `scratch`."""
+
+    scratch: str
+    epochs: int
+    lr: float
+    batch_size: int
+    seed: int
+
+
 def _trainer(
-    model: ModelRecord, classes: list[str], scratch: str, epochs: int, lr: float, batch_size: int, seed: int
+    model: ModelRecord,
+    classes: list[str],
+    fit: list[tuple[Any, int]],
+    validation: list[tuple[Any, int]],
+    options: TrainingOptions,
 ) -> Any:
     from transformers import (
         AutoModelForImageClassification,
@@ -74,7 +95,7 @@ def _trainer(
         set_seed,
     )
 
-    set_seed(seed)
+    set_seed(options.seed)
     is_image = model.modality == "image"
     auto = AutoModelForImageClassification if is_image else AutoModelForSequenceClassification
     network = auto.from_pretrained(
@@ -89,13 +110,13 @@ def _trainer(
     if not is_image:
         network.config.pad_token_id = processor.pad_token_id
     arguments = TrainingArguments(
-        output_dir=scratch,
-        num_train_epochs=epochs,
-        learning_rate=lr,
-        per_device_train_batch_size=batch_size,
+        output_dir=options.scratch,
+        num_train_epochs=options.epochs,
+        learning_rate=options.lr,
+        per_device_train_batch_size=options.batch_size,
         per_device_eval_batch_size=_EVALUATION_BATCH_ROWS,
-        seed=seed,
-        data_seed=seed,
+        seed=options.seed,
+        data_seed=options.seed,
         eval_strategy="epoch",
         save_strategy="best",
         save_only_model=True,
@@ -110,6 +131,8 @@ def _trainer(
     return Trainer(
         model=network,
         args=arguments,
+        train_dataset=fit,
+        eval_dataset=validation,
         data_collator=_collator(model, processor, network.config),
         compute_metrics=lambda predictions: {
             "accuracy": float((predictions.predictions.argmax(axis=1) == predictions.label_ids).mean())

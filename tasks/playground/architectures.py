@@ -81,9 +81,7 @@ def image_model(spec: ModelSpec, classes: tuple[str, ...]) -> PreTrainedModel:
     raise ValueError(spec.architecture)
 
 
-def text_model(
-    spec: ModelSpec, tokenizer: PreTrainedTokenizerFast, classes: tuple[str, ...]
-) -> PreTrainedModel:
+def text_model(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast, classes: tuple[str, ...]) -> PreTrainedModel:
     """An untrained BERT, ELECTRA, RoBERTa, DistilBERT or BART, with a head for the classes."""
     import transformers as hf
 
@@ -104,9 +102,7 @@ def text_model(
         case "bert":
             return hf.BertForSequenceClassification(hf.BertConfig(**encoder))
         case "electra":
-            return hf.ElectraForSequenceClassification(
-                hf.ElectraConfig(embedding_size=spec.width // 2, **encoder)
-            )
+            return hf.ElectraForSequenceClassification(hf.ElectraConfig(embedding_size=spec.width // 2, **encoder))
         case "roberta":
             # RoBERTa counts positions from after the padding index.
             encoder["max_position_embeddings"] = MAX_TOKENS + tokenizer.pad_token_id + 1

@@ -65,9 +65,7 @@ def build(directory: Path, size: Size = "small", seed: int = 0, progress: Progre
     return build_specs(directory, SIZES[size], seed, progress)
 
 
-def build_specs(
-    directory: Path, specs: Sequence[Spec], seed: int = 0, progress: Progress | None = None
-) -> Manifest:
+def build_specs(directory: Path, specs: Sequence[Spec], seed: int = 0, progress: Progress | None = None) -> Manifest:
     """As `build`, of these models and targets; no two share a name."""
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)

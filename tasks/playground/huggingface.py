@@ -37,16 +37,12 @@ def train(spec: ModelSpec, directory: Path, seed: int) -> float | None:
     if spec.modality == "image":
         processor = _image_processor()
         processor.save_pretrained(directory)
-        inputs, held_out_inputs = (
-            _image_inputs(processor, part) for part in (splits.train_rows, splits.test_rows)
-        )
+        inputs, held_out_inputs = (_image_inputs(processor, part) for part in (splits.train_rows, splits.test_rows))
         model = image_model(spec, splits.classes)
     else:
         tokenizer = train_tokenizer(spec.architecture, splits.train_rows)
         tokenizer.save_pretrained(directory)
-        inputs, held_out_inputs = (
-            _text_inputs(tokenizer, part) for part in (splits.train_rows, splits.test_rows)
-        )
+        inputs, held_out_inputs = (_text_inputs(tokenizer, part) for part in (splits.train_rows, splits.test_rows))
         model = text_model(spec, tokenizer, splits.classes)
     labels, held_out_labels = torch.from_numpy(splits.train_labels), torch.from_numpy(splits.test_labels)
     if spec.flaw == "random labels":
@@ -62,9 +58,7 @@ def train(spec: ModelSpec, directory: Path, seed: int) -> float | None:
 def _image_processor() -> Any:
     from transformers import ViTImageProcessorPil
 
-    return ViTImageProcessorPil(
-        size={"height": SIDE, "width": SIDE}, image_mean=[0.5] * 3, image_std=[0.5] * 3
-    )
+    return ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
 
 
 def _image_inputs(processor: Any, images: np.ndarray) -> Inputs:
@@ -99,14 +93,9 @@ def _accuracy(model: PreTrainedModel, inputs: Inputs, labels: torch.Tensor) -> f
     import torch
 
     model.eval()
+    correct = 0
     with torch.inference_mode():
-        correct = sum(
-            int(
-                (
-                    model(**{name: values[rows] for name, values in inputs.items()}).logits.argmax(-1)
-                    == labels[rows]
-                ).sum()
-            )
-            for rows in torch.arange(len(labels)).split(BATCH_ROWS)
-        )
+        for rows in torch.arange(len(labels)).split(BATCH_ROWS):
+            logits = model(**{name: values[rows] for name, values in inputs.items()}).logits
+            correct += int((logits.argmax(-1) == labels[rows]).sum())
     return correct / len(labels)

@@ -138,9 +138,7 @@ def _count(kinds: tuple[str, ...], generator: np.random.Generator, label: int, h
     return image
 
 
-def _locate(
-    kinds: tuple[str, ...], generator: np.random.Generator, label: int, held_out: bool
-) -> Image.Image:
+def _locate(kinds: tuple[str, ...], generator: np.random.Generator, label: int, held_out: bool) -> Image.Image:
     background, foreground = _colours(generator)
     image = Image.new("RGB", (SIDE, SIDE), background)
     x, y = SIDE / 6 + SIDE / 3 * np.array([label % 3, label // 3]) + generator.uniform(-1.5, 1.5, 2)
@@ -165,9 +163,7 @@ def _orient(bars: int, generator: np.random.Generator, label: int, held_out: boo
     return image
 
 
-def _recognise(
-    kinds: tuple[str, ...], generator: np.random.Generator, label: int, held_out: bool
-) -> Image.Image:
+def _recognise(kinds: tuple[str, ...], generator: np.random.Generator, label: int, held_out: bool) -> Image.Image:
     background, foreground = _colours(generator)
     image = Image.new("RGB", (SIDE, SIDE), background)
     x, y = SIDE / 2 + generator.uniform(-6, 6, 2)
@@ -222,13 +218,9 @@ def _glyphs(characters: str, fonts: tuple[str, ...]) -> ImageTask:
     return ImageTask(tuple(characters), partial(_glyph, characters, fonts))
 
 
-_CELLS = tuple(
-    f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "centre", "right")
-)
+_CELLS = tuple(f"{row} {column}" for row in ("top", "middle", "bottom") for column in ("left", "centre", "right"))
 _ANGLES = tuple(f"{22.5 * step:g} degrees" for step in range(8))
-_TEXTURES = tuple(
-    f"{photo} {third}" for photo in ("china", "flower") for third in ("top", "middle", "bottom")
-)
+_TEXTURES = tuple(f"{photo} {third}" for photo in ("china", "flower") for third in ("top", "middle", "bottom"))
 _SHAPES = ("disc", "square", "triangle", "diamond", "cross", "ring", "frame")
 
 IMAGE_TASKS: dict[str, ImageTask] = {

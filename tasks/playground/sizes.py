@@ -46,20 +46,12 @@ HELD_OUT_ROWS = 500  # upstream rows that no model is trained on, for its upstre
 BATCH_ROWS = 64
 
 
-def _image(
-    name: str, width: int, depth: int, upstream: str, rows: int, epochs: int, flaw: Flaw = "none"
-) -> ModelSpec:
-    return ModelSpec(
-        name, "huggingface", "image", name.split("-")[0], width, depth, upstream, rows, epochs, flaw
-    )
+def _image(name: str, width: int, depth: int, upstream: str, rows: int, epochs: int, flaw: Flaw = "none") -> ModelSpec:
+    return ModelSpec(name, "huggingface", "image", name.split("-")[0], width, depth, upstream, rows, epochs, flaw)
 
 
-def _text(
-    name: str, width: int, depth: int, upstream: str, rows: int, epochs: int, flaw: Flaw = "none"
-) -> ModelSpec:
-    return ModelSpec(
-        name, "huggingface", "text", name.split("-")[0], width, depth, upstream, rows, epochs, flaw
-    )
+def _text(name: str, width: int, depth: int, upstream: str, rows: int, epochs: int, flaw: Flaw = "none") -> ModelSpec:
+    return ModelSpec(name, "huggingface", "text", name.split("-")[0], width, depth, upstream, rows, epochs, flaw)
 
 
 def _hub(

@@ -75,9 +75,7 @@ def guess_reader(path: str) -> str:
     """
     _check_exists(path)
     dataset = Path(path)
-    if dataset.is_dir() and any(
-        child.is_dir() and not child.name.startswith(".") for child in dataset.iterdir()
-    ):
+    if dataset.is_dir() and any(child.is_dir() and not child.name.startswith(".") for child in dataset.iterdir()):
         return "image_folder"
     by_suffix = {".csv": "csv", ".tsv": "csv", ".npz": "numpy"}
     if dataset.is_file() and dataset.suffix.lower() in by_suffix:

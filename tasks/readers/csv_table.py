@@ -108,9 +108,7 @@ class CsvTable:
                 fix="save the file as UTF-8",
             ) from error
         except OSError as error:
-            raise StoreError(
-                f"{self._path}: {error.strerror}", subject=self._path, fix="check the path"
-            ) from error
+            raise StoreError(f"{self._path}: {error.strerror}", subject=self._path, fix="check the path") from error
 
     @cached_property
     def _columns(self) -> _Columns:
@@ -133,9 +131,7 @@ class CsvTable:
             raise self._column_error(f"column {header[text]!r} cannot be both text and label", header)
         return _Columns(text, label)
 
-    def _named_column(
-        self, header: Sequence[str], option: str, wanted: str | None, usual: Sequence[str]
-    ) -> int | None:
+    def _named_column(self, header: Sequence[str], option: str, wanted: str | None, usual: Sequence[str]) -> int | None:
         if wanted is not None and wanted in header:
             return header.index(wanted)
         accepted = usual if wanted is None else (fold(wanted),)

@@ -90,9 +90,7 @@ def _content(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise StoreError(
-            f"{file}: {error.strerror}", subject=str(file), fix="check the file's permissions"
-        ) from error
+        raise StoreError(f"{file}: {error.strerror}", subject=str(file), fix="check the file's permissions") from error
 
 
 def _rgb(file: Path, content: bytes) -> np.ndarray:

@@ -62,15 +62,11 @@ class NumpyArrays:
         with self._array(self._key(_IMAGE_KEYS, "images")) as (_, image_shape, _, _):
             num_images = image_shape[0] if image_shape else 0
         if num_images != len(labels):
-            raise self._error(
-                f"{num_images} images and {len(labels)} labels", "save one label for each image"
-            )
+            raise self._error(f"{num_images} images and {len(labels)} labels", "save one label for each image")
         if not labels:
             raise self._error("no rows", "save at least one image")
         if "" in labels:
-            raise self._error(
-                f"label of row {labels.index('')} in {key!r} is empty", "label the row or remove it"
-            )
+            raise self._error(f"label of row {labels.index('')} in {key!r} is empty", "label the row or remove it")
         return labels
 
     def _key(self, accepted: Sequence[str], what: str) -> str:

@@ -45,7 +45,7 @@ class RawModel:
         from PIL import Image
 
         side = (_IMAGE_SIDE, _IMAGE_SIDE)
-        pixels = [np.asarray(Image.fromarray(row).resize(side, Image.Resampling.BILINEAR)) for row in rows]
+        pixels = [np.asarray(Image.fromarray(np.asarray(row)).resize(side, Image.Resampling.BILINEAR)) for row in rows]
         return {"last": np.stack(pixels).reshape(len(rows), -1).astype(np.float32) / 255}
 
     def close(self) -> None:

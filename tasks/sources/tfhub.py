@@ -71,9 +71,10 @@ class TFHubModel:
         # The functions hold only weak references to the object that owns their variables.
         self._loaded = loaded
         signatures = getattr(loaded, "signatures", {})
-        self._function = loaded if callable(loaded) else signatures.get("serving_default")
-        if self._function is None:
+        function: Any = loaded if callable(loaded) else signatures.get("serving_default")
+        if function is None:
             raise EvaluationError("the SavedModel is not callable and has no serving_default signature")
+        self._function = function
         self._by_keyword = not callable(loaded)
 
     def embed(self, rows: Rows) -> dict[str, np.ndarray]:
@@ -102,12 +103,8 @@ class TFHubModel:
         from PIL import Image
 
         side = self._model.image_size or _FALLBACK_SIDE
-        resized = [
-            np.asarray(row)
-            if row.shape[:2] == (side, side)  # type: ignore[union-attr]
-            else np.asarray(Image.fromarray(row).resize((side, side), Image.Resampling.BILINEAR))
-            for row in rows
-        ]
+        images = [Image.fromarray(np.asarray(row)) for row in rows]
+        resized = [np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)) for image in images]
         return np.stack(resized).astype(np.float32) / 255
 
 

@@ -13,9 +13,7 @@ from tasks.rankers.specs import RANKERS
 
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
-every_ranker = pytest.mark.parametrize(
-    "name", [spec.name for spec in RANKERS.values() if spec.kind == "features"]
-)
+every_ranker = pytest.mark.parametrize("name", [spec.name for spec in RANKERS.values() if spec.kind == "features"])
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +96,7 @@ def test_prediction_of_a_row_ignores_the_other_test_rows(name: str, digits: Spli
     train_x, train_y, test_x, test_y = digits
     full = correct(name, digits)
     order = np.random.default_rng(0).permutation(len(test_x))
-    np.testing.assert_array_equal(
-        correct(name, (train_x, train_y, test_x[order], test_y[order])), full[order]
-    )
+    np.testing.assert_array_equal(correct(name, (train_x, train_y, test_x[order], test_y[order])), full[order])
     changed = test_x.copy()
     changed[1:] = 1e6
     assert correct(name, (train_x, train_y, changed, test_y))[0] == full[0]
@@ -133,9 +129,7 @@ def test_class_unseen_in_training_counts_as_wrong(name: str, unseen: int, digits
 @every_ranker
 def test_constant_features_score_one_class(name: str, digits: Split) -> None:
     _, train_y, _, test_y = digits
-    rows = correct(
-        name, (np.full((200, 5), 0.1, np.float32), train_y, np.full((150, 5), 0.1, np.float32), test_y)
-    )
+    rows = correct(name, (np.full((200, 5), 0.1, np.float32), train_y, np.full((150, 5), 0.1, np.float32), test_y))
     shares = [np.array_equal(rows, test_y == label) for label in range(10)]
     assert sum(shares) == 1
 
@@ -149,9 +143,7 @@ def test_constant_column_changes_nothing_even_if_it_moves_in_the_test_split(name
         np.hstack([test_x, np.full((len(test_x), 1), 3.001, np.float32)]),
         test_y,
     )
-    assert get_ranker(name).score(*wider).value == pytest.approx(
-        get_ranker(name).score(*digits).value, abs=0.03
-    )
+    assert get_ranker(name).score(*wider).value == pytest.approx(get_ranker(name).score(*digits).value, abs=0.03)
 
 
 @every_ranker

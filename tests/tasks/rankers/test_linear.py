@@ -51,9 +51,7 @@ def test_each_feature_may_have_its_own_scale_and_offset() -> None:
     train_x, train_y, test_x, test_y = digits(0)
     random = np.random.default_rng(0)
     scales, offsets = 10.0 ** random.uniform(-6, 6, 64), random.normal(size=64)
-    moved = get_ranker("Linear").score(
-        (train_x + offsets) * scales, train_y, (test_x + offsets) * scales, test_y
-    )
+    moved = get_ranker("Linear").score((train_x + offsets) * scales, train_y, (test_x + offsets) * scales, test_y)
     assert moved.value == pytest.approx(get_ranker("Linear").score(*digits(0)).value, abs=0.01)
 
 

@@ -31,17 +31,13 @@ def _write_csv(folder: Path, rows: Rows) -> Path:
 
 def _write_tsv(folder: Path, rows: Rows) -> Path:
     path = folder / "data.tsv"
-    path.write_text(
-        "label\tsentence\n" + "".join(f"{label}\tRow, {n}\n" for n, label in rows), encoding="utf-8-sig"
-    )
+    path.write_text("label\tsentence\n" + "".join(f"{label}\tRow, {n}\n" for n, label in rows), encoding="utf-8-sig")
     return path
 
 
 def _write_npz(folder: Path, rows: Rows) -> Path:
     path = folder / "data.npz"
-    np.savez(
-        path, images=np.stack([_image(n) for n, _ in rows]), labels=np.array([label for _, label in rows])
-    )
+    np.savez(path, images=np.stack([_image(n) for n, _ in rows]), labels=np.array([label for _, label in rows]))
     return path
 
 

@@ -37,9 +37,7 @@ def test_columns_are_found_by_their_usual_names(content: str, tmp_path: Path) ->
 
 
 def test_two_columns_of_unknown_names_are_told_apart_by_their_values(tmp_path: Path) -> None:
-    content = "verdict,what was said\n" + "".join(
-        f"{'yes' if i % 2 else 'no'},sentence {i}\n" for i in range(9)
-    )
+    content = "verdict,what was said\n" + "".join(f"{'yes' if i % 2 else 'no'},sentence {i}\n" for i in range(9))
     reader = CsvTable(table(tmp_path, content))
     assert reader.schema().classes == ("no", "yes")
     assert texts(reader)[0] == "sentence 0"

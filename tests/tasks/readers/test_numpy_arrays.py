@@ -40,9 +40,7 @@ def test_arrays_are_found_by_their_usual_names(x: str, y: str, tmp_path: Path) -
     ],
     ids=["channels first", "float32", "float64", "alpha"],
 )
-def test_every_layout_of_the_same_images_reads_and_hashes_the_same(
-    stored: np.ndarray, tmp_path: Path
-) -> None:
+def test_every_layout_of_the_same_images_reads_and_hashes_the_same(stored: np.ndarray, tmp_path: Path) -> None:
     plain = saved(tmp_path, x=RGB, y=LABELS)
     hashes = [chunk.row_hashes.tobytes() for chunk in plain.chunks(2)]
     other = saved(tmp_path, x=stored, y=LABELS)

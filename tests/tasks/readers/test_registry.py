@@ -18,9 +18,7 @@ def table(tmp_path: Path) -> str:
 
 
 def test_any_spelling_of_reader_and_option_is_understood(table: str) -> None:
-    assert open_reader("CSV", table, {"TextColumn": "label", "label-column": "text"}).schema().classes == (
-        "a",
-    )
+    assert open_reader("CSV", table, {"TextColumn": "label", "label-column": "text"}).schema().classes == ("a",)
 
 
 def test_unknown_reader_lists_those_there_are(table: str) -> None:
