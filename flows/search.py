@@ -10,7 +10,6 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.runtime import flow_run
-from shiftql.render import render
 
 from shiftql.answering import answer_ranking
 from shiftql.binder import BoundRanking, bind
@@ -18,6 +17,7 @@ from shiftql.parser import parse
 from shiftql.plan import Rank
 from shiftql.preparation import prepare
 from shiftql.progress import progress
+from shiftql.render import render
 from shiftql.strategies.enumerate import Enumerate
 from storage.baselines import MAJORITY_METHOD, RAW
 from storage.catalog import Catalog

@@ -38,7 +38,7 @@ def list_models(format: str) -> None:
     from shiftql.engine import Session
     from shiftql.render import render_records
 
-    records = [_model_row(model) for model in Session().catalog.models()]
+    records = [_columns(model) for model in Session().catalog.models()]
     click.echo(render_records(records, MODEL_COLUMNS, format, **surface()))
     if not records:
         click.echo(NO_MODELS, err=True)
@@ -53,7 +53,7 @@ def show_model(name: str, format: str) -> None:
     from shiftql.engine import Session
     from shiftql.render import render_record
 
-    click.echo(render_record(_model_row(Session().catalog.model(name)), format, **surface()))
+    click.echo(render_record(_columns(Session().catalog.model(name)), format, **surface()))
 
 
 @models.command("add")
@@ -166,13 +166,13 @@ def remove_dataset(name: str) -> None:
     click.echo(f"removed {name}; its files and measured results stay")
 
 
-def _model_row(model: ModelRecord) -> dict[str, Any]:
-    return model.model_dump(exclude={"signature"})
-
-
 def _dataset_row(dataset: DatasetRecord) -> dict[str, Any]:
-    row = dataset.model_dump(exclude={"signature"})
-    return {**row, "options": dataset.reader_options, "classes": json.loads(dataset.classes)}
+    return {**_columns(dataset), "options": dataset.reader_options, "classes": json.loads(dataset.classes)}
+
+
+def _columns(record: ModelRecord | DatasetRecord) -> dict[str, Any]:
+    """What the catalog holds of a record, in the order it declares; the signature is its own business."""
+    return {column: getattr(record, column) for column in type(record).model_fields if column != "signature"}
 
 
 def _some(classes: list[str], limit: int = 5) -> str:

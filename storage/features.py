@@ -112,8 +112,8 @@ def _as_keys(row_hashes: np.ndarray) -> np.ndarray:
 def _checksum(hashes: np.ndarray, vectors: np.ndarray) -> str:
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((hashes.shape, vectors.shape)).encode())
-    digest.update(memoryview(np.ascontiguousarray(hashes)))
-    digest.update(memoryview(np.ascontiguousarray(vectors)))
+    digest.update(np.ascontiguousarray(hashes).data)
+    digest.update(np.ascontiguousarray(vectors).data)
     return digest.hexdigest()
 
 

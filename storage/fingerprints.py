@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 DIGEST_BYTES = 16
 _READ_BYTES = 1 << 20
@@ -43,7 +44,7 @@ def fingerprint_of_rows(row_hashes: np.ndarray, labels: np.ndarray, classes: Seq
 
     `row_hashes` is (rows, 16) uint8, `labels` (rows,) integers indexing `classes`.
     """
-    features = hashlib.blake2b(np.ascontiguousarray(row_hashes).tobytes(), digest_size=DIGEST_BYTES).hexdigest()
+    features = hashlib.blake2b(row_hashes.tobytes(), digest_size=DIGEST_BYTES).hexdigest()
     targets = hashlib.blake2b(labels.astype("<i8").tobytes(), digest_size=DIGEST_BYTES).hexdigest()
     return fingerprint_of(features, targets, list(classes))
 

@@ -7,12 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.errors import StoreError
 from storage.fingerprints import fingerprint_of, fingerprint_of_model, signature_of_files
-from storage.manifests import Manifest, save_manifest
 from storage.settings import current_settings
 from tasks.host import host
 from tasks.readers import guess_reader, open_reader
@@ -64,6 +61,10 @@ def inspect_dataset(path: str, reader: str | None = None, options: Mapping[str, 
     place = Path(path).expanduser().absolute()
     if not place.exists():
         raise StoreError(f"{place} does not exist", subject=str(place), fix="check the path")
+    import numpy as np
+
+    from storage.manifests import Manifest, save_manifest
+
     kind = reader or guess_reader(str(place))
     opened = open_reader(kind, str(place), dict(options or {}))
     schema = opened.schema()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError, ShiftError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "oom when allocating")
 
@@ -33,6 +35,8 @@ def reasons(model: ModelRecord) -> Iterator[None]:
 
 def require_finite(features: np.ndarray, model: ModelRecord) -> np.ndarray:
     """The features ((rows, dimensions)) unchanged. Raises EvaluationError when any is NaN or infinite."""
+    import numpy as np
+
     bad = int((~np.isfinite(features).all(axis=1)).sum())
     if bad:
         raise EvaluationError(

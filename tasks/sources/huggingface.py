@@ -7,15 +7,15 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
-from tasks.sources.base import Model, Rows
 from tasks.sources.failures import reasons, require_finite
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+
+    from tasks.sources.base import Model, Rows
 
 BATCH_ROWS = 64
 _LONGEST_TEXT_TOKENS = 512
@@ -128,6 +128,7 @@ class TextModel:
         self._longest = longest_text(tokenizer, network.config)
 
     def embed(self, rows: Rows) -> dict[str, np.ndarray]:
+        import numpy as np
         import torch
 
         # Rows of like length share a batch, which keeps padding and so work small.

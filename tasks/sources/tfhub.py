@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
-from tasks.sources.base import Model, Rows
 from tasks.sources.failures import reasons, require_finite
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tasks.sources.base import Model, Rows
 
 BATCH_ROWS = 64
 _FALLBACK_SIDE = 224
@@ -78,6 +81,8 @@ class TFHubModel:
         self._by_keyword = not callable(loaded)
 
     def embed(self, rows: Rows) -> dict[str, np.ndarray]:
+        import numpy as np
+
         with reasons(self._model):
             batches = [self._embed_batch(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)]
             return {"last": require_finite(np.concatenate(batches).astype(np.float32), self._model)}
@@ -100,6 +105,7 @@ class TFHubModel:
         return array.reshape(len(rows), -1) if array.ndim == 2 else array.mean(axis=tuple(range(1, array.ndim - 1)))
 
     def _images(self, rows: Rows) -> np.ndarray:
+        import numpy as np
         from PIL import Image
 
         side = self._model.image_size or _FALLBACK_SIDE
@@ -118,4 +124,4 @@ def _count_parameters(path: Path) -> int | None:
         kinds = reader.get_variable_to_dtype_map()
     except Exception:
         return None
-    return sum(int(np.prod(shape)) for name, shape in shapes.items() if kinds[name].is_floating)
+    return sum(math.prod(shape) for name, shape in shapes.items() if kinds[name].is_floating)

@@ -6,7 +6,7 @@ from tasks.playground.images import IMAGE_TASKS
 from tasks.playground.sizes import SIZES, ModelSpec, Size, TargetSpec
 from tasks.playground.texts import TEXT_TASKS
 
-TASKS = {"image": IMAGE_TASKS, "text": TEXT_TASKS}
+TASKS = {"image": set(IMAGE_TASKS), "text": set(TEXT_TASKS)}
 
 
 @pytest.mark.parametrize(("size", "images", "texts", "targets"), [("small", 8, 4, 3), ("full", 32, 16, 10)])

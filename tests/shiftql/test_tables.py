@@ -1,0 +1,61 @@
+"""Tables word values for people."""
+
+import pytest
+
+from shiftql.tables import abbreviate, tabulate_ranking, tabulate_rows
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (845, "845"),
+        (1000, "1K"),
+        (84_512, "84.5K"),
+        (999_999, "1M"),
+        (22_700_000, "22.7M"),
+        (7e9, "7B"),
+    ],
+)
+def test_parameters_are_abbreviated_to_three_digits(number, text):
+    assert abbreviate(int(number)) == text
+
+
+def test_only_sizes_are_abbreviated():
+    table = tabulate_rows(["num_params", "num_rows"], [{"num_params": 12345, "num_rows": 12345}])
+    assert table.rows == (("12.3K", "12345"),)
+
+
+def test_line_breaks_do_not_break_a_row():
+    assert tabulate_rows(["reason"], [{"reason": "a\n  b"}]).rows == (("a b",),)
+
+
+def test_numbers_are_aligned_and_truth_values_are_words():
+    table = tabulate_rows(
+        ["n", "yes", "text"], [{"n": 1, "yes": True, "text": "1"}, {"n": None, "yes": None, "text": ""}]
+    )
+    assert table.numeric == {"n"}
+    assert table.rows == (("1", "true", "1"), ("", "", ""))
+
+
+def _ranked(rank, model, tied, **columns):
+    figures = {"score": 0.5, "metric": "accuracy", "higher_is_better": True, "low": None, "high": None}
+    return {"rank": rank, "model": model, **figures, "tied": tied, "n_test": 10, "layer": None, **columns}
+
+
+def test_ties_are_marked_only_where_the_best_shares_its_place():
+    alone = tabulate_ranking([_ranked(1, "a", True), _ranked(2, "b", False)])
+    shared = tabulate_ranking([_ranked(1, "a", True), _ranked(2, "b", True)])
+    assert not any("≈" in row for row in alone.rows)
+    assert all("≈" in row for row in shared.rows)
+
+
+def test_the_selected_name_is_not_shown_beside_the_same_model():
+    assert "name" not in tabulate_ranking([_ranked(1, "a", True, name="a")]).header
+    assert "name" in tabulate_ranking([_ranked(1, "a", True, name="b")]).header
+
+
+def test_baselines_stand_beneath():
+    table = tabulate_ranking([_ranked(1, "a", True), _ranked(None, "majority", False, baseline=True)])
+    assert [row[1] for row in table.rows] == ["a"]
+    assert [row[1] for row in table.beneath] == ["majority"]
