@@ -20,6 +20,9 @@ from storage.errors import BindingError
 from storage.names import fold, near
 from tasks.rankers.specs import RANKERS, RankerSpec, bind_arguments, find_ranker
 
+# What every row of a ranking says besides the selected columns.
+RANKING_COLUMNS = frozenset("rank model score metric higher_is_better low high tied n_test layer baseline".split())
+
 _ERROR_NAMES = {"err", "error"}
 _ACCURACY_NAMES = {"acc", "accuracy"}
 
@@ -216,8 +219,17 @@ class _Binder:
             test=tuple(test),
             descending=descending,
             limit=select.limit,
-            columns=tuple(scope.items(select.items)) if not isinstance(select.items[0], ast.Star) else (),
+            columns=self._beside_scores(select.items, scope),
         )
+
+    def _beside_scores(self, items: Sequence[ast.Star | ast.SelectItem], scope: _Scope) -> tuple[tuple[str, str], ...]:
+        """The selected columns that stand beside a ranking's own; `*` adds none."""
+        selected = [item for item in items if isinstance(item, ast.SelectItem)]
+        found = scope.items(selected)
+        for item, (label, _) in zip(selected, found, strict=True):
+            if label in RANKING_COLUMNS:
+                self.fail(item, f"a ranking has a column {label!r} of its own", fix="choose another name after AS")
+        return tuple(found)
 
     def _datasets(self, names: Sequence[ast.DatasetName]) -> list[DatasetRecord]:
         registered = {dataset.name: dataset for dataset in self._catalog.datasets()}

@@ -82,7 +82,7 @@ class Session:
         def report(step: str, done: int, total: int) -> None:
             nonlocal begun
             if not begun:
-                progress.get().begin(total)
+                progress.get().begin(total - done + 1)
                 begun = True
             progress.get().advance(step)
 

@@ -128,7 +128,10 @@ class Catalog:
 
 def _missing(kind: str, name: str, names: list[str]) -> Any:
     candidates = near(name, names)
-    hint = (
-        f"did you mean {' or '.join(candidates)}?" if candidates else f"'shiftql {kind}s list' shows all {len(names)}"
-    )
+    if candidates:
+        hint = f"did you mean {' or '.join(candidates)}?"
+    elif names:
+        hint = f"'shiftql {kind}s list' shows all {len(names)}"
+    else:
+        hint = f"register one with 'shiftql {kind}s add', or make some with 'shiftql playground'"
     raise StoreError(f"there is no {kind} named {name!r}", subject=name, fix=hint)

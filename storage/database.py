@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import DatabaseError, OperationalError, ProgrammingError
 from sqlmodel import Session
 
 from storage.errors import StoreError
@@ -31,7 +31,7 @@ class Database:
         try:
             if self._revision() != SCHEMA_REVISION:
                 self._upgrade()
-        except OperationalError as error:
+        except DatabaseError as error:
             raise StoreError(
                 f"the database cannot be opened: {error.orig}",
                 subject=self.engine.url.render_as_string(hide_password=True),

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.errors import StoreError
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -25,9 +27,19 @@ class Settings:
 
 
 def current_settings() -> Settings:
-    """The settings of this process: SHIFT_HOME, SHIFT_DATABASE_URL, MLFLOW_TRACKING_URI or their defaults."""
+    """The settings of this process: SHIFT_HOME, SHIFT_DATABASE_URL, MLFLOW_TRACKING_URI or their defaults.
+
+    Raises StoreError when the home cannot be made.
+    """
     home = Path(os.environ.get("SHIFT_HOME") or Path.home() / ".shift").expanduser().absolute()
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"the home directory cannot be made: {error.strerror or error}",
+            subject=str(home),
+            fix="set SHIFT_HOME to a directory that can be written",
+        ) from error
     return Settings(
         home=home,
         database_url=os.environ.get("SHIFT_DATABASE_URL") or f"sqlite:///{home / 'shift.db'}",

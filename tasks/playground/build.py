@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,12 @@ def build_specs(directory: Path, specs: Sequence[Spec], seed: int = 0, progress:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir()
             done = len(specs) - len(missing)
-            for spec, accuracy in make_pieces(missing, unfinished, seed):
-                _publish(directory, spec, seed, accuracy, unfinished / spec.name)
-                done += 1
-                if progress is not None:
-                    progress(spec.name, done, len(specs))
+            with closing(make_pieces(missing, unfinished, seed)) as pieces:
+                for spec, accuracy in pieces:
+                    _publish(directory, spec, seed, accuracy, unfinished / spec.name)
+                    done += 1
+                    if progress is not None:
+                        progress(spec.name, done, len(specs))
             unfinished.rmdir()
         return _manifest(directory, specs, seed)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import asdict
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -32,8 +32,8 @@ ENVIRONMENT = {
 }
 
 
-def make_pieces(specs: Iterable[Spec], directory: Path, seed: int) -> Iterator[tuple[Spec, float | None]]:
-    """Make each piece, in order, in `directory / spec.name`; yield it with its upstream accuracy once it is complete.
+def make_pieces(specs: Iterable[Spec], directory: Path, seed: int) -> Generator[tuple[Spec, float | None], None, None]:
+    """Make each piece, in order, in `directory / spec.name`; yield it, complete, with its upstream accuracy.
 
     Raises ShiftError with the end of the worker's standard error when a piece cannot be made.
     """

@@ -31,10 +31,9 @@ def test_classes_are_balanced_in_both_splits(task: str) -> None:
     assert np.bincount(test_labels).tolist() == [2] * classes
 
 
-@pytest.mark.parametrize("task", IMAGE_TASKS)
+# A photograph's sky is plain.
+@pytest.mark.parametrize("task", [task for task in IMAGE_TASKS if "textures" not in task])
 def test_every_image_shows_something_but_noise(task: str) -> None:
-    if "textures" in task:
-        pytest.skip("a photograph's sky is plain")
     images, _, _, _ = draw_split(task, 60, 0, 0)
     assert images.shape == (60, 32, 32, 3)
     assert images.dtype == np.uint8

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from storage.errors import (
+    BindingError,
+    EvaluationError,
+    PlanError,
+    PositionedError,
+    QuerySyntaxError,
+    ShiftError,
+    StoreError,
+)
+
+
+@pytest.mark.parametrize("kind", [QuerySyntaxError, BindingError, PlanError, EvaluationError, StoreError])
+def test_every_error_is_a_shift_error_that_says_how_to_mend_it(kind: type[ShiftError]) -> None:
+    error = kind("it is broken", subject="thing", fix="mend it")
+    assert isinstance(error, ShiftError)
+    assert (error.message, error.subject, error.fix) == ("it is broken", "thing", "mend it")
+    assert str(error) == "it is broken\nfix: mend it"
+
+
+def test_allowed_values_stand_before_the_fix() -> None:
+    assert str(ShiftError("no", allowed=["a", "b"], fix="write a")) == "no\nallowed: a, b\nfix: write a"
+
+
+def test_the_caret_stands_under_the_place() -> None:
+    error = PositionedError(
+        "there is no column 'nam'",
+        text="SELECT name\nFROM models WHERE nam = 1",
+        line=2,
+        column=19,
+        length=3,
+        allowed=["name"],
+        fix="did you mean name?",
+    )
+    assert str(error).split("\n") == [
+        "line 2, column 19: there is no column 'nam'",
+        "   2 | FROM models WHERE nam = 1",
+        "                         ^^^",
+        "allowed: name",
+        "fix: did you mean name?",
+    ]
+
+
+def test_tabs_do_not_shift_the_caret() -> None:
+    lines = str(PositionedError("here", text="\tSELECT\tx", line=1, column=9)).split("\n")
+    assert lines[2].index("^") == lines[1].index("x")
+
+
+def test_the_caret_ends_with_its_line() -> None:
+    text = "SELECT name FROM models\nWHERE x"
+    lines = str(PositionedError("all of it", text=text, line=1, column=8, length=len(text))).split("\n")
+    assert lines[2].count("^") == len("name FROM models")
+    past_the_end = str(PositionedError("more is expected", text="SELECT", line=1, column=7, length=5)).split("\n")
+    assert past_the_end[2].count("^") == 1
+
+
+def test_without_a_place_there_is_no_caret() -> None:
+    assert str(PositionedError("no place", text="SELECT")) == "no place"
+
+
+def test_only_evaluation_errors_said_to_be_transient_are() -> None:
+    assert EvaluationError("out of memory", transient=True).transient
+    assert not EvaluationError("truncated").transient

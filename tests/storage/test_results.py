@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from storage.database import Database
+from storage.evaluations import Evaluation, Measurement, Subject
+from storage.results import ResultStore
+
+EVALUATION = Evaluation(Subject("bert", "m"), Subject("train", "d"), Subject("test", "t"), "linear", "1", {"lr": 0.1})
+OTHER = Evaluation(Subject("vit", "v"), Subject("train", "d"), None, "logme", "1")
+DONE = Measurement(
+    status="completed",
+    cost_seconds=1.5,
+    metric="accuracy",
+    value=0.75,
+    n_test=4,
+    per_row_correct=np.packbits([1, 1, 0, 1]).tobytes(),
+    layer="last",
+    metrics={"accuracy": 0.75, "macro_f1": 0.5},
+    curve=(0.5, 0.75),
+)
+BROKEN = Measurement(status="failed", cost_seconds=0.5, reason="its weights are truncated")
+UNLUCKY = Measurement(status="failed", cost_seconds=0.5, reason="out of memory", transient=True)
+
+
+@pytest.fixture
+def results(database: Database) -> ResultStore:
+    return ResultStore(database)
+
+
+@pytest.fixture
+def impatient(database: Database) -> ResultStore:
+    """A store in which every claim has expired as soon as it is made."""
+    return ResultStore(database, claim_expires_seconds=-1.0)
+
+
+def _known(results: ResultStore, evaluation: Evaluation = EVALUATION) -> Measurement | None:
+    return results.known([evaluation.fingerprint]).get(evaluation.fingerprint)
+
+
+def test_what_is_recorded_is_known_as_it_was(results: ResultStore) -> None:
+    claim = results.claim(EVALUATION)
+    assert claim is not None
+    assert _known(results) is None
+    assert results.record(claim, DONE)
+    assert _known(results) == DONE
+
+
+def test_a_permanent_failure_is_known_too(results: ResultStore) -> None:
+    claim = results.claim(EVALUATION)
+    assert claim is not None
+    results.record(claim, BROKEN)
+    assert _known(results) == BROKEN
+    assert results.claim(EVALUATION) is None
+
+
+def test_known_is_never_claimed_again(results: ResultStore, impatient: ResultStore) -> None:
+    claim = results.claim(EVALUATION)
+    assert claim is not None
+    results.record(claim, DONE)
+    assert results.claim(EVALUATION) is None
+    assert impatient.claim(EVALUATION) is None
+
+
+def test_evaluations_are_claimed_one_by_one(results: ResultStore) -> None:
+    assert results.claim(EVALUATION) is not None
+    assert results.claim(OTHER) is not None
+    assert results.claim(EVALUATION) is None
+
+
+def test_one_of_many_claimers_gets_it(database: Database) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        claims = list(threads.map(lambda _: ResultStore(database).claim(EVALUATION), range(8)))
+    assert sum(claim is not None for claim in claims) == 1
+
+
+def test_one_of_many_takes_an_expired_claim_over(impatient: ResultStore, results: ResultStore) -> None:
+    assert impatient.claim(EVALUATION) is not None
+    expired = impatient.claim(EVALUATION)
+    assert expired is not None
+    results.release(expired)
+    with ThreadPoolExecutor(8) as threads:
+        claims = list(threads.map(lambda _: results.claim(EVALUATION), range(8)))
+    assert sum(claim is not None for claim in claims) == 1
+
+
+def test_a_former_owner_is_fenced_off(impatient: ResultStore) -> None:
+    former = impatient.claim(EVALUATION)
+    current = impatient.claim(EVALUATION)
+    assert former is not None
+    assert current is not None
+    assert current.token > former.token
+    assert not impatient.record(former, BROKEN)
+    assert impatient.outcomes([EVALUATION.fingerprint]) == {}
+    assert impatient.record(current, DONE)
+    assert not impatient.record(former, BROKEN)
+    assert _known(impatient) == DONE
+
+
+def test_a_former_owner_releases_nothing(results: ResultStore, impatient: ResultStore) -> None:
+    former = impatient.claim(EVALUATION)
+    current = impatient.claim(EVALUATION)
+    assert former is not None
+    assert current is not None
+    results.release(former)
+    assert results.claim(EVALUATION) is None
+    assert results.record(current, DONE)
+
+
+def test_a_result_is_recorded_once(results: ResultStore) -> None:
+    claim = results.claim(EVALUATION)
+    assert claim is not None
+    assert results.record(claim, DONE)
+    assert not results.record(claim, BROKEN)
+    assert _known(results) == DONE
+
+
+def test_a_transient_failure_is_told_but_not_known(results: ResultStore) -> None:
+    claim = results.claim(EVALUATION)
+    assert claim is not None
+    results.record(claim, UNLUCKY)
+    assert results.outcomes([EVALUATION.fingerprint]) == {EVALUATION.fingerprint: UNLUCKY}
+    assert _known(results) is None
+
+
+def test_a_transient_failure_is_claimed_again_by_one(results: ResultStore) -> None:
+    first = results.claim(EVALUATION)
+    assert first is not None
+    results.record(first, UNLUCKY)
+    second = results.claim(EVALUATION)
+    assert second is not None
+    assert results.claim(EVALUATION) is None
+    assert results.outcomes([EVALUATION.fingerprint]) == {}
+    assert results.record(second, DONE)
+    assert _known(results) == DONE
+
+
+def test_a_released_evaluation_is_free_at_once(results: ResultStore) -> None:
+    claim = results.claim(EVALUATION)
+    assert claim is not None
+    results.release(claim)
+    assert _known(results) is None
+    assert results.claim(EVALUATION) is not None
+
+
+def test_releasing_what_is_recorded_changes_nothing(results: ResultStore) -> None:
+    claim = results.claim(EVALUATION)
+    assert claim is not None
+    results.record(claim, DONE)
+    results.release(claim)
+    assert _known(results) == DONE
+    assert results.claim(EVALUATION) is None
+
+
+def test_a_heartbeat_keeps_the_claims_it_is_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("storage.results.time.time", lambda: now)
+    results = ResultStore(database, claim_expires_seconds=30.0)
+    kept, lost = results.claim(EVALUATION), results.claim(OTHER)
+    assert kept is not None
+    assert lost is not None
+    now = 1029.0
+    results.heartbeat([kept])
+    assert results.claim(EVALUATION) is None
+    assert results.claim(OTHER) is None
+    now = 1031.0
+    assert results.claim(EVALUATION) is None
+    assert results.claim(OTHER) is not None
+
+
+def test_a_heartbeat_for_nothing_does_nothing(results: ResultStore) -> None:
+    results.heartbeat([])
+    assert results.claim(EVALUATION) is not None
+
+
+def test_many_fingerprints_are_looked_up_at_once(results: ResultStore) -> None:
+    evaluations = [
+        Evaluation(Subject(f"m{number}", f"m{number}"), Subject("train", "d"), None, "linear", "1")
+        for number in range(7)
+    ]
+    for evaluation in evaluations[:5]:
+        claim = results.claim(evaluation)
+        assert claim is not None
+        results.record(claim, DONE)
+    unknown = [str(number) for number in range(3000)]
+    found = results.known([*unknown, *(evaluation.fingerprint for evaluation in evaluations)])
+    assert set(found) == {evaluation.fingerprint for evaluation in evaluations[:5]}

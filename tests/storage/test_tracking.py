@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import update
+
+from storage.database import Database
+from storage.evaluations import Evaluation, Measurement, Subject
+from storage.results import EvaluationRecord, ResultStore
+from storage.settings import current_settings
+from storage.tracking import FINGERPRINT_TAG, export_pending
+
+EVALUATION = Evaluation(
+    Subject("bert", "m"),
+    Subject("reviews-train", "d"),
+    Subject("reviews-test", "t"),
+    "linear",
+    "1",
+    {"lr": 0.1, "k": 3},
+)
+DONE = Measurement(
+    status="completed",
+    cost_seconds=12.5,
+    metric="accuracy",
+    value=0.75,
+    n_test=4,
+    per_row_correct=np.packbits([1, 1, 0, 1]).tobytes(),
+    layer="last",
+    metrics={"accuracy": 0.75, "macro_f1": 0.5},
+    curve=(0.25, 0.5),
+)
+BROKEN = Measurement(status="failed", cost_seconds=0.5, reason="its weights are truncated")
+
+
+@pytest.fixture(autouse=True)
+def migrated(home: Path, tracking_template: Path) -> None:
+    """MLflow takes seconds to make its schema, so every test starts from a copy of one."""
+    home.mkdir(exist_ok=True)
+    (home / "mlflow.db").write_bytes(tracking_template.read_bytes())
+
+
+def _record(evaluation: Evaluation = EVALUATION, measurement: Measurement = DONE) -> None:
+    results = ResultStore(Database(current_settings()))
+    claim = results.claim(evaluation)
+    assert claim is not None
+    results.record(claim, measurement)
+
+
+def _runs() -> Sequence[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=current_settings().tracking_uri)
+    return client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+
+
+def _forget_export(**columns: object) -> None:
+    """As if the exporter had died before it wrote down the run's id."""
+    with Database(current_settings()).session() as session:
+        session.execute(update(EvaluationRecord).values(mlflow_run_id=None, **columns))
+        session.commit()
+
+
+def test_a_run_holds_the_whole_evaluation() -> None:
+    from mlflow import MlflowClient
+
+    _record()
+    assert export_pending() == 1
+    (run,) = _runs()
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "linear bert"
+    assert run.info.end_time - run.info.start_time == 12_500
+    assert run.data.params == {"lr": "0.1", "k": "3"}
+    assert run.data.metrics.items() >= {"accuracy": 0.75, "macro_f1": 0.5, "cost_seconds": 12.5}.items()
+    assert (
+        run.data.tags.items()
+        >= {
+            FINGERPRINT_TAG: EVALUATION.fingerprint,
+            "shift.model": "bert",
+            "shift.model_fingerprint": "m",
+            "shift.train_fingerprint": "d",
+            "shift.test_fingerprint": "t",
+            "shift.method": "linear",
+            "shift.version": "1",
+            "shift.n_test": "4",
+            "shift.per_row_correct": "d0",
+        }.items()
+    )
+    client = MlflowClient(tracking_uri=current_settings().tracking_uri)
+    assert client.get_experiment(run.info.experiment_id).name == "reviews-train/linear"
+    curve = client.get_metric_history(run.info.run_id, "validation_accuracy")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.25), (2, 0.5)]
+
+
+def test_every_evaluation_has_one_run() -> None:
+    for number in range(3):
+        _record(replace(EVALUATION, params={"lr": float(number)}))
+    assert export_pending() == 3
+    assert sorted(run.data.params["lr"] for run in _runs()) == ["0.0", "1.0", "2.0"]
+
+
+def test_a_second_export_writes_nothing() -> None:
+    _record()
+    export_pending()
+    assert export_pending() == 0
+    assert len(_runs()) == 1
+
+
+def test_what_is_only_claimed_is_not_exported() -> None:
+    assert ResultStore(Database(current_settings())).claim(EVALUATION) is not None
+    assert export_pending() == 0
+
+
+def test_a_failure_is_a_failed_run_with_its_reason() -> None:
+    _record(measurement=BROKEN)
+    export_pending()
+    (run,) = _runs()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["shift.reason"] == "its weights are truncated"
+
+
+def test_a_retried_failure_has_a_run_for_each_try() -> None:
+    _record(measurement=replace(BROKEN, transient=True))
+    export_pending()
+    _record()
+    export_pending()
+    assert sorted(run.info.status for run in _runs()) == ["FAILED", "FINISHED"]
+
+
+def test_a_row_whose_exporter_died_gets_no_second_run() -> None:
+    _record()
+    export_pending()
+    _forget_export(export_started=0.0)
+    export_pending()
+    assert len(_runs()) == 1
+    assert export_pending() == 0
+
+
+def test_a_row_that_another_exporter_is_writing_is_left_to_it() -> None:
+    _record()
+    export_pending()
+    _forget_export()
+    assert export_pending() == 0
+
+
+def test_more_correct_rows_than_a_tag_holds_are_left_out() -> None:
+    _record(measurement=replace(DONE, per_row_correct=bytes(5000)))
+    export_pending()
+    (run,) = _runs()
+    assert "shift.per_row_correct" not in run.data.tags
+
+
+def test_rows_wait_while_mlflow_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    _record()
+    with monkeypatch.context() as unreachable:
+        unreachable.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{current_settings().home}/no/such/folder/mlflow.db")
+        with pytest.raises(Exception, match="unable to open database file|No such file"):
+            export_pending()
+    assert export_pending() == 1
