@@ -12,20 +12,17 @@ from typing import Any
 from flows.server import ensure_server
 from shiftql.plan import Rank
 from shiftql.progress import progress
-from storage.baselines import RAW
-from storage.catalog import Catalog
-from storage.database import Database
 from storage.settings import Settings
 from tasks.host import host
 from tasks.sources import HOSTS
 
 
-def run_search(statement: str, plan: Rank, database: Database, settings: Settings) -> dict[str, Any]:
+def run_search(statement: str, plan: Rank, settings: Settings) -> dict[str, Any]:
     """Run the search flow for one statement and return what it did; see flows.search.
 
     Frameworks start loading in their own processes at once, while this one imports Prefect and finds its server.
     """
-    for name in _hosts_needed(plan, database):
+    for name in _hosts_needed(plan):
         host(name).start()
     if not _is_api_configured():
         server, is_new = ensure_server(settings)
@@ -50,10 +47,8 @@ def run_search(statement: str, plan: Rank, database: Database, settings: Setting
         return _run(lambda: search(statement))
 
 
-def _hosts_needed(plan: Rank, database: Database) -> set[str]:
-    sources = {model.name: model.source for model in Catalog(database).models()} | {RAW.name: RAW.name}
-    models = {embedding.model.name for embedding in plan.embeddings if embedding.new_rows}
-    needed = {HOSTS[sources[name]] for name in models}
+def _hosts_needed(plan: Rank) -> set[str]:
+    needed = {HOSTS[embedding.source] for embedding in plan.embeddings if embedding.new_rows}
     if any(evaluation.method == "finetune" for evaluation in plan.new_evaluations):
         needed.add("torch")
     return {name for name in needed if name is not None} | {"tracking"}

@@ -19,8 +19,7 @@ from shiftql.preparation import prepare
 from shiftql.progress import progress
 from shiftql.render import render
 from shiftql.strategies.enumerate import Enumerate
-from storage.baselines import MAJORITY_METHOD, RAW
-from storage.catalog import Catalog
+from storage.baselines import MAJORITY_METHOD
 from storage.database import Database
 from storage.errors import PlanError, ShiftError
 from storage.evaluations import Evaluation, Measurement, Subject
@@ -67,7 +66,7 @@ class _Search:
         self._question = question
         self._plan = plan
         self._results = ResultStore(database)
-        self._sources = {model.name: model.source for model in Catalog(database).models()} | {RAW.name: RAW.name}
+        self._sources = {embedding.model: embedding.source for embedding in plan.embeddings}
         # One slot for each host, and one for the rankers, which run in this process.
         self._slots = {name: asyncio.Semaphore(1) for name in HOSTS.values()}
         self._scoring = asyncio.Semaphore(1)
@@ -138,7 +137,7 @@ class _Search:
 
     async def _embed(self, model: Subject) -> float:
         """Embed all datasets of the question with a model; the seconds it took."""
-        host_name = HOSTS[self._sources[model.name]]
+        host_name = HOSTS[self._sources[model]]
         seconds = 0.0
         async with self._slots[host_name]:
             for dataset in {d.fingerprint: d for d in (*self._question.train, *self._question.test)}.values():

@@ -65,7 +65,8 @@ class RowsAnswer(Answer):
 class RankingAnswer(Answer):
     """Models ranked by one or several rankers.
 
-    `rankings` maps each ranker's label to its rows, best first. `failed` lists models that could not be evaluated. `evaluated` and `reused` count evaluations.
+    `rankings` maps each ranker's label to its rows, best first. `failed` lists models that could not be
+    evaluated. `evaluated` and `reused` count evaluations.
     """
 
     rankings: Mapping[str, tuple[Mapping[str, Any], ...]]

@@ -21,7 +21,9 @@ from storage.names import fold, near
 from tasks.rankers.specs import RANKERS, RankerSpec, bind_arguments, find_ranker
 
 # What every row of a ranking says besides the selected columns.
-RANKING_COLUMNS = frozenset("rank model score metric higher_is_better low high tied n_test layer baseline".split())
+RANKING_COLUMNS = frozenset(
+    {"rank", "model", "score", "metric", "higher_is_better", "low", "high", "tied", "n_test", "layer", "baseline"}
+)
 
 _ERROR_NAMES = {"err", "error"}
 _ACCURACY_NAMES = {"acc", "accuracy"}

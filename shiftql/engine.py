@@ -132,7 +132,7 @@ class Session:
         from flows.run import run_search
 
         try:
-            return run_search(question.text, plan, self._database, current_settings()), False
+            return run_search(question.text, plan, current_settings()), False
         except KeyboardInterrupt:
             progress.get().note("interrupted: this is the answer so far; asking again goes on from here")
             return {}, True

@@ -88,6 +88,7 @@ class Embedding:
     """The forward passes of one model over one dataset; `new_rows` of them are not stored yet."""
 
     model: Subject
+    source: str
     dataset: Subject
     rows: int
     new_rows: int

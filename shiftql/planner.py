@@ -8,7 +8,7 @@ from typing import Any
 from shiftql.binder import BoundRanker, BoundRanking, BoundRows
 from shiftql.cost import predict_finetuning, predict_opening, predict_row, predict_scoring
 from shiftql.plan import Embed, Embedding, Evaluate, PlannedEvaluation, Query, Rank, Scan
-from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW
+from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.embedding_version import EMBEDDING_VERSION
 from storage.evaluations import Evaluation, Subject
@@ -79,10 +79,10 @@ class _Builder:
                 self._scan,
             )
         raw = ModelRecord(
-            name=RAW.name,
-            source=RAW.name,
+            name=RAW,
+            source=RAW,
             path="",
-            fingerprint=RAW.fingerprint,
+            fingerprint=raw_subject(self._scan.modality).fingerprint,
             signature="",
             modality=self._scan.modality,
             num_params=0,
@@ -114,6 +114,7 @@ class _Builder:
         return [
             Embedding(
                 model=_subject(model),
+                source=model.source,
                 dataset=Subject(dataset.name, dataset.fingerprint),
                 rows=dataset.num_rows,
                 new_rows=dataset.num_rows,

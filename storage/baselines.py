@@ -3,7 +3,13 @@
 from storage.evaluations import Subject
 
 # The data itself as features, with no model: see tasks.sources.raw.
-RAW = Subject("raw", "raw-features-1")
+RAW = "raw"
+
+
+def raw_subject(modality: str) -> Subject:
+    """The `raw` baseline for rows of a modality; raise its number when its features change."""
+    return Subject(RAW, f"raw-{modality}-1")
+
 
 # The most frequent training class as the answer to every row: see tasks.classification.
 MAJORITY = Subject("majority", "majority-class-1")

@@ -18,6 +18,9 @@ from storage.embedding_version import EMBEDDING_VERSION, LAYER, POOLING
 from storage.errors import StoreError
 from storage.fingerprints import fingerprint_of
 
+# What numpy raises on a file that is torn or gone.
+_UNREADABLE = (OSError, ValueError, EOFError)
+
 
 class FeatureStore:
     """Features in a local directory, shared by every process that opens it."""
@@ -34,7 +37,7 @@ class FeatureStore:
         hashes = _as_keys(row_hashes)
         _, first = np.unique(hashes, return_index=True)
         first.sort()
-        stored = [_as_keys(np.load(rows)) for rows in self._row_files(key)]
+        stored = [keys for rows in self._row_files(key) if (keys := _load_keys(rows)) is not None]
         if not stored:
             return first
         return first[~np.isin(hashes[first], np.concatenate(stored))]
@@ -97,7 +100,7 @@ class FeatureStore:
             vectors = np.load(vectors_file, mmap_mode="r")
             if _checksum(hashes, vectors) == name:
                 return _as_keys(hashes), vectors
-        except (OSError, ValueError, EOFError):
+        except _UNREADABLE:
             pass
         rows_file.unlink(missing_ok=True)
         vectors_file.unlink(missing_ok=True)
@@ -107,6 +110,13 @@ class FeatureStore:
 def _as_keys(row_hashes: np.ndarray) -> np.ndarray:
     contiguous = np.ascontiguousarray(row_hashes, dtype=np.uint8)
     return contiguous.view(np.dtype((np.void, contiguous.shape[1]))).ravel()
+
+
+def _load_keys(rows_file: Path) -> np.ndarray | None:
+    try:
+        return _as_keys(np.load(rows_file))
+    except _UNREADABLE:
+        return None
 
 
 def _checksum(hashes: np.ndarray, vectors: np.ndarray) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def load_manifest(root: Path, fingerprint: str) -> Manifest:
         with np.load(path, allow_pickle=False) as arrays:
             classes = tuple(str(name) for name in arrays["classes"])
             return Manifest(arrays["row_hashes"], arrays["labels"], classes)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise StoreError(
             f"the manifest of a dataset cannot be read: {error}",
             subject=str(path),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FINGERPRINT_TAG = "shift.fingerprint"
+_ATTEMPT_TAG = "shift.attempt"
 # MLflow refuses longer tags.
 _LONGEST_TAG = 8000
 # An export that has not ended by then has died with its process.
@@ -39,7 +40,8 @@ def export_pending() -> int:
     while (taken := _take(database)) is not None:
         row, was_taken_before = taken
         run_id = _find_run(client, row) if was_taken_before else None
-        run_id = run_id or _write_run(client, row)
+        run_id = run_id or _create_run(client, row)
+        _write_run(client, run_id, row)
         with database.session() as session:
             session.execute(
                 update(EvaluationRecord)
@@ -82,34 +84,47 @@ def _take(database: Database) -> tuple[EvaluationRecord, bool] | None:
                 return row, was_taken_before
 
 
-def _write_run(client: MlflowClient, row: EvaluationRecord) -> str:
-    from mlflow.entities import Metric, Param, RunTag
-
-    end = round((row.recorded or 0.0) * 1000)
-    start = end - round((row.cost_seconds or 0.0) * 1000)
+def _create_run(client: MlflowClient, row: EvaluationRecord) -> str:
     run = client.create_run(
         _experiment(client, f"{row.train_name}/{row.method}"),
         run_name=f"{row.method} {row.model_name}",
-        start_time=start,
+        start_time=_end(row) - round((row.cost_seconds or 0.0) * 1000),
+        tags=_identity(row),
     )
+    return run.info.run_id
+
+
+def _write_run(client: MlflowClient, run_id: str, row: EvaluationRecord) -> None:
+    """Write a row to its run; doing so twice is the same as once."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    end = _end(row)
     params = {**json.loads(row.params), **json.loads(row.fidelity)}
     metrics = {**json.loads(row.metrics), "cost_seconds": row.cost_seconds or 0.0}
     steps = [
         Metric(f"validation_{row.metric}", value, end, epoch + 1) for epoch, value in enumerate(json.loads(row.curve))
     ]
     client.log_batch(
-        run.info.run_id,
+        run_id,
         metrics=[Metric(name, value, end, 0) for name, value in metrics.items()] + steps,
         params=[Param(name, str(value)) for name, value in params.items()],
         tags=[RunTag(name, str(value)) for name, value in _tags(row).items() if value is not None],
     )
-    client.set_terminated(run.info.run_id, "FINISHED" if row.status == "completed" else "FAILED", end_time=end)
-    return run.info.run_id
+    client.set_terminated(run_id, "FINISHED" if row.status == "completed" else "FAILED", end_time=end)
+
+
+def _end(row: EvaluationRecord) -> int:
+    """When the evaluation was recorded, in milliseconds."""
+    return round((row.recorded or 0.0) * 1000)
+
+
+def _identity(row: EvaluationRecord) -> dict[str, str]:
+    """What tells a row's run from all others; a transient failure and the attempt after it are two runs."""
+    return {FINGERPRINT_TAG: row.fingerprint, _ATTEMPT_TAG: str(row.token)}
 
 
 def _tags(row: EvaluationRecord) -> dict[str, Any]:
     return {
-        FINGERPRINT_TAG: row.fingerprint,
         "shift.model": row.model_name,
         "shift.model_fingerprint": row.model_fingerprint,
         "shift.train": row.train_name,
@@ -130,7 +145,8 @@ def _tags(row: EvaluationRecord) -> dict[str, Any]:
 
 def _find_run(client: MlflowClient, row: EvaluationRecord) -> str | None:
     experiment = _experiment(client, f"{row.train_name}/{row.method}")
-    runs = client.search_runs([experiment], f"tags.`{FINGERPRINT_TAG}` = '{row.fingerprint}'", max_results=1)
+    is_its_run = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in _identity(row).items())
+    runs = client.search_runs([experiment], is_its_run, max_results=1)
     return runs[0].info.run_id if runs else None
 
 

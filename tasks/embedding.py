@@ -91,10 +91,8 @@ def _open(catalog: Catalog, name: str, fingerprint: str) -> Model:
     if _opened is not None:
         _opened[1].close()
         _opened = None
-    if name == RAW.name:
-        record = ModelRecord(
-            name=RAW.name, source=RAW.name, path="", fingerprint=RAW.fingerprint, signature="", modality=""
-        )
+    if name == RAW:
+        record = ModelRecord(name=RAW, source=RAW, path="", fingerprint=fingerprint, signature="", modality="")
     else:
         record = catalog.model(name)
     model = source_named(record.source).open(record)

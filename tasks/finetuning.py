@@ -16,7 +16,7 @@ from storage.errors import EvaluationError
 from storage.settings import current_settings
 from tasks.readers import open_reader
 from tasks.sources.failures import reasons
-from tasks.sources.huggingface import load_processor, loading_options, longest_text
+from tasks.sources.huggingface import load_processor, loading_options, longest_text, prepare_images
 
 VALIDATION_PART = 0.2
 _EVALUATION_BATCH_ROWS = 64
@@ -146,7 +146,7 @@ def _collator(model: ModelRecord, processor: Any, config: Any) -> Any:
     def collate(examples: Sequence[tuple[Any, int]]) -> dict[str, torch.Tensor]:
         rows = [row for row, _ in examples]
         if model.modality == "image":
-            inputs = processor(images=rows, return_tensors="pt")
+            inputs = prepare_images(processor, rows)
         else:
             longest = longest_text(processor, config)
             inputs = processor(rows, return_tensors="pt", padding=True, truncation=True, max_length=longest)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tasks.host import Host
+
 # Nothing here needs the network, and nothing may reach for it.
 os.environ |= {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
@@ -165,3 +167,24 @@ def tracking_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(scope="session")
+def tensorflow_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """TensorFlow in a process of its own, which can import tests/tensorflow_child.py."""
+    host = Host("tensorflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHIFT_HOME", str(tmp_path_factory.mktemp("tensorflow")))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        host.start()
+    yield host
+    host.stop()
+
+
+@pytest.fixture(scope="session")
+def saved_models(tensorflow_host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """SavedModel directories by modality."""
+    root = tmp_path_factory.mktemp("saved-models")
+    for modality in ("image", "text"):
+        tensorflow_host.call(f"tensorflow_child:save_{modality}_model", path=str(root / modality))
+    return {modality: root / modality for modality in ("image", "text")}

@@ -107,7 +107,7 @@ class ImageModel:
         self._network = None
 
     def _embed_batch(self, rows: Rows) -> torch.Tensor:
-        inputs = self._processor(images=list(rows), return_tensors="pt").to(self._network.device)
+        inputs = prepare_images(self._processor, rows).to(self._network.device)
         outputs = self._network(**inputs)
         pooled = getattr(outputs, "pooler_output", None)
         if pooled is not None and self._pooler_is_trained:
@@ -180,6 +180,11 @@ def load_processor(model: ModelRecord) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def prepare_images(processor: Any, rows: Rows) -> Any:
+    """The processor's tensors for images. Where the channels are is said, since it guesses wrong for thin images."""
+    return processor(images=list(rows), input_data_format="channels_last", return_tensors="pt")
 
 
 def longest_text(tokenizer: Any, config: Any) -> int:

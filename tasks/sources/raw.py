@@ -18,7 +18,7 @@ _TEXT_DIMENSIONS = 1024
 class RawSource:
     """Opens the one model of this source; there are no files to describe."""
 
-    name = RAW.name
+    name = RAW
 
     def accepts(self, path: Path) -> bool:
         return False

@@ -14,7 +14,7 @@ from sqlalchemy import inspect, text
 from sqlmodel import SQLModel
 
 import storage.catalog
-import storage.results  # noqa: F401  (registers the tables)
+import storage.results
 from storage.catalog import Catalog
 from storage.database import SCHEMA_REVISION, Database
 from storage.errors import StoreError
