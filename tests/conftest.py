@@ -13,10 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flows.registration import register_dataset, register_model
+from storage.catalog import Catalog
+from storage.database import Database
+from storage.settings import current_settings
 from tasks.host import Host
 
-# Nothing here needs the network, and nothing may reach for it.
-os.environ |= {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+# Nothing here needs the network, and nothing may reach for it. The models are too small to be shared between cores.
+os.environ |= {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"}
 
 TESTS = Path(__file__).parent
 SIDE = 16
@@ -61,12 +65,23 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     return Pool(_save_models(root), _save_datasets(root))
 
 
+@pytest.fixture
+def catalog(home: Path, pool: Pool) -> Catalog:
+    """The catalog of the home, in which the whole pool is registered."""
+    catalog = Catalog(Database(current_settings()))
+    for name, path in pool.models.items():
+        register_model(catalog, name, str(path))
+    for name, path in pool.datasets.items():
+        register_dataset(catalog, name, str(path))
+    return catalog
+
+
 def sentences(rows: int, seed: int) -> tuple[list[str], list[str]]:
     """Sentences that name an animal or a plant, and which of them."""
     random = np.random.default_rng(seed)
     labels = [sorted(WORDS)[row % len(WORDS)] for row in range(rows)]
     texts = [
-        " ".join([*random.choice(FILLERS, random.integers(1, 6)), str(random.choice(WORDS[label]))]) for label in labels
+        " ".join([*random.choice(FILLERS, random.integers(0, 3)), str(random.choice(WORDS[label]))]) for label in labels
     ]
     return texts, labels
 
@@ -171,11 +186,11 @@ def tracking_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tensorflow_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """TensorFlow in a process of its own, which can import tests/tensorflow_child.py."""
+    """TensorFlow in a process of its own, which can import tests/in_child."""
     host = Host("tensorflow")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHIFT_HOME", str(tmp_path_factory.mktemp("tensorflow")))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS / "in_child"), *filter(None, [os.environ.get("PYTHONPATH")])]))
         host.start()
     yield host
     host.stop()

@@ -14,7 +14,7 @@ from tasks.host import Host, host, stop_hosts
 
 @pytest.fixture(autouse=True)
 def importable(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "in_child"), prepend=os.pathsep)
 
 
 @pytest.fixture

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from storage.embedding_version import LAYER
+from storage.errors import EvaluationError, StoreError
+from storage.evaluations import Evaluation, Subject
+from storage.features import FeatureStore
+from storage.manifests import Manifest, save_manifest
+from storage.settings import current_settings
+from tasks.classification import score_features, score_majority
+
+MODEL = Subject("model", "m")
+
+
+def _split(name: str, labels: list[int], classes: tuple[str, ...], *, store: bool = True) -> Subject:
+    """A split whose features are near the position of their class name in the alphabet."""
+    random = np.random.default_rng(len(name))
+    manifest = Manifest(random.integers(0, 256, (len(labels), 16), dtype=np.uint8), np.array(labels), classes)
+    settings = current_settings()
+    save_manifest(settings.manifests, manifest)
+    if store:
+        features = FeatureStore(settings.features)
+        centres = np.array([[ord(label[0]) * 10.0, 0.0] for label in manifest.label_names])
+        features.write(
+            features.key(MODEL.fingerprint), manifest.row_hashes, centres + random.normal(0, 0.1, centres.shape)
+        )
+    return Subject(name, manifest.fingerprint)
+
+
+def _evaluation(train: Subject, test: Subject | None, method: str = "cosine_nn", **params: object) -> Evaluation:
+    return Evaluation(MODEL, train, test, method, "1", params)
+
+
+@pytest.mark.parametrize("method", ["euclidean_nn", "linear"])
+def test_labels_are_matched_by_name_and_not_by_number(home: object, method: str) -> None:
+    train = _split("train", [0, 1, 0, 1], ("a", "z"))
+    test = _split("testing", [0, 0, 1], ("z", "zz"))
+    measured = score_features(_evaluation(train, test, method), 0.0)
+    assert measured.metric == "accuracy"
+    assert measured.value == pytest.approx(2 / 3)
+    assert measured.per_row_correct is not None
+    assert np.unpackbits(np.frombuffer(measured.per_row_correct, np.uint8), count=3).tolist() == [1, 1, 0]
+    assert measured.n_test == 3
+    assert measured.higher_is_better
+    assert measured.layer == LAYER
+    assert measured.metrics == {"accuracy": measured.value}
+
+
+def test_the_cost_includes_the_embedding(home: object) -> None:
+    train, test = _split("train", [0, 1], ("a", "z")), _split("testing", [0, 1], ("a", "z"))
+    assert 100 < score_features(_evaluation(train, test, "euclidean_nn"), 100.0).cost_seconds < 110
+
+
+def test_arguments_reach_the_ranker(home: object) -> None:
+    train, test = _split("train", [0, 1], ("a", "z")), _split("testing", [0, 1], ("a", "z"))
+    with pytest.raises(EvaluationError, match="k=3"):
+        score_features(_evaluation(train, test, "euclidean_nn", k=3), 0.0)
+
+
+def test_missing_features_are_an_error(home: object) -> None:
+    train, test = _split("train", [0, 1], ("a", "z")), _split("testing", [0, 1], ("a", "z"), store=False)
+    with pytest.raises(StoreError, match="2 of 2 rows are missing"):
+        score_features(_evaluation(train, test, "euclidean_nn"), 0.0)
+
+
+def test_the_majority_is_of_the_training_split(home: object) -> None:
+    train = _split("train", [0, 1, 1], ("a", "z"), store=False)
+    test = _split("testing", [0, 0, 0, 1], ("a", "z"), store=False)
+    measured = score_majority(_evaluation(train, test))
+    assert measured.value == 0.25
+    assert measured.n_test == 4
+    assert measured.per_row_correct == np.packbits([0, 0, 0, 1]).tobytes()
+
+
+def test_the_majority_of_a_tie_is_the_first_class(home: object) -> None:
+    train = _split("train", [1, 0], ("a", "z"), store=False)
+    test = _split("testing", [0, 0, 1], ("a", "z"), store=False)
+    assert score_majority(_evaluation(train, test)).value == pytest.approx(2 / 3)
+
+
+def test_a_majority_class_the_test_split_lacks_is_never_right(home: object) -> None:
+    train = _split("train", [1, 1], ("a", "z"), store=False)
+    test = _split("testing", [0, 1], ("a", "b"), store=False)
+    assert score_majority(_evaluation(train, test)).value == 0.0
+
+
+def test_the_majority_needs_a_test_split(home: object) -> None:
+    train = _split("train", [1, 1], ("a", "z"), store=False)
+    with pytest.raises(EvaluationError, match="needs a test split"):
+        score_majority(_evaluation(train, None))

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.registration import refresh_datasets, register_dataset, register_model
+from storage.baselines import RAW, raw_subject
+from storage.catalog import Catalog
+from storage.errors import EvaluationError, StoreError
+from storage.features import FeatureStore
+from storage.manifests import load_manifest
+from storage.settings import current_settings
+from tasks import embedding
+from tasks.embedding import embed_dataset
+from tasks.sources.huggingface import TextModel
+
+
+@pytest.fixture(autouse=True)
+def nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "_opened", None)
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Every sentence that a text model was given."""
+    seen: list[str] = []
+    original = TextModel.embed
+
+    def embed(model: TextModel, rows: list[str]) -> dict[str, np.ndarray]:
+        seen.extend(rows)
+        return original(model, rows)
+
+    monkeypatch.setattr(TextModel, "embed", embed)
+    return seen
+
+
+def _fingerprint(catalog: Catalog, model: str, dataset: str) -> str:
+    if model == RAW:
+        return raw_subject(catalog.dataset(dataset).modality).fingerprint
+    return catalog.model(model).fingerprint
+
+
+def _embed(catalog: Catalog, model: str, dataset: str) -> int:
+    fingerprint = _fingerprint(catalog, model, dataset)
+    done = embed_dataset(model, fingerprint, dataset, catalog.dataset(dataset).fingerprint)
+    assert done["seconds"] > 0
+    return int(done["embedded_rows"])
+
+
+def _features(catalog: Catalog, model: str, dataset: str) -> np.ndarray:
+    settings = current_settings()
+    store = FeatureStore(settings.features)
+    hashes = load_manifest(settings.manifests, catalog.dataset(dataset).fingerprint).row_hashes
+    return store.read(store.key(_fingerprint(catalog, model, dataset)), hashes)
+
+
+def _table(path: Path, texts: list[str], labels: list[str]) -> str:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *zip(texts, labels, strict=True)])
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset"), [("bert", "nature-test"), ("vit", "colours-test"), ("resnet", "photos-test"), ("raw", "nature-test")]
+)
+def test_every_row_has_features_afterwards(catalog: Catalog, model: str, dataset: str) -> None:
+    assert _embed(catalog, model, dataset) == len(np.unique(_features(catalog, model, dataset), axis=0)) > 5
+    assert len(_features(catalog, model, dataset)) == catalog.dataset(dataset).num_rows
+
+
+def test_embedding_again_embeds_nothing_and_opens_no_model(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _embed(catalog, "bert", "nature-test")
+    before = _features(catalog, "bert", "nature-test")
+    monkeypatch.setattr(embedding, "_open", None)
+    assert _embed(catalog, "bert", "nature-test") == 0
+    np.testing.assert_array_equal(_features(catalog, "bert", "nature-test"), before)
+
+
+def test_relabelled_rows_keep_their_features(catalog: Catalog, tmp_path: Path) -> None:
+    path = _table(tmp_path / "d.csv", ["a cat", "a dog", "a rose"], ["x", "y", "x"])
+    register_dataset(catalog, "d", path)
+    before = catalog.dataset("d").fingerprint
+    assert _embed(catalog, "bert", "d") == 3
+    _table(tmp_path / "d.csv", ["a cat", "a dog", "a rose"], ["y", "y", "longer"])
+    assert refresh_datasets(catalog, {"d"}) == ["d"]
+    assert catalog.dataset("d").fingerprint != before
+    assert _embed(catalog, "bert", "d") == 0
+
+
+def test_only_new_rows_are_embedded_wherever_they_stand(
+    catalog: Catalog, tmp_path: Path, embedded: list[str]
+) -> None:
+    path = _table(tmp_path / "d.csv", ["a cat", "a dog"], ["x", "y"])
+    register_dataset(catalog, "d", path)
+    _embed(catalog, "bert", "d")
+    embedded.clear()
+    _table(tmp_path / "d.csv", ["a fern", "a dog", "old moss", "a cat"], ["x", "y", "x", "y"])
+    refresh_datasets(catalog, {"d"})
+    assert _embed(catalog, "bert", "d") == 2
+    assert sorted(embedded) == ["a fern", "old moss"]
+    register_dataset(catalog, "afresh", path)
+    np.testing.assert_array_equal(_features(catalog, "bert", "afresh"), _features(catalog, "bert", "d"))
+
+
+def test_equal_rows_are_embedded_once(catalog: Catalog, tmp_path: Path, embedded: list[str]) -> None:
+    path = _table(tmp_path / "d.csv", ["a cat", "a dog", "a cat", "a cat"], ["x", "y", "x", "y"])
+    register_dataset(catalog, "d", path)
+    assert _embed(catalog, "bert", "d") == 2
+    assert sorted(embedded) == ["a cat", "a dog"]
+    assert len(_features(catalog, "bert", "d")) == 4
+
+
+def test_features_belong_to_the_content_of_a_model(catalog: Catalog, pool: object) -> None:
+    register_model(catalog, "copy", str(pool.models["bert"]))  # type: ignore[attr-defined]
+    _embed(catalog, "bert", "nature-test")
+    assert _embed(catalog, "copy", "nature-test") == 0
+    assert _embed(catalog, "roberta", "nature-test") > 0
+
+
+def test_a_dataset_that_changed_meanwhile_is_a_transient_error(catalog: Catalog, tmp_path: Path) -> None:
+    path = _table(tmp_path / "d.csv", ["a cat", "a dog"], ["x", "y"])
+    register_dataset(catalog, "d", path)
+    _table(tmp_path / "d.csv", ["a cat", "a fern"], ["x", "y"])
+    with pytest.raises(EvaluationError, match="d changed while it was read") as caught:
+        _embed(catalog, "bert", "d")
+    assert caught.value.transient
+
+
+def test_a_model_that_breaks_stores_nothing(catalog: Catalog, pool: object, tmp_path: Path) -> None:
+    path = shutil.copytree(pool.models["bert"], tmp_path / "broken")  # type: ignore[attr-defined]
+    (path / "model.safetensors").write_bytes(b"torn")
+    register_model(catalog, "broken", str(path))
+    with pytest.raises(EvaluationError):
+        _embed(catalog, "broken", "nature-test")
+    with pytest.raises(StoreError, match="missing"):
+        _features(catalog, "broken", "nature-test")
+    assert _embed(catalog, "bert", "nature-test") > 0

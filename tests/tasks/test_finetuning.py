@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from flows.registration import register_dataset, register_model
+from storage.catalog import Catalog
+from storage.errors import EvaluationError
+from tasks.finetuning import finetune_model
+
+OPTIONS: dict[str, Any] = {"epochs": 3, "lr": 5e-3, "batch_size": 8, "seed": 0}
+
+
+def _tune(model: str, data: str, **options: Any) -> dict[str, Any]:
+    return finetune_model(model, [f"{data}-train"], [f"{data}-test"], **(OPTIONS | options))
+
+
+def _without_time(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result.items() if name != "seconds"}
+
+
+@pytest.mark.parametrize(("model", "data"), [("bert", "nature"), ("vit", "colours")])
+def test_a_model_learns_what_can_be_learnt(catalog: Catalog, model: str, data: str) -> None:
+    result = _tune(model, data, epochs=12, lr=1e-2)
+    assert result["accuracy"] > 0.7
+    assert result["seconds"] > 0
+
+
+@pytest.mark.parametrize(("model", "data"), [("roberta", "nature"), ("resnet", "photos")])
+def test_figures_fit_together(catalog: Catalog, model: str, data: str) -> None:
+    result = _tune(model, data)
+    assert len(result["curve"]) == OPTIONS["epochs"]
+    assert result["validation_accuracy"] == max(result["curve"])
+    assert len(result["per_row_correct"]) == catalog.dataset(f"{data}-test").num_rows
+    assert result["accuracy"] == pytest.approx(np.mean(result["per_row_correct"]))
+
+
+def test_equal_seeds_give_equal_results_and_others_differ(catalog: Catalog) -> None:
+    first, second = _tune("bert", "nature", lr=1e-3), _tune("bert", "nature", lr=1e-3)
+    assert _without_time(first) == _without_time(second)
+    others = [_tune("bert", "nature", lr=1e-3, seed=seed) for seed in (1, 2)]
+    assert any(_without_time(other) != _without_time(first) for other in others)
+
+
+def test_the_test_split_chooses_nothing(catalog: Catalog, tmp_path: Path) -> None:
+    """Turning the test labels round turns the accuracy round and leaves training as it was."""
+    turned = tmp_path / "turned.csv"
+    with Path(catalog.dataset("nature-test").path).open(newline="") as file:
+        _, *rows = csv.reader(file)
+    other = {"animals": "plants", "plants": "animals"}
+    with turned.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *((text, other[label]) for text, label in rows)])
+    register_dataset(catalog, "turned-train", catalog.dataset("nature-train").path)
+    register_dataset(catalog, "turned-test", str(turned))
+    straight, upside_down = _tune("bert", "nature"), _tune("bert", "turned")
+    assert upside_down["curve"] == straight["curve"]
+    assert upside_down["accuracy"] == pytest.approx(1 - straight["accuracy"])
+
+
+def test_a_class_that_training_never_saw_is_never_right(catalog: Catalog, tmp_path: Path) -> None:
+    path = tmp_path / "unseen.csv"
+    path.write_text("text,label\na rose,minerals\na cat,minerals\n")
+    register_dataset(catalog, "unseen", str(path))
+    result = finetune_model("bert", ["nature-train"], ["unseen"], **(OPTIONS | {"epochs": 1}))
+    assert result["per_row_correct"] == [0, 0]
+
+
+def test_several_splits_are_taken_as_one(catalog: Catalog) -> None:
+    result = finetune_model(
+        "bert", ["nature-train", "nature-test"], ["nature-test", "nature-train"], **(OPTIONS | {"epochs": 1})
+    )
+    assert len(result["per_row_correct"]) == 60
+
+
+def test_a_loss_that_is_not_a_number_is_an_error(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
+    path = shutil.copytree(pool.models["bert"], tmp_path / "nan")
+    weights = load_file(path / "model.safetensors")
+    for array in weights.values():
+        array.fill(np.nan)
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    register_model(catalog, "nan", str(path))
+    with pytest.raises(EvaluationError, match=r"loss is not finite at lr=0\.005"):
+        _tune("nan", "nature", epochs=1)
+
+
+def test_broken_weights_are_an_error_with_a_reason(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
+    path = shutil.copytree(pool.models["vit"], tmp_path / "torn")
+    content = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(content[: len(content) // 2])
+    register_model(catalog, "torn", str(path))
+    with pytest.raises(EvaluationError, match=r"\w+") as caught:
+        _tune("torn", "colours", epochs=1)
+    assert not caught.value.transient
+
+
+def test_too_few_rows_are_an_error(catalog: Catalog, tmp_path: Path) -> None:
+    path = tmp_path / "few.csv"
+    path.write_text("text,label\na rose,x\na cat,y\n")
+    register_dataset(catalog, "few", str(path))
+    with pytest.raises(EvaluationError, match="2 training rows are too few"):
+        finetune_model("bert", ["few"], ["few"], **OPTIONS)
+
+
+def test_training_leaves_nothing_behind(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    monkeypatch.chdir(tmp_path / "scratch")
+    _tune("bert", "nature", epochs=1)
+    assert list((tmp_path / "scratch").iterdir()) == []
