@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flows.server import ensure_server
@@ -76,9 +76,8 @@ def _run(start: Callable[[], Awaitable[Any]]) -> Any:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(call())
-    outcome: list[Any] = []
     context = contextvars.copy_context()
-    thread = threading.Thread(target=lambda: outcome.append(context.run(asyncio.run, call())))
-    thread.start()
-    thread.join()
-    return outcome[0]
+    executor = ThreadPoolExecutor(max_workers=1)
+    outcome = executor.submit(context.run, asyncio.run, call())
+    executor.shutdown(wait=False)
+    return outcome.result()

@@ -29,8 +29,10 @@ from tasks.host import host, stop_hosts
 from tasks.sources import HOSTS
 from tasks.stages import classify, embed, finetune, majority
 
+# How soon hosts are up: models of the first are embedded while the next still starts.
+HOSTS_BY_START = (None, "torch", "tensorflow")
 _POLL_SECONDS = 0.5
-_EXPORT_SECONDS = 2.0
+_EXPORT_SECONDS = 1.0
 _NAME_CHARACTERS = 100
 
 
@@ -67,8 +69,8 @@ class _Search:
         self._plan = plan
         self._results = ResultStore(database)
         self._sources = {embedding.model: embedding.source for embedding in plan.embeddings}
-        # One slot for each host, and one for the rankers, which run in this process.
-        self._slots = {name: asyncio.Semaphore(1) for name in HOSTS.values()}
+        # One slot for models, which take all cores, and one for rankers, which take one.
+        self._modelling = asyncio.Semaphore(1)
         self._scoring = asyncio.Semaphore(1)
         self._claims: dict[str, Claim] = {}
         self._computed: list[str] = []
@@ -85,7 +87,8 @@ class _Search:
                 by_model: dict[Subject, list[Evaluation]] = {}
                 for evaluation in wanted:
                     by_model.setdefault(evaluation.model, []).append(evaluation)
-                await asyncio.gather(*(self._evaluate(model, asked) for model, asked in by_model.items()))
+                in_turn = sorted(by_model, key=lambda model: HOSTS_BY_START.index(self._host(model)))
+                await asyncio.gather(*(self._settle(model, by_model[model]) for model in in_turn))
                 strategy.tell(self._results.outcomes(evaluation.fingerprint for evaluation in wanted))
         return {
             "computed": self._computed,
@@ -94,55 +97,59 @@ class _Search:
             "flow_run_id": str(flow_run.id),
         }
 
-    async def _evaluate(self, model: Subject, evaluations: Sequence[Evaluation]) -> None:
-        """Compute those evaluations of a model that nobody else is computing, and wait for the others."""
-        waiting = []
-        claims = []
-        for evaluation in evaluations:
-            claim = await asyncio.to_thread(self._results.claim, evaluation)
-            if claim is None:
-                waiting.append(evaluation)
-            else:
-                self._claims[evaluation.fingerprint] = claim
-                claims.append(claim)
-        if claims:
-            await self._compute(model, claims)
-        for evaluation in waiting:
-            await self._await_other(evaluation)
-
-    async def _await_other(self, evaluation: Evaluation) -> None:
-        """Wait, without holding a slot, until whoever claimed the evaluation is done or dead."""
-        while not await asyncio.to_thread(self._results.outcomes, [evaluation.fingerprint]):
-            claim = await asyncio.to_thread(self._results.claim, evaluation)
-            if claim is not None:
-                self._claims[evaluation.fingerprint] = claim
-                await self._compute(evaluation.model, [claim])
-                return
+    async def _settle(self, model: Subject, evaluations: Sequence[Evaluation]) -> None:
+        """See to it that evaluations of one model are recorded, by this run or by whoever claimed them before."""
+        waiting = await self._evaluate(model, evaluations)
+        while waiting:
             await asyncio.sleep(_POLL_SECONDS)
-        progress.get().advance(f"{evaluation.method} {evaluation.model.name}")
+            recorded = await asyncio.to_thread(self._results.outcomes, [e.fingerprint for e in waiting])
+            for evaluation in waiting:
+                if evaluation.fingerprint in recorded:
+                    _advance(evaluation)
+            # What is left is being computed elsewhere, or free again because its owner died.
+            waiting = await self._evaluate(model, [e for e in waiting if e.fingerprint not in recorded])
 
-    async def _compute(self, model: Subject, claims: Sequence[Claim]) -> None:
-        """Compute claimed evaluations of one model. Whatever goes wrong is recorded as this model's failure."""
-        try:
-            on_features = [claim for claim in claims if claim.evaluation.method not in {"finetune", MAJORITY_METHOD}]
-            seconds = await self._embed(model) if on_features else 0.0
-            for claim in claims:
-                await self._score(claim, seconds)
-                self._finished(claim)
-        except Exception as error:
-            for claim in claims:
-                if claim.evaluation.fingerprint in self._claims:
-                    await asyncio.to_thread(self._results.record, claim, _failure(error))
-                    self._finished(claim)
+    async def _evaluate(self, model: Subject, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+        """Compute what nobody else has claimed, just before claimed; the evaluations that somebody has."""
+        claims: list[Claim] = []
+        for evaluation in evaluations:
+            if evaluation.method == "finetune":
+                async with self._modelling:
+                    for claim in await self._claim([evaluation], claims):
+                        await self._finetune(claim)
+            elif evaluation.method == MAJORITY_METHOD:
+                for claim in await self._claim([evaluation], claims):
+                    await self._recorded(majority, claim=claim)
+        on_features = [e for e in evaluations if e.method not in {"finetune", MAJORITY_METHOD}]
+        if on_features:
+            async with self._modelling:
+                to_score = await self._claim(on_features, claims)
+                seconds = await self._embed(model, to_score) if to_score else None
+            if seconds is not None:
+                for claim in to_score:
+                    async with self._scoring:
+                        await self._recorded(classify, claim=claim, embed_seconds=seconds)
+        claimed = {claim.evaluation.fingerprint for claim in claims}
+        return [evaluation for evaluation in evaluations if evaluation.fingerprint not in claimed]
 
-    async def _embed(self, model: Subject) -> float:
-        """Embed all datasets of the question with a model; the seconds it took."""
-        host_name = HOSTS[self._sources[model]]
+    async def _claim(self, evaluations: Sequence[Evaluation], claims: list[Claim]) -> list[Claim]:
+        """Claims on those of the evaluations that are free, also appended to `claims`."""
+        free = [
+            claim
+            for evaluation in evaluations
+            if (claim := await asyncio.to_thread(self._results.claim, evaluation)) is not None
+        ]
+        self._claims |= {claim.evaluation.fingerprint: claim for claim in free}
+        claims += free
+        return free
+
+    async def _embed(self, model: Subject, claims: Sequence[Claim]) -> float | None:
+        """Embed all datasets of the question with a model; the seconds it took, None when it failed the claims."""
         seconds = 0.0
-        async with self._slots[host_name]:
+        try:
             for dataset in {d.fingerprint: d for d in (*self._question.train, *self._question.test)}.values():
                 subject = Subject(dataset.name, dataset.fingerprint)
-                arguments: dict[str, Any] = {"model": model, "dataset": subject, "host_name": host_name}
+                arguments: dict[str, Any] = {"model": model, "dataset": subject, "host_name": self._host(model)}
                 state: Any = await embed(**arguments, return_state=True)  # type: ignore[misc]
                 if state.name == "Cached" and not await asyncio.to_thread(_is_embedded, model, subject):
                     state = await embed.with_options(refresh_cache=True)(**arguments, return_state=True)  # type: ignore[misc]
@@ -151,32 +158,44 @@ class _Search:
                 seconds += 0.0 if state.name == "Cached" else result["seconds"]
                 self._embedded_rows += embedded
                 self._reused_rows += dataset.num_rows - embedded
+        except Exception as error:
+            for claim in claims:
+                await self._failed(claim, error)
+            return None
         return seconds
 
-    async def _score(self, claim: Claim, embed_seconds: float) -> None:
-        method = claim.evaluation.method
-        if method == "finetune":
-            train = [dataset.name for dataset in self._question.train]
-            test = [dataset.name for dataset in self._question.test]
-            async with self._slots["torch"]:
-                await self._recorded(finetune, claim=claim, train=train, test=test)
-        elif method == MAJORITY_METHOD:
-            await self._recorded(majority, claim=claim)
-        else:
-            async with self._scoring:
-                await self._recorded(classify, claim=claim, embed_seconds=embed_seconds)
+    async def _finetune(self, claim: Claim) -> None:
+        train = [dataset.name for dataset in self._question.train]
+        test = [dataset.name for dataset in self._question.test]
+        await self._recorded(finetune, claim=claim, train=train, test=test)
 
-    async def _recorded(self, stage: Any, **arguments: Any) -> None:
-        """Run a stage; again, without Prefect's cache, when the result it refers to is no longer in the store."""
-        fingerprint = await stage(**arguments)
-        if not await asyncio.to_thread(self._results.known, [fingerprint]):
-            await stage.with_options(refresh_cache=True)(**arguments)
+    async def _recorded(self, stage: Any, *, claim: Claim, **arguments: Any) -> None:
+        """Run a stage that records one evaluation; a failure is recorded as such.
+
+        The stage runs again, without Prefect's cache, when the result it refers to is no longer in the store.
+        """
+        try:
+            fingerprint = await stage(claim=claim, **arguments)
+            if not await asyncio.to_thread(self._results.known, [fingerprint]):
+                await stage.with_options(refresh_cache=True)(claim=claim, **arguments)
+        except Exception as error:
+            await self._failed(claim, error)
+        else:
+            self._finished(claim)
+
+    async def _failed(self, claim: Claim, error: Exception) -> None:
+        await asyncio.to_thread(self._results.record, claim, _failure(error))
+        self._finished(claim)
 
     def _finished(self, claim: Claim) -> None:
         evaluation = claim.evaluation
         del self._claims[evaluation.fingerprint]
         self._computed.append(evaluation.fingerprint)
-        progress.get().advance(f"{evaluation.method} {evaluation.model.name}")
+        _advance(evaluation)
+
+    def _host(self, model: Subject) -> str | None:
+        """The host process in which a model is opened; None for this one."""
+        return HOSTS[self._sources[model]] if model in self._sources else None
 
     @contextlib.asynccontextmanager
     async def _alive(self) -> AsyncIterator[None]:
@@ -227,6 +246,10 @@ class _Search:
             progress.get().note(
                 f"MLflow could not be written ({problem.message}); the results are kept and written by the next query"
             )
+
+
+def _advance(evaluation: Evaluation) -> None:
+    progress.get().advance(f"{evaluation.method} {evaluation.model.name}")
 
 
 def _failure(error: Exception) -> Measurement:

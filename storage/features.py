@@ -7,8 +7,11 @@ reader never sees half of one. Segments only divide storage: rows are found wher
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -37,7 +40,7 @@ class FeatureStore:
         hashes = _as_keys(row_hashes)
         _, first = np.unique(hashes, return_index=True)
         first.sort()
-        stored = [keys for rows in self._row_files(key) if (keys := _load_keys(rows)) is not None]
+        stored = [keys for _, keys in self._segments(key)]
         if not stored:
             return first
         return first[~np.isin(hashes[first], np.concatenate(stored))]
@@ -68,15 +71,14 @@ class FeatureStore:
         wanted = _as_keys(row_hashes)
         result: np.ndarray | None = None
         found = np.zeros(len(wanted), dtype=bool)
-        for rows_file in self._row_files(key):
-            segment = self._open(rows_file)
-            if segment is None:
-                continue
-            rows, vectors = segment
+        for rows_file, rows in self._segments(key):
             order = np.argsort(rows)
             places = np.minimum(np.searchsorted(rows, wanted, sorter=order), len(rows) - 1)
             sources = order[places]
             hits = (rows[sources] == wanted) & ~found
+            vectors = _open_vectors(rows_file) if hits.any() else None
+            if vectors is None:
+                continue
             if result is None:
                 result = np.empty((len(wanted), vectors.shape[1]), dtype=np.float32)
             result[hits] = vectors[sources[hits]]
@@ -89,22 +91,11 @@ class FeatureStore:
             )
         return result
 
-    def _row_files(self, key: str) -> list[Path]:
-        return sorted((self._root / key).glob("*.rows.npy"))
-
-    def _open(self, rows_file: Path) -> tuple[np.ndarray, np.ndarray] | None:
-        name = rows_file.name.removesuffix(".rows.npy")
-        vectors_file = rows_file.with_name(f"{name}.npy")
-        try:
-            hashes = np.load(rows_file)
-            vectors = np.load(vectors_file, mmap_mode="r")
-            if _checksum(hashes, vectors) == name:
-                return _as_keys(hashes), vectors
-        except _UNREADABLE:
-            pass
-        rows_file.unlink(missing_ok=True)
-        vectors_file.unlink(missing_ok=True)
-        return None
+    def _segments(self, key: str) -> Iterator[tuple[Path, np.ndarray]]:
+        """The file of row hashes and the rows of every readable segment."""
+        for rows_file in sorted((self._root / key).glob("*.rows.npy")):
+            with contextlib.suppress(*_UNREADABLE):
+                yield rows_file, _load_keys(rows_file)
 
 
 def _as_keys(row_hashes: np.ndarray) -> np.ndarray:
@@ -112,11 +103,23 @@ def _as_keys(row_hashes: np.ndarray) -> np.ndarray:
     return contiguous.view(np.dtype((np.void, contiguous.shape[1]))).ravel()
 
 
-def _load_keys(rows_file: Path) -> np.ndarray | None:
-    try:
-        return _as_keys(np.load(rows_file))
-    except _UNREADABLE:
-        return None
+@lru_cache(maxsize=512)
+def _load_keys(rows_file: Path) -> np.ndarray:
+    """The rows of a segment; read once, as a segment never changes under its name."""
+    return _as_keys(np.load(rows_file))
+
+
+def _open_vectors(rows_file: Path) -> np.ndarray | None:
+    """The vectors of a segment, mapped into memory; None, and the segment dropped, when its checksum is wrong."""
+    name = rows_file.name.removesuffix(".rows.npy")
+    vectors_file = rows_file.with_name(f"{name}.npy")
+    with contextlib.suppress(*_UNREADABLE):
+        vectors = np.load(vectors_file, mmap_mode="r")
+        if _checksum(np.load(rows_file), vectors) == name:
+            return vectors
+    rows_file.unlink(missing_ok=True)
+    vectors_file.unlink(missing_ok=True)
+    return None
 
 
 def _checksum(hashes: np.ndarray, vectors: np.ndarray) -> str:

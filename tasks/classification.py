@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from storage.embedding_version import LAYER
 from storage.errors import EvaluationError
@@ -30,7 +31,9 @@ def score_features(evaluation: Evaluation, embed_seconds: float) -> Measurement:
         return store.read(key, manifest.row_hashes), manifest.label_names
 
     test_x, test_y = split(evaluation.test) if evaluation.test else (None, None)
-    score = get_ranker(evaluation.method, **evaluation.params).score(*split(evaluation.train), test_x, test_y)
+    # The other cores embed with the next model meanwhile.
+    with threadpool_limits(1):
+        score = get_ranker(evaluation.method, **evaluation.params).score(*split(evaluation.train), test_x, test_y)
     correct = score.per_row_correct
     return Measurement(
         status="completed",

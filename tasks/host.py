@@ -32,6 +32,10 @@ _PRELOAD = {
 }
 
 
+# The record is written beside the work, never in its way.
+_NICENESS = {"tracking": 10}
+
+
 class Host:
     """One child process. Calls from several threads are served one at a time."""
 
@@ -139,6 +143,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 def _serve(name: str, replies: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(_NICENESS.get(name, 0))
     for module in _PRELOAD.get(name, ()):
         import_module(module)
     for line in sys.stdin.buffer:

@@ -190,7 +190,9 @@ def tensorflow_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     host = Host("tensorflow")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHIFT_HOME", str(tmp_path_factory.mktemp("tensorflow")))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS / "in_child"), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        patch.setenv(
+            "PYTHONPATH", os.pathsep.join([str(TESTS / "in_child"), *filter(None, [os.environ.get("PYTHONPATH")])])
+        )
         host.start()
     yield host
     host.stop()

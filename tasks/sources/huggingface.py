@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
@@ -17,7 +20,12 @@ if TYPE_CHECKING:
 
     from tasks.sources.base import Model, Rows
 
+_Batch = TypeVar("_Batch")
+
 BATCH_ROWS = 64
+# Below this a batch is over sooner on one core than split over several, all the more when those are busy.
+_OPERATIONS_WORTH_THREADS = 5e9
+_THREADS = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
 _LONGEST_TEXT_TOKENS = 512
 _CONTENT_SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model", ".py"}
 _NOT_CONTENT = {"training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"}
@@ -63,6 +71,7 @@ class HuggingFaceSource:
         from transformers import AutoModel
 
         with reasons(model):
+            torch.set_num_threads(1 if _batch_operations(model) < _OPERATIONS_WORTH_THREADS else _THREADS)
             network, loading = AutoModel.from_pretrained(
                 model.path, dtype=torch.float32, output_loading_info=True, **loading_options(model)
             )
@@ -98,16 +107,17 @@ class ImageModel:
         import torch
 
         with reasons(self._model), torch.inference_mode():
-            features = [
-                self._embed_batch(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)
-            ]
+            batches = [rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS)]
+            features = [self._embed_batch(inputs) for inputs in _prepared_ahead(self._prepare, batches)]
             return {"last": require_finite(torch.cat(features).float().cpu().numpy(), self._model)}
 
     def close(self) -> None:
         self._network = None
 
-    def _embed_batch(self, rows: Rows) -> torch.Tensor:
-        inputs = prepare_images(self._processor, rows).to(self._network.device)
+    def _prepare(self, rows: Rows) -> Any:
+        return self._processor(images=list(rows), return_tensors="pt").to(self._network.device)
+
+    def _embed_batch(self, inputs: Any) -> torch.Tensor:
         outputs = self._network(**inputs)
         pooled = getattr(outputs, "pooler_output", None)
         if pooled is not None and self._pooler_is_trained:
@@ -133,9 +143,12 @@ class TextModel:
 
         # Rows of like length share a batch, which keeps padding and so work small.
         order = np.argsort([len(row) for row in rows], kind="stable")
-        batches = [order[start : start + BATCH_ROWS] for start in range(0, len(order), BATCH_ROWS)]
+        batches = [
+            [str(rows[index]) for index in order[start : start + BATCH_ROWS]]
+            for start in range(0, len(order), BATCH_ROWS)
+        ]
         with reasons(self._model), torch.inference_mode():
-            features = [self._embed_batch([str(rows[index]) for index in batch]) for batch in batches]
+            features = [self._embed_batch(inputs) for inputs in _prepared_ahead(self._prepare, batches)]
             sorted_features = torch.cat(features).float().cpu().numpy()
         result = np.empty_like(sorted_features)
         result[order] = sorted_features
@@ -144,13 +157,25 @@ class TextModel:
     def close(self) -> None:
         self._network = None
 
-    def _embed_batch(self, texts: list[str]) -> torch.Tensor:
-        inputs = self._tokenizer(
-            texts, return_tensors="pt", padding=True, truncation=True, max_length=self._longest
-        ).to(self._network.device)
+    def _prepare(self, texts: list[str]) -> Any:
+        return self._tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=self._longest).to(
+            self._network.device
+        )
+
+    def _embed_batch(self, inputs: Any) -> torch.Tensor:
         hidden = self._network(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def _prepared_ahead(prepare: Callable[[_Batch], Any], batches: Sequence[_Batch]) -> Iterator[Any]:
+    """Every batch prepared, each while the model is at work on the one before."""
+    with ThreadPoolExecutor(1) as executor:
+        upcoming = executor.submit(prepare, batches[0])
+        for following in batches[1:]:
+            current, upcoming = upcoming, executor.submit(prepare, following)
+            yield current.result()
+        yield upcoming.result()
 
 
 def best_device() -> torch.device:
@@ -213,6 +238,12 @@ def _processor_size(path: Path) -> int | None:
     if isinstance(size, dict):
         return size.get("height") or size.get("shortest_edge")
     return size if isinstance(size, int) else None
+
+
+def _batch_operations(model: ModelRecord) -> float:
+    """Roughly the multiplications and additions of a batch: every parameter at each patch of 4 by 4, or token."""
+    positions = ((model.image_size or 224) / 4) ** 2 if model.modality == "image" else 32
+    return 2.0 * BATCH_ROWS * (model.num_params or 1e8) * positions
 
 
 def _count_parameters(weights: list[Path]) -> int | None:

@@ -11,7 +11,7 @@ from storage.baselines import RAW
 from storage.catalog import ModelRecord
 from tasks.sources.base import Model, Rows
 
-_IMAGE_SIDE = 32
+_IMAGE_SIDE = 16
 _TEXT_DIMENSIONS = 1024
 
 
@@ -34,7 +34,7 @@ class RawSource:
 
 
 class RawModel:
-    """Pixels of the image at 32 by 32; for text, hashed counts of words and word pairs."""
+    """Pixels of the image at 16 by 16; for text, hashed counts of words and word pairs."""
 
     def embed(self, rows: Rows) -> dict[str, np.ndarray]:
         if isinstance(rows[0], str):

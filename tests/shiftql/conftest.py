@@ -1,16 +1,20 @@
-"""Answers and a session of known content, and a home of its own for each test that asks for one."""
+"""Answers, a session and a catalog of known content."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RankingAnswer, RowsAnswer
+from storage.catalog import Catalog
+from storage.database import Database
 from storage.errors import BindingError, StoreError
+from storage.settings import Settings
 
 
 def _row(model: str, rank: int | None, score: float, tied: bool, **columns: object) -> dict[str, object]:
@@ -124,8 +128,77 @@ def fake_session() -> type[FakeSession]:
     return FakeSession
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SHIFT_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("SHIFT_DATABASE_URL", raising=False)
-    return tmp_path / "home"
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Database:
+    """A small catalog to ask and to plan for; nothing in it can be opened, and nothing may be changed."""
+    home = tmp_path_factory.mktemp("catalog")
+    database = Database(Settings(home, f"sqlite:///{home / 'shift.db'}", ""))
+    catalog = Catalog(database)
+    for name, columns in _CATALOG_MODELS.items():
+        catalog.save_model(name, {"path": "", "signature": "", "fingerprint": f"fingerprint of {name}", **columns})
+    for name, (modality, task, rows, classes) in _CATALOG_DATASETS.items():
+        columns = {"path": "", "type": "csv", "signature": "", "fingerprint": f"fingerprint of {name}"}
+        catalog.save_dataset(
+            name, {**columns, "modality": modality, "task": task, "num_rows": rows, "num_classes": classes}
+        )
+    return database
+
+
+_CATALOG_MODELS: dict[str, dict[str, Any]] = {
+    "bert-old": {
+        "source": "huggingface",
+        "modality": "text",
+        "architecture": "BertModel",
+        "num_params": 110_000_000,
+        "size_bytes": 440_000_000,
+        "embedding_dim": 768,
+        "upstream_accuracy": 0.75,
+        "date_added": datetime(2025, 6, 1, tzinfo=UTC),
+        "finetuned": True,
+    },
+    "odd'; DROP": {
+        "source": "huggingface",
+        "modality": "text",
+        "date_added": datetime(2026, 1, 1, tzinfo=UTC),
+    },
+    "hub-mobile": {
+        "source": "tfhub",
+        "modality": "image",
+        "architecture": "SavedModel",
+        "num_params": 500_000,
+        "size_bytes": 2_000_000,
+        "embedding_dim": 64,
+        "image_size": 64,
+        "upstream_accuracy": 1.0,
+        "date_added": datetime(2026, 1, 1, tzinfo=UTC),
+    },
+    "resnet-noise": {
+        "source": "huggingface",
+        "modality": "image",
+        "architecture": "ResNetModel",
+        "num_params": 25_000_000,
+        "size_bytes": 100_000_000,
+        "embedding_dim": 2048,
+        "image_size": 224,
+        "date_added": datetime(2026, 3, 1, tzinfo=UTC),
+    },
+    "vit-letters": {
+        "source": "huggingface",
+        "modality": "image",
+        "architecture": "ViTModel",
+        "num_params": 300_000,
+        "size_bytes": 1_200_000,
+        "embedding_dim": 48,
+        "image_size": 32,
+        "upstream_accuracy": 0.5,
+        "date_added": datetime(2026, 2, 1, 12, tzinfo=UTC),
+        "trusted": True,
+    },
+}
+_CATALOG_DATASETS = {
+    "digits-train": ("image", "classification", 600, 10),
+    "digits-test": ("image", "classification", 300, 10),
+    "reviews-train": ("text", "classification", 400, 2),
+    "reviews-test": ("text", "classification", 200, 2),
+    "prices": ("text", "regression", 100, 0),
+}

@@ -66,16 +66,15 @@ def _table(path: Path, texts: list[str], labels: list[str]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("model", "dataset"), [("bert", "nature-test"), ("vit", "colours-test"), ("resnet", "photos-test"), ("raw", "nature-test")]
+    ("model", "dataset"),
+    [("bert", "nature-test"), ("vit", "colours-test"), ("resnet", "photos-test"), ("raw", "nature-test")],
 )
 def test_every_row_has_features_afterwards(catalog: Catalog, model: str, dataset: str) -> None:
     assert _embed(catalog, model, dataset) == len(np.unique(_features(catalog, model, dataset), axis=0)) > 5
     assert len(_features(catalog, model, dataset)) == catalog.dataset(dataset).num_rows
 
 
-def test_embedding_again_embeds_nothing_and_opens_no_model(
-    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_embedding_again_embeds_nothing_and_opens_no_model(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     _embed(catalog, "bert", "nature-test")
     before = _features(catalog, "bert", "nature-test")
     monkeypatch.setattr(embedding, "_open", None)
@@ -94,9 +93,7 @@ def test_relabelled_rows_keep_their_features(catalog: Catalog, tmp_path: Path) -
     assert _embed(catalog, "bert", "d") == 0
 
 
-def test_only_new_rows_are_embedded_wherever_they_stand(
-    catalog: Catalog, tmp_path: Path, embedded: list[str]
-) -> None:
+def test_only_new_rows_are_embedded_wherever_they_stand(catalog: Catalog, tmp_path: Path, embedded: list[str]) -> None:
     path = _table(tmp_path / "d.csv", ["a cat", "a dog"], ["x", "y"])
     register_dataset(catalog, "d", path)
     _embed(catalog, "bert", "d")

@@ -107,9 +107,7 @@ def test_too_few_rows_are_an_error(catalog: Catalog, tmp_path: Path) -> None:
         finetune_model("bert", ["few"], ["few"], **OPTIONS)
 
 
-def test_training_leaves_nothing_behind(
-    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_leaves_nothing_behind(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     monkeypatch.chdir(tmp_path / "scratch")

@@ -1,0 +1,407 @@
+"""Whole queries on tiny real models, against one Prefect server; hosts run in this process but for the last test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import select
+
+import tasks.host
+from flows import run as run_module
+from flows import search as search_module
+from flows.registration import register_dataset, register_model
+from shiftql.answers import ErrorAnswer, RankingAnswer
+from shiftql.engine import Session, query
+from storage.catalog import Catalog
+from storage.database import Database
+from storage.errors import EvaluationError
+from storage.evaluations import Evaluation, Measurement
+from storage.results import EvaluationRecord, ResultStore
+from storage.settings import current_settings
+from tasks import embedding
+from tasks.host import Host
+from tasks.sources import HOSTS
+
+NATURE = "TRAINED ON 'nature-train' TESTED ON 'nature-test'"
+LINEAR = f"SELECT num_params FROM text_models ORDER BY Linear {NATURE}"
+NEAREST = f'SELECT * FROM text_models ORDER BY "Cosine NN" {NATURE}'
+BOTH = f"SELECT * FROM text_models ORDER BY acc CLASSIFIED BY [Linear, EuclideanNN] {NATURE}"
+TEXT_ROWS = 36 + 24
+
+
+@pytest.fixture
+def server(prefect_server: None, catalog: Catalog, home: Path, tracking_template: Path) -> Iterator[None]:
+    """The pool registered, and Prefect with nothing cached."""
+    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+
+    (home / "mlflow.db").write_bytes(tracking_template.read_bytes())
+    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: home / "prefect-results"}):
+        yield
+
+
+@pytest.fixture
+def here(server: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts answer from this process, which has loaded everything already."""
+
+    def call(host: Host, function: str, **arguments: Any) -> Any:
+        module, _, attribute = function.partition(":")
+        with host._lock:
+            try:
+                result = getattr(import_module(module), attribute)(**json.loads(json.dumps(arguments)))
+            except Exception as error:
+                raise tasks.host._revive(tasks.host._describe(error)) from error
+        return json.loads(json.dumps(result))
+
+    monkeypatch.setattr(Host, "start", lambda host: None)
+    monkeypatch.setattr(Host, "call", call)
+    # One model is open at a time in a process, and here the baseline shares it with the others.
+    monkeypatch.setitem(HOSTS, "raw", HOSTS["huggingface"])
+    monkeypatch.setattr(embedding, "_opened", None)
+
+
+@pytest.fixture
+def no_flow(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """After `no_flow.setattr(*NO_FLOW)` a query that starts a flow fails."""
+    with monkeypatch.context() as patch:
+        yield patch
+
+
+def _refuse(*_: object) -> None:
+    raise AssertionError("a flow was started")
+
+
+NO_FLOW = (run_module, "run_search", _refuse)
+
+
+def ask(text: str) -> RankingAnswer:
+    answer = query(text)
+    assert isinstance(answer, RankingAnswer)
+    return answer
+
+
+def models(answer: RankingAnswer) -> list[str]:
+    return [row["model"] for row in answer.ranking if not row.get("baseline")]
+
+
+def scores(answer: RankingAnswer) -> dict[str, float]:
+    return {row["model"]: row["score"] for row in answer.ranking}
+
+
+def recorded(*columns: str) -> list[tuple[Any, ...]]:
+    with Database(current_settings()).session() as session:
+        return sorted(
+            tuple(getattr(row, column) for column in columns) for row in session.exec(select(EvaluationRecord))
+        )
+
+
+def break_model(catalog: Catalog, pool: Any, folder: Path, name: str = "broken") -> None:
+    path = shutil.copytree(pool.models["bert"], folder / name)
+    content = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(content[: len(content) // 2])
+    register_model(catalog, name, str(path))
+
+
+def test_models_are_ranked_with_baselines_beside_them(here: None) -> None:
+    answer = ask(LINEAR)
+    assert sorted(models(answer)) == ["bert", "roberta"]
+    assert [row["rank"] for row in answer.ranking] == [1, 2, None, None]
+    assert {row["model"] for row in answer.ranking[2:]} == {"raw", "majority"}
+    best, second = answer.ranking[:2]
+    assert best["score"] >= second["score"]
+    for row in answer.ranking:
+        assert row["metric"] == "accuracy"
+        assert row["higher_is_better"]
+        assert row["n_test"] == 24
+        assert 0 <= row["low"] <= row["score"] <= row["high"] <= 1
+    assert best["num_params"] > 0
+    assert (answer.failed, answer.evaluated, answer.reused, answer.partial) == ((), 2, 0, False)
+    assert answer.work["embedded_rows"] > 0
+    assert answer.work["flow_run_id"]
+
+
+def test_asking_again_evaluates_nothing_and_starts_no_flow(here: None, no_flow: pytest.MonkeyPatch) -> None:
+    first = ask(LINEAR)
+    no_flow.setattr(*NO_FLOW)
+    second = ask(LINEAR)
+    assert second.ranking == first.ranking
+    assert (second.evaluated, second.reused) == (0, 2)
+    assert second.work == {"embedded_rows": 0, "reused_rows": 0, "flow_run_id": None}
+
+
+def test_spelling_columns_and_limits_change_no_evaluation(here: None, no_flow: pytest.MonkeyPatch) -> None:
+    first = ask(LINEAR)
+    no_flow.setattr(*NO_FLOW)
+    again = ask(
+        "select name from Models where modality = text order by linear(epochs=60, lr=0.02) desc "
+        'tested on "nature-test" trained on "nature-train" limit 1 -- the worst'
+    )
+    assert models(again) == models(first)[-1:]
+
+
+def test_a_new_ranker_embeds_nothing_again(here: None) -> None:
+    first = ask(LINEAR)
+    second = ask(NEAREST)
+    assert first.work["embedded_rows"] > 0
+    assert (second.evaluated, second.work["embedded_rows"]) == (2, 0)
+    assert second.work["reused_rows"] > 0
+
+
+def test_rankers_of_one_query_share_one_embedding(here: None) -> None:
+    together = ask(BOTH)
+    assert list(together.rankings) == ["Linear(learning_rate=0.02, num_epochs=60)", "Euclidean NN(k=1)"]
+    assert together.evaluated == 4
+    assert together.work["embedded_rows"] <= 3 * TEXT_ROWS
+
+
+def test_a_broken_model_is_listed_and_the_rest_is_ranked(
+    here: None, catalog: Catalog, pool: Any, tmp_path: Path, no_flow: pytest.MonkeyPatch
+) -> None:
+    break_model(catalog, pool, tmp_path)
+    first = ask(LINEAR)
+    assert sorted(models(first)) == ["bert", "roberta"]
+    assert [failure["model"] for failure in first.failed] == ["broken"]
+    assert first.failed[0]["reason"]
+    no_flow.setattr(*NO_FLOW)
+    assert ask(LINEAR).failed == first.failed
+
+
+def test_a_ranker_that_fails_does_not_fail_the_others(here: None) -> None:
+    answer = ask(
+        f"SELECT * FROM text_models ORDER BY acc CLASSIFIED BY [CosineNN(k=1000), Linear, FineTune(epochs=1)] {NATURE}"
+    )
+    too_many, linear, finetuned = answer.rankings.values()
+    assert [row["model"] for row in too_many] == ["majority"]
+    assert sorted(row["model"] for row in linear if row["rank"]) == ["bert", "roberta"]
+    assert sorted(row["model"] for row in finetuned) == ["bert", "roberta"]
+    assert {failure["model"]: failure["reason"] for failure in answer.failed}.keys() >= {"bert", "roberta"}
+    assert all("k=1000" in failure["reason"] for failure in answer.failed)
+
+
+def test_a_lost_host_is_a_failure_that_is_tried_again(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as dying:
+
+        def die(**_: object) -> None:
+            raise EvaluationError("the torch process was killed", transient=True)
+
+        dying.setattr(embedding, "embed_dataset", die)
+        assert {failure["reason"] for failure in ask(LINEAR).failed} == {"the torch process was killed"}
+    again = ask(LINEAR)
+    assert (again.failed, again.evaluated) == ((), 2)
+    assert sorted(models(again)) == ["bert", "roberta"]
+
+
+def test_models_are_fine_tuned_and_refused_where_they_cannot_be(here: None, catalog: Catalog, pool: Any) -> None:
+    register_model(catalog, "hub", str(pool.models["bert"]))
+    catalog.save_model("hub", {"source": "tfhub"})
+    text = f"SELECT * FROM text_models WHERE name != 'roberta' ORDER BY FineTune(epochs=2, lr=0.01) {NATURE}"
+    answer = ask(text)
+    assert models(answer) == ["bert"]
+    assert not any(row.get("baseline") for row in answer.ranking)
+    assert answer.failed == ({"model": "hub", "reason": "FineTune is not available for tfhub models"},)
+    ((curve, seconds),) = recorded("curve", "cost_seconds")
+    assert len(json.loads(curve)) == 2
+    assert seconds > 0
+
+
+def test_several_datasets_are_taken_as_one(here: None, no_flow: pytest.MonkeyPatch) -> None:
+    both = (
+        "SELECT * FROM text_models ORDER BY Linear TRAINED ON ['nature-train', 'nature-test'] TESTED ON 'nature-test'"
+    )
+    ask(LINEAR)
+    answer = ask(both)
+    assert answer.evaluated == 2
+    assert answer.work["embedded_rows"] == 0
+    # What is tested on was trained on.
+    assert scores(answer)["raw"] == 1.0
+    no_flow.setattr(*NO_FLOW)
+    assert ask(both).evaluated == 0
+
+
+def test_only_a_changed_model_is_evaluated_again(here: None, catalog: Catalog, pool: Any, tmp_path: Path) -> None:
+    path = shutil.copytree(pool.models["bert"], tmp_path / "mine")
+    register_model(catalog, "mine", str(path))
+    before = ask(LINEAR)
+    assert before.evaluated == 3
+    for file in ("model.safetensors", "config.json"):
+        shutil.copy(pool.models["roberta"] / file, path / file)
+    after = ask(LINEAR)
+    assert after.evaluated == 0  # It has become a copy of one that is known.
+    assert scores(after)["mine"] == scores(before)["roberta"]
+
+
+def test_equal_models_under_two_names_are_evaluated_once(here: None, catalog: Catalog, pool: Any) -> None:
+    register_model(catalog, "twin", str(pool.models["bert"]))
+    answer = ask(LINEAR)
+    assert scores(answer)["twin"] == scores(answer)["bert"]
+    assert len(recorded("fingerprint")) == 4
+
+
+def test_relabelled_data_is_evaluated_again_and_not_embedded(here: None, catalog: Catalog, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    text = Path(catalog.dataset("nature-train").path).read_text()
+    path.write_text(text)
+    register_dataset(catalog, "mine", str(path))
+    mine = LINEAR.replace("nature-train", "mine")
+    ask(mine)
+    path.write_text(text.replace("animals", "stones"))
+    again = ask(mine)
+    assert (again.evaluated, again.work["embedded_rows"]) == (2, 0)
+    assert scores(again)["majority"] <= 0.5
+
+
+def test_what_the_stores_lost_is_computed_again_whatever_prefect_remembers(here: None, home: Path) -> None:
+    first = ask(LINEAR)
+    shutil.rmtree(home / "features")
+    with Database(current_settings()).session() as session:
+        for row in session.exec(select(EvaluationRecord)):
+            session.delete(row)
+        session.commit()
+    again = ask(LINEAR)
+    assert again.ranking == first.ranking
+    assert (again.evaluated, again.work["embedded_rows"]) == (2, first.work["embedded_rows"])
+
+
+def test_two_askers_at_once_compute_everything_once(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "_POLL_SECONDS", 0.01)
+
+    async def both() -> Sequence[dict[str, Any]]:
+        return await asyncio.gather(search_module.search(LINEAR), search_module.search(LINEAR))
+
+    first, second = asyncio.run(both())
+    computed = [*first["computed"], *second["computed"]]
+    assert sorted(computed) == sorted(set(computed)) == [fingerprint for (fingerprint,) in recorded("fingerprint")]
+    assert {token for (token,) in recorded("token")} == {1}
+    assert len(models(ask(LINEAR))) == 2
+
+
+def test_what_another_is_computing_is_waited_for(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = Measurement(status="completed", cost_seconds=1.0, metric="accuracy", value=0.123, n_test=24)
+    ask(LINEAR)
+    with Database(current_settings()).session() as session:
+        session.execute(
+            update(EvaluationRecord)
+            .where(EvaluationRecord.model_name == "bert")  # type: ignore[arg-type]
+            .values(status="claimed", owner="them", heartbeat=2e9)
+        )
+        session.commit()
+    original = ResultStore.claim
+    asked: list[str] = []
+
+    def claim(store: ResultStore, evaluation: Evaluation) -> object:
+        asked.append(evaluation.model.name)
+        if asked.count("bert") == 2:
+            store.record(search_module.Claim(evaluation, "them", 1), theirs)
+        return original(store, evaluation)
+
+    monkeypatch.setattr(ResultStore, "claim", claim)
+    monkeypatch.setattr(search_module, "_POLL_SECONDS", 0.01)
+    answer = ask(LINEAR)
+    assert scores(answer)["bert"] == 0.123
+    assert answer.evaluated == 0
+
+
+def test_the_claims_of_the_dead_are_taken_over(here: None, no_flow: pytest.MonkeyPatch) -> None:
+    first = ask(LINEAR)
+    with Database(current_settings()).session() as session:
+        session.execute(update(EvaluationRecord).values(status="claimed", owner="dead", heartbeat=0.0))
+        session.commit()
+    again = ask(LINEAR)
+    assert again.ranking == first.ranking
+    assert again.evaluated == 2
+    assert {token for (token,) in recorded("token")} == {2}
+
+
+def test_an_interrupted_query_answers_with_what_is_known(here: None, no_flow: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    ask(LINEAR)
+    no_flow.setattr(run_module, "run_search", interrupt)
+    answer = ask(BOTH)
+    assert answer.partial
+    assert (answer.evaluated, answer.reused) == (0, 2)
+
+
+def test_every_evaluation_is_one_mlflow_run(here: None, catalog: Catalog, pool: Any, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    break_model(catalog, pool, tmp_path)
+    for text in (LINEAR, LINEAR, BOTH):
+        ask(text)
+    client = MlflowClient(tracking_uri=current_settings().tracking_uri)
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert sorted((run.data.tags["shift.fingerprint"], run.info.run_id) for run in runs) == recorded(
+        "fingerprint", "mlflow_run_id"
+    )
+    by_model = {run.data.tags["shift.model"]: run for run in runs if run.data.tags["shift.method"] == "linear"}
+    assert by_model["broken"].info.status == "FAILED"
+    assert by_model["bert"].data.params == {"learning_rate": "0.02", "num_epochs": "60"}
+    assert by_model["bert"].data.metrics["accuracy"] == scores(ask(LINEAR))["bert"]
+
+
+def test_a_person_recognises_the_run_in_prefect(here: None) -> None:
+    from prefect import get_client
+
+    work = ask(LINEAR).work
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(work["flow_run_id"])
+        artifacts = client.read_artifacts()
+    assert run.name == LINEAR[:100]
+    assert run.state is not None
+    assert run.state.is_completed()
+    (artifact,) = [artifact for artifact in artifacts if artifact.flow_run_id == run.id]
+    assert artifact.key == "ranking"
+    assert "bert" in str(artifact.data)
+
+
+def test_a_query_runs_where_an_event_loop_runs_already(here: None) -> None:
+    async def notebook_cell() -> list[str]:
+        return models(ask(LINEAR))
+
+    assert sorted(asyncio.run(notebook_cell())) == ["bert", "roberta"]
+
+
+def test_an_error_of_the_flow_reaches_a_running_event_loop(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(statement: str) -> None:
+        raise OSError("no space left on device")
+
+    async def notebook_cell() -> RankingAnswer:
+        return ask(LINEAR)
+
+    monkeypatch.setattr(search_module, "search", fail)
+    with pytest.raises(OSError, match="no space left"):
+        asyncio.run(notebook_cell())
+
+
+def test_statements_are_answered_in_turn_and_end_at_the_first_that_fails(here: None) -> None:
+    answers = list(
+        Session().run(f"SELECT name FROM models; EXPLAIN {LINEAR}; {LINEAR}; SELECT nam FROM models; {BOTH}")
+    )
+    assert [answer.kind for answer in answers] == ["rows", "explain", "ranking", "error"]
+    assert isinstance(answers[-1], ErrorAnswer)
+    assert "'nam'" in str(answers[-1].error)
+
+
+def test_every_source_answers_from_its_own_process(
+    server: None, catalog: Catalog, saved_models: dict[str, Path]
+) -> None:
+    register_model(catalog, "saved", str(saved_models["image"]))
+    try:
+        answer = ask(
+            "SELECT * FROM image_models WHERE name IN (resnet, saved) "
+            'ORDER BY "Euclidean NN" TRAINED ON "photos-train" TESTED ON "photos-test"'
+        )
+    finally:
+        tasks.host.stop_hosts()
+    assert answer.failed == ()
+    assert sorted(models(answer)) == ["resnet", "saved"]
+    assert min(scores(answer)[name] for name in ("resnet", "saved")) > 0.5
+    assert all(run_id for (run_id,) in recorded("mlflow_run_id"))
