@@ -121,7 +121,7 @@ class _Builder:
                 opening_seconds=predict_opening(model),
                 row_cost=predict_row(model),
             )
-            for dataset in (*self._question.train, *self._question.test)
+            for dataset in {each.fingerprint: each for each in (*self._question.train, *self._question.test)}.values()
         ]
 
 

@@ -20,7 +20,8 @@ def wilson_interval(share: float, rows: int) -> tuple[float, float]:
     squared = _Z * _Z
     centre = (share + squared / (2 * rows)) / (1 + squared / rows)
     spread = _Z / (1 + squared / rows) * math.sqrt(share * (1 - share) / rows + squared / (4 * rows * rows))
-    return max(0.0, centre - spread), min(1.0, centre + spread)
+    # The share lies in its interval, which rounding would deny at 0 and 1.
+    return max(0.0, min(share, centre - spread)), min(1.0, max(share, centre + spread))
 
 
 def mcnemar_p_value(first: bytes, second: bytes) -> float:

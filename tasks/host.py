@@ -28,9 +28,18 @@ from storage.settings import current_settings
 _PRELOAD = {
     "torch": ("torch", "transformers.modeling_utils", "transformers.models.auto.image_processing_auto"),
     "tensorflow": ("tensorflow_hub",),
-    "tracking": ("mlflow",),
+    "tracking": ("mlflow.store.tracking.sqlalchemy_store", "storage.tracking"),
 }
 
+
+# No library reports home, and TensorFlow says errors only.
+_ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_USE_LEGACY_KERAS": "1",
+}
 
 # The record is written beside the work, never in its way.
 _NICENESS = {"tracking": 10}
@@ -60,7 +69,7 @@ class Host:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_USE_LEGACY_KERAS": "1"},
+                env={**os.environ, **_ENVIRONMENT},
             )
 
     def call(self, function: str, **arguments: Any) -> Any:

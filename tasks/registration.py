@@ -124,9 +124,9 @@ def _model_directory(location: str, source: str | None) -> Path:
             return Path(snapshot_download(location, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
     except Exception as error:
         raise StoreError(
-            f"{location} cannot be downloaded: {str(error).splitlines()[0]}",
+            f"{location} is no directory here, and cannot be downloaded: {str(error).splitlines()[0]}",
             subject=location,
-            fix="check the name and the network; a gated model needs HF_TOKEN to be set",
+            fix="check the path; for a hub, the name and the network, and HF_TOKEN where the model is gated",
         ) from error
     raise StoreError(f"{path} is not a directory", subject=location, fix="give a directory, a hub id or a hub handle")
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     import torch
 
     from tasks.sources.base import Model, Rows
-
-_Batch = TypeVar("_Batch")
 
 BATCH_ROWS = 64
 # Below this a batch is over sooner on one core than split over several, all the more when those are busy.
@@ -108,16 +104,14 @@ class ImageModel:
 
         with reasons(self._model), torch.inference_mode():
             batches = [rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS)]
-            features = [self._embed_batch(inputs) for inputs in _prepared_ahead(self._prepare, batches)]
+            features = [self._embed_batch(batch) for batch in batches]
             return {"last": require_finite(torch.cat(features).float().cpu().numpy(), self._model)}
 
     def close(self) -> None:
         self._network = None
 
-    def _prepare(self, rows: Rows) -> Any:
-        return self._processor(images=list(rows), return_tensors="pt").to(self._network.device)
-
-    def _embed_batch(self, inputs: Any) -> torch.Tensor:
+    def _embed_batch(self, rows: Rows) -> torch.Tensor:
+        inputs = self._processor(images=list(rows), return_tensors="pt").to(self._network.device)
         outputs = self._network(**inputs)
         pooled = getattr(outputs, "pooler_output", None)
         if pooled is not None and self._pooler_is_trained:
@@ -148,7 +142,7 @@ class TextModel:
             for start in range(0, len(order), BATCH_ROWS)
         ]
         with reasons(self._model), torch.inference_mode():
-            features = [self._embed_batch(inputs) for inputs in _prepared_ahead(self._prepare, batches)]
+            features = [self._embed_batch(batch) for batch in batches]
             sorted_features = torch.cat(features).float().cpu().numpy()
         result = np.empty_like(sorted_features)
         result[order] = sorted_features
@@ -157,25 +151,13 @@ class TextModel:
     def close(self) -> None:
         self._network = None
 
-    def _prepare(self, texts: list[str]) -> Any:
-        return self._tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=self._longest).to(
-            self._network.device
-        )
-
-    def _embed_batch(self, inputs: Any) -> torch.Tensor:
+    def _embed_batch(self, texts: list[str]) -> torch.Tensor:
+        inputs = self._tokenizer(
+            texts, return_tensors="pt", padding=True, truncation=True, max_length=self._longest
+        ).to(self._network.device)
         hidden = self._network(**inputs).last_hidden_state
         mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-
-
-def _prepared_ahead(prepare: Callable[[_Batch], Any], batches: Sequence[_Batch]) -> Iterator[Any]:
-    """Every batch prepared, each while the model is at work on the one before."""
-    with ThreadPoolExecutor(1) as executor:
-        upcoming = executor.submit(prepare, batches[0])
-        for following in batches[1:]:
-            current, upcoming = upcoming, executor.submit(prepare, following)
-            yield current.result()
-        yield upcoming.result()
 
 
 def best_device() -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 
 from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RankingAnswer, RowsAnswer
-from storage.catalog import Catalog
+from shiftql.binder import BoundExplain, bind
+from shiftql.parser import parse
+from shiftql.plan import Query, Rank
+from shiftql.planner import plan as make_plan
+from storage.catalog import Catalog, DatasetRecord
 from storage.database import Database
 from storage.errors import BindingError, StoreError
+from storage.evaluations import Subject
 from storage.settings import Settings
 
 
@@ -202,3 +207,20 @@ _CATALOG_DATASETS = {
     "reviews-test": ("text", "classification", 200, 2),
     "prices": ("text", "regression", 100, 0),
 }
+
+
+@pytest.fixture
+def draft(database: Database) -> Callable[[str], Query | Rank]:
+    """The logical plan of a query over the small catalog, before the rules."""
+
+    def draft(text: str) -> Query | Rank:
+        (statement,) = parse(text)
+        question = bind(statement, database, text)
+        return make_plan(question.question if isinstance(question, BoundExplain) else question, _together)
+
+    return draft
+
+
+def _together(datasets: Sequence[DatasetRecord]) -> Subject:
+    names = [dataset.name for dataset in datasets]
+    return Subject(f"[{', '.join(names)}]", "+".join(dataset.fingerprint for dataset in datasets))

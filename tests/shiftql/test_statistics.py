@@ -34,7 +34,7 @@ def test_more_rows_narrow_the_interval(share: float, rows: int) -> None:
 
 
 def _packed(*correct: bool) -> bytes:
-    return np.packbits(correct).tobytes()
+    return np.packbits(np.array(correct, dtype=bool)).tobytes()
 
 
 def _pair(only_first: int, only_second: int, both: int = 3, neither: int = 2) -> tuple[bytes, bytes]:

@@ -24,7 +24,9 @@ FOREIGN = Evaluation(Subject("stranger", "s"), Subject("train", "d"), None, "lin
 
 
 def _done(evaluation: Evaluation) -> Measurement:
-    return Measurement(status="completed", cost_seconds=1.0, metric="accuracy", value=int(evaluation.fingerprint, 16) / 16**32)
+    return Measurement(
+        status="completed", cost_seconds=1.0, metric="accuracy", value=int(evaluation.fingerprint, 16) / 16**32
+    )
 
 
 def _results(evaluations: Sequence[Evaluation]) -> dict[str, Measurement]:
@@ -42,8 +44,12 @@ def _run(strategy: Strategy, counts: Sequence[int]) -> list[Evaluation]:
 
 def test_every_strategy_is_under_test() -> None:
     files = Path(str(shiftql.strategies.__file__)).parent.glob("*.py")
-    modules = [import_module(f"shiftql.strategies.{file.stem}") for file in files if file.stem not in {"__init__", "base"}]
-    found = {each for module in modules for each in vars(module).values() if hasattr(each, "ask") and each is not Strategy}
+    modules = [
+        import_module(f"shiftql.strategies.{file.stem}") for file in files if file.stem not in {"__init__", "base"}
+    ]
+    found = {
+        each for module in modules for each in vars(module).values() if hasattr(each, "ask") and each is not Strategy
+    }
     assert found == set(STRATEGIES)
 
 

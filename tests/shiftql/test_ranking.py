@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shiftql.binder import BoundRanker
+from shiftql.cost import Cost
+from shiftql.plan import Evaluate, PlannedEvaluation, Rank
+from shiftql.ranking import failures, rank_models
+from storage.evaluations import Evaluation, Measurement, Subject
+from tasks.rankers.specs import find_ranker
+
+ROWS = 100
+
+
+def _evaluation(name: str, method: str = "linear") -> Evaluation:
+    return Evaluation(Subject(name, name), Subject("train", "d"), Subject("test", "t"), method, "1")
+
+
+def _evaluate(names: Sequence[str], baselines: Sequence[str] = (), method: str = "linear") -> Evaluate:
+    planned = [PlannedEvaluation(_evaluation(name, method), Cost()) for name in names]
+    planned += [PlannedEvaluation(_evaluation(name, method), Cost(), baseline=True) for name in baselines]
+    return Evaluate(BoundRanker(find_ranker(method), {}), tuple(planned), None)
+
+
+def _accuracy(right: int) -> Measurement:
+    """The first `right` of a hundred rows are right."""
+    return Measurement(
+        status="completed",
+        cost_seconds=1.0,
+        metric="accuracy",
+        value=right / ROWS,
+        n_test=ROWS,
+        per_row_correct=np.packbits(np.arange(ROWS) < right).tobytes(),
+        layer="last",
+    )
+
+
+def _rmse(value: float) -> Measurement:
+    return Measurement(status="completed", cost_seconds=1.0, metric="rmse", value=value, higher_is_better=False)
+
+
+def _failed(reason: str | None) -> Measurement:
+    return Measurement(status="failed", cost_seconds=0.0, reason=reason)
+
+
+def _measured(results: Mapping[str, Measurement], method: str = "linear") -> dict[str, Measurement]:
+    return {_evaluation(name, method).fingerprint: measurement for name, measurement in results.items()}
+
+
+def _rank(results: Mapping[str, Measurement], *, names: Sequence[str] | None = None, **options: Any) -> list[Any]:
+    options = {"baselines": (), "columns": {}, "descending": False, "limit": None} | options
+    evaluate = _evaluate(names or list(results), options.pop("baselines"))
+    return list(rank_models(evaluate, _measured(results), options.pop("columns"), **options))
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [row["model"] for row in rows]
+
+
+@given(st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.integers(0, ROWS), min_size=1, max_size=8))
+def test_the_best_comes_first_and_equals_by_name(right: dict[str, int]) -> None:
+    ranked = _rank({name: _accuracy(count) for name, count in right.items()})
+    assert _names(ranked) == sorted(right, key=lambda name: (-right[name], name))
+    assert [row["rank"] for row in ranked] == list(range(1, len(right) + 1))
+
+
+def test_where_less_is_better_the_least_comes_first() -> None:
+    assert _names(_rank({"a": _rmse(2.0), "b": _rmse(0.5), "c": _rmse(1.0)})) == ["b", "c", "a"]
+
+
+def test_the_worst_comes_first_when_asked_for() -> None:
+    results = {"a": _accuracy(10), "b": _accuracy(90), "c": _accuracy(50)}
+    assert _names(_rank(results, descending=True)) == ["a", "c", "b"]
+    assert _names(_rank(results, descending=True, limit=1)) == ["a"]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 5])
+def test_a_limit_cuts_models_and_no_baselines(limit: int) -> None:
+    results = {"a": _accuracy(10), "b": _accuracy(90), "majority": _accuracy(50)}
+    ranked = _rank(results, names=["a", "b"], baselines=["majority"], limit=limit)
+    assert _names(ranked) == [*["b", "a"][:limit], "majority"]
+
+
+def test_a_baseline_stands_beneath_without_a_rank_however_good() -> None:
+    ranked = _rank({"a": _accuracy(10), "raw": _accuracy(99)}, names=["a"], baselines=["raw"])
+    assert [(row["model"], row["rank"], row.get("baseline", False)) for row in ranked] == [
+        ("a", 1, False),
+        ("raw", None, True),
+    ]
+
+
+def test_what_failed_or_is_unknown_is_left_out() -> None:
+    ranked = _rank({"a": _accuracy(10), "b": _failed("truncated")}, names=["a", "b", "c"])
+    assert _names(ranked) == ["a"]
+
+
+def test_a_row_says_how_sure_its_score_is() -> None:
+    (row,) = _rank({"a": _accuracy(80)})
+    assert (row["score"], row["metric"], row["higher_is_better"]) == (0.8, "accuracy", True)
+    assert row["low"] == pytest.approx(0.7112, abs=1e-4)
+    assert row["high"] == pytest.approx(0.8666, abs=1e-4)
+    assert (row["n_test"], row["layer"]) == (ROWS, "last")
+
+
+def test_what_is_no_share_has_no_interval() -> None:
+    (row,) = _rank({"a": _rmse(1.0)})
+    assert (row["low"], row["high"]) == (None, None)
+
+
+def test_selected_columns_stand_beside_the_score() -> None:
+    ranked = _rank({"a": _accuracy(1), "b": _accuracy(2)}, columns={"a": {"size": 3}, "b": {"size": None}})
+    assert [row["size"] for row in ranked] == [None, 3]
+
+
+def test_models_the_test_rows_cannot_tell_apart_are_tied_with_the_best() -> None:
+    # On rows 90 to 93 only one is right: p = 0.125; on rows 60 to 93: p < 0.001.
+    ranked = _rank({"best": _accuracy(94), "near": _accuracy(90), "far": _accuracy(60)})
+    tied = {row["model"]: row["tied"] for row in ranked}
+    assert tied["near"] is True
+    assert tied["far"] is False
+
+
+def test_ties_are_with_the_best_whatever_the_order_and_limit() -> None:
+    results = {"best": _accuracy(94), "near": _accuracy(90), "far": _accuracy(60)}
+    best_first = {row["model"]: row["tied"] for row in _rank(results)}
+    worst_first = {row["model"]: row["tied"] for row in _rank(results, descending=True, limit=2)}
+    assert worst_first == {name: best_first[name] for name in ("far", "near")}
+
+
+def test_without_rows_only_equal_scores_are_tied() -> None:
+    ranked = _rank({"a": _rmse(1.0), "b": _rmse(1.0), "c": _rmse(1.1)})
+    assert [row["tied"] for row in ranked[1:]] == [True, False]
+
+
+def test_failures_are_told_once_in_the_order_of_names() -> None:
+    names = ["c", "b", "a"]
+    plan = Rank(
+        strategy="Enumerate",
+        evaluates=(_evaluate(names), _evaluate(names, method="cosine_nn")),
+        embed=None,
+        descending=False,
+        limit=None,
+        refused=(("d", "FineTune is not available for tfhub models"),),
+    )
+    measured = _measured({"c": _failed("first"), "b": _accuracy(3)}) | _measured(
+        {"c": _failed("second"), "a": _failed(None)}, "cosine_nn"
+    )
+    assert failures(plan, measured) == (
+        {"model": "a", "reason": "unknown"},
+        {"model": "c", "reason": "first"},
+        {"model": "d", "reason": "FineTune is not available for tfhub models"},
+    )
