@@ -95,7 +95,8 @@ class FeatureStore:
         """The file of row hashes and the rows of every readable segment."""
         for rows_file in sorted((self._root / key).glob("*.rows.npy")):
             with contextlib.suppress(*_UNREADABLE):
-                yield rows_file, _load_keys(rows_file)
+                stat = rows_file.stat()
+                yield rows_file, _load_keys(rows_file, stat.st_ino, stat.st_mtime_ns)
 
 
 def _as_keys(row_hashes: np.ndarray) -> np.ndarray:
@@ -104,8 +105,8 @@ def _as_keys(row_hashes: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=512)
-def _load_keys(rows_file: Path) -> np.ndarray:
-    """The rows of a segment; read once, as a segment never changes under its name."""
+def _load_keys(rows_file: Path, inode: int, modified: int) -> np.ndarray:
+    """The rows of a segment, read once for each time it was written."""
     return _as_keys(np.load(rows_file))
 
 

@@ -77,8 +77,8 @@ def _walk(node: ast.AST, file: Path, *, at_import: bool, for_types: bool) -> Ite
                 for_types,
             )
     elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-        for child in node.body:
-            yield from _walk(child, file, at_import=False, for_types=True)
+        for typed in node.body:
+            yield from _walk(typed, file, at_import=False, for_types=True)
     else:
         inner = at_import and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):

@@ -111,7 +111,7 @@ class ImageModel:
         self._network = None
 
     def _embed_batch(self, rows: Rows) -> torch.Tensor:
-        inputs = self._processor(images=list(rows), return_tensors="pt").to(self._network.device)
+        inputs = prepare_images(self._processor, rows).to(self._network.device)
         outputs = self._network(**inputs)
         pooled = getattr(outputs, "pooler_output", None)
         if pooled is not None and self._pooler_is_trained:

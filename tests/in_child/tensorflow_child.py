@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def embed(record: dict[str, Any], rows_file: str, batches: list[int]) -> str:
         rows = [str(row) if row.dtype.kind == "U" else row for row in arrays.values()]
     model = source_named("tfhub").open(ModelRecord(**record))
     edges = np.cumsum([0, *batches])
-    features = [model.embed(rows[start:stop])["last"] for start, stop in zip(edges, edges[1:], strict=False)]
+    features = [model.embed(rows[start:stop])["last"] for start, stop in pairwise(edges)]
     model.close()
     target = Path(rows_file).with_suffix(".features.npy")
     np.save(target, np.concatenate(features))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,12 @@ from tasks.rankers.specs import RANKERS
 
 SIZES = st.integers(1, 10**9)
 ROWS = st.integers(1, 10**6)
-model = partial(ModelRecord, modality="image", image_size=32, embedding_dim=64)
+
+
+def model(**columns: Any) -> ModelRecord:
+    """An image model, but for what is said otherwise."""
+    given: dict[str, Any] = {"modality": "image", "image_size": 32, "embedding_dim": 64} | columns
+    return ModelRecord(**given)
 
 
 @given(SIZES, SIZES, ROWS, st.integers(1, 100))
@@ -49,7 +55,7 @@ def test_fine_tuning_costs_more_than_embedding(size: int, rows: int) -> None:
 
 
 def test_what_is_not_known_of_a_model_is_guessed() -> None:
-    for unknown in (ModelRecord(modality="image"), ModelRecord(modality="text")):
+    for unknown in (model(image_size=None, embedding_dim=None), model(modality="text", embedding_dim=None)):
         assert predict_opening(unknown) > 0
         assert predict_row(unknown).seconds > 0
         assert predict_row(unknown).size_bytes > 0

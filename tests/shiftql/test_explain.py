@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,12 @@ def _parts(path: Path) -> tuple[str, str]:
 
 
 @pytest.fixture
-def explain(draft: Draft) -> Iterator[Callable[[str], Any]]:
+def explain(draft: Draft) -> Callable[[str], Any]:
     def explain(query: str) -> Query | Rank:
         plan = draft(query)
         return optimize(plan, _knowledge(query, plan))
 
-    yield explain
+    return explain
 
 
 @pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.stem)

@@ -53,10 +53,17 @@ def _measured(results: Mapping[str, Measurement], method: str = "linear") -> dic
     return {_evaluation(name, method).fingerprint: measurement for name, measurement in results.items()}
 
 
-def _rank(results: Mapping[str, Measurement], *, names: Sequence[str] | None = None, **options: Any) -> list[Any]:
-    options = {"baselines": (), "columns": {}, "descending": False, "limit": None} | options
-    evaluate = _evaluate(names or list(results), options.pop("baselines"))
-    return list(rank_models(evaluate, _measured(results), options.pop("columns"), **options))
+def _rank(
+    results: Mapping[str, Measurement],
+    *,
+    names: Sequence[str] | None = None,
+    baselines: Sequence[str] = (),
+    columns: Mapping[str, Mapping[str, Any]] | None = None,
+    descending: bool = False,
+    limit: int | None = None,
+) -> list[Any]:
+    evaluate = _evaluate(names or list(results), baselines)
+    return list(rank_models(evaluate, _measured(results), columns or {}, descending=descending, limit=limit))
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:

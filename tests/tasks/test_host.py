@@ -88,7 +88,7 @@ def test_a_host_that_ends_is_a_transient_error_and_the_next_call_works(plain: Ho
 def test_a_host_that_is_killed_says_by_what(plain: Host) -> None:
     with pytest.raises(EvaluationError, match="SIGSEGV"):
         plain.call("host_functions:kill", number=int(signal.SIGSEGV))
-    with pytest.raises(EvaluationError, match="SIGKILL.*out of memory"):
+    with pytest.raises(EvaluationError, match=r"SIGKILL.*out of memory"):
         plain.call("host_functions:kill", number=int(signal.SIGKILL))
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def _opened(record: ModelRecord) -> Embed:
     def embed(rows: Rows, batches: Sequence[int]) -> np.ndarray:
         model = source_named(record.source).open(record)
         edges = np.cumsum([0, *batches])
-        parts = [model.embed(rows[start:stop])["last"] for start, stop in zip(edges, edges[1:], strict=False)]
+        parts = [model.embed(rows[start:stop])["last"] for start, stop in pairwise(edges)]
         model.close()
         return np.concatenate(parts)
 
