@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.runtime import flow_run
 
+from flows.slots import Slots
 from shiftql.answering import answer_ranking
 from shiftql.binder import BoundRanking, bind
 from shiftql.parser import parse
@@ -68,9 +69,9 @@ class _Search:
         self._question = question
         self._plan = plan
         self._results = ResultStore(database)
-        self._sources = {embedding.model: embedding.source for embedding in plan.embeddings}
-        # One slot for models, which take all cores, and one for rankers, which take one.
-        self._modelling = asyncio.Semaphore(1)
+        self._embeddings = {embedding.model: embedding for embedding in plan.embeddings}
+        self._slots = Slots(plan.embeddings)
+        # Rankers run in this process, one at a time and on one core.
         self._scoring = asyncio.Semaphore(1)
         self._claims: dict[str, Claim] = {}
         self._computed: list[str] = []
@@ -87,7 +88,7 @@ class _Search:
                 by_model: dict[Subject, list[Evaluation]] = {}
                 for evaluation in wanted:
                     by_model.setdefault(evaluation.model, []).append(evaluation)
-                in_turn = sorted(by_model, key=lambda model: HOSTS_BY_START.index(self._host(model)))
+                in_turn = sorted(by_model, key=self._start_order)
                 await asyncio.gather(*(self._settle(model, by_model[model]) for model in in_turn))
                 strategy.tell(self._results.outcomes(evaluation.fingerprint for evaluation in wanted))
         return {
@@ -96,6 +97,13 @@ class _Search:
             "reused_rows": self._reused_rows,
             "flow_run_id": str(flow_run.id),
         }
+
+    def _start_order(self, model: Subject) -> tuple[int, bool]:
+        """Whose host is up first comes first, and models that share the cores before those that take all."""
+        embedding = self._embeddings.get(model)
+        if embedding is None:
+            return 0, False
+        return HOSTS_BY_START.index(HOSTS[embedding.source]), not embedding.fits_one_core
 
     async def _settle(self, model: Subject, evaluations: Sequence[Evaluation]) -> None:
         """See to it that evaluations of one model are recorded, by this run or by whoever claimed them before."""
@@ -114,7 +122,7 @@ class _Search:
         claims: list[Claim] = []
         for evaluation in evaluations:
             if evaluation.method == "finetune":
-                async with self._modelling:
+                async with self._slots.take("torch", all_cores=True):
                     for claim in await self._claim([evaluation], claims):
                         await self._finetune(claim)
             elif evaluation.method == MAJORITY_METHOD:
@@ -122,15 +130,23 @@ class _Search:
                     await self._recorded(majority, claim=claim)
         on_features = [e for e in evaluations if e.method not in {"finetune", MAJORITY_METHOD}]
         if on_features:
-            async with self._modelling:
+            async with self._slot(model) as host_name:
                 to_score = await self._claim(on_features, claims)
-                seconds = await self._embed(model, to_score) if to_score else None
+                seconds = await self._embed(model, host_name, to_score) if to_score else None
             if seconds is not None:
                 for claim in to_score:
                     async with self._scoring:
                         await self._recorded(classify, claim=claim, embed_seconds=seconds)
         claimed = {claim.evaluation.fingerprint for claim in claims}
         return [evaluation for evaluation in evaluations if evaluation.fingerprint not in claimed]
+
+    def _slot(self, model: Subject) -> contextlib.AbstractAsyncContextManager[str | None]:
+        """A slot to open the model in; the baselines, which are opened in this process, need none."""
+        embedding = self._embeddings[model]
+        framework = HOSTS[embedding.source]
+        if framework is None:
+            return contextlib.nullcontext()
+        return self._slots.take(framework, all_cores=not embedding.fits_one_core)
 
     async def _claim(self, evaluations: Sequence[Evaluation], claims: list[Claim]) -> list[Claim]:
         """Claims on those of the evaluations that are free, also appended to `claims`."""
@@ -143,13 +159,13 @@ class _Search:
         claims += free
         return free
 
-    async def _embed(self, model: Subject, claims: Sequence[Claim]) -> float | None:
+    async def _embed(self, model: Subject, host_name: str | None, claims: Sequence[Claim]) -> float | None:
         """Embed all datasets of the question with a model; the seconds it took, None when it failed the claims."""
         seconds = 0.0
         try:
             for dataset in {d.fingerprint: d for d in (*self._question.train, *self._question.test)}.values():
                 subject = Subject(dataset.name, dataset.fingerprint)
-                arguments: dict[str, Any] = {"model": model, "dataset": subject, "host_name": self._host(model)}
+                arguments: dict[str, Any] = {"model": model, "dataset": subject, "host_name": host_name}
                 state: Any = await embed(**arguments, return_state=True)  # type: ignore[misc]
                 if state.name == "Cached" and not await asyncio.to_thread(_is_embedded, model, subject):
                     state = await embed.with_options(refresh_cache=True)(**arguments, return_state=True)  # type: ignore[misc]
@@ -192,10 +208,6 @@ class _Search:
         del self._claims[evaluation.fingerprint]
         self._computed.append(evaluation.fingerprint)
         _advance(evaluation)
-
-    def _host(self, model: Subject) -> str | None:
-        """The host process in which a model is opened; None for this one."""
-        return HOSTS[self._sources[model]] if model in self._sources else None
 
     @contextlib.asynccontextmanager
     async def _alive(self) -> AsyncIterator[None]:

@@ -8,18 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from storage.catalog import ModelRecord
+from storage.workload import operations_per_row
 
 # Seconds to open any model, and bytes of weights read in a second.
 _OPEN_SECONDS = 0.08
 _READ_BYTES_PER_SECOND = 400e6
 # Multiplications and additions a second in a forward pass, and what a row costs besides (decoding, copying).
-_OPERATIONS_PER_SECOND = 15e9
+_OPERATIONS_PER_SECOND = 60e9
 _ROW_SECONDS = 2e-4
-_DEFAULT_PARAMETERS = 25_000_000
-# Positions at which a parameter is used: tokens of a text, patches of an image.
-_TEXT_POSITIONS = 32
-_PATCH_SIDE = 4
-_DEFAULT_IMAGE_SIDE = 64
 # A training step reads forward, backward and once more to update.
 _TRAINING_FACTOR = 3.5
 _FIT_SECONDS_PER_ROW = {"linear": 2e-4, "euclidean_nn": 2e-6, "cosine_nn": 2e-6}
@@ -63,14 +59,4 @@ def predict_finetuning(model: ModelRecord, train_rows: int, test_rows: int, epoc
 
 
 def _row_seconds(model: ModelRecord) -> float:
-    if model.modality == "image":
-        positions = max(1, (model.image_size or _DEFAULT_IMAGE_SIDE) // _PATCH_SIDE) ** 2
-    else:
-        positions = _TEXT_POSITIONS
-    return (
-        _ROW_SECONDS
-        + 2
-        * (_DEFAULT_PARAMETERS if model.num_params is None else model.num_params)
-        * positions
-        / _OPERATIONS_PER_SECOND
-    )
+    return _ROW_SECONDS + operations_per_row(model) / _OPERATIONS_PER_SECOND

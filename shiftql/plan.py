@@ -94,6 +94,7 @@ class Embedding:
     new_rows: int
     opening_seconds: float
     row_cost: Cost
+    fits_one_core: bool
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,7 @@ class Embed(PlanNode):
         models = len({embedding.model for embedding in self.embeddings})
         new = sum(embedding.new_rows for embedding in self.embeddings)
         stored = sum(embedding.rows for embedding in self.embeddings) - new
-        return (
-            f"Embed {', '.join(datasets) or 'nothing'} with {_count(models, 'model')}: {new} rows new, {stored} stored"
-        )
+        return f"Embed {', '.join(datasets)} with {_count(models, 'model')}: {new} rows new, {stored} stored"
 
     @property
     def rows(self) -> int:
@@ -141,7 +140,7 @@ class PlannedEvaluation:
 
 @dataclass(frozen=True)
 class Evaluate(PlanNode):
-    """A ranker applied to every model. `below` is its Embed, a Scan, or None once a shared Embed does its work."""
+    """A ranker applied to every model. `below` is its Embed, a Scan, or None once it is shared with other rankers."""
 
     ranker: BoundRanker
     evaluations: tuple[PlannedEvaluation, ...]
@@ -175,7 +174,7 @@ class Rank(PlanNode):
 
     strategy: str
     evaluates: tuple[Evaluate, ...]
-    embed: Embed | None
+    shared: Embed | Scan | None
     descending: bool
     limit: int | None
     refused: tuple[tuple[str, str], ...] = ()
@@ -195,7 +194,7 @@ class Rank(PlanNode):
 
     @property
     def children(self) -> tuple[PlanNode, ...]:
-        shared = () if self.embed is None else (self.embed,)
+        shared = () if self.shared is None else (self.shared,)
         return (*self.evaluates, *shared)
 
     @property

@@ -12,6 +12,7 @@ from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, 
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.embedding_version import EMBEDDING_VERSION
 from storage.evaluations import Evaluation, Subject
+from storage.workload import fits_one_core
 
 # Which sources can be fine-tuned.
 _FINETUNABLE = {"huggingface"}
@@ -42,7 +43,7 @@ def plan(question: BoundRows | BoundRanking, combine: Combine) -> Query | Rank:
     return Rank(
         strategy="Enumerate",
         evaluates=tuple(build.evaluate(ranker) for ranker in question.rankers),
-        embed=None,
+        shared=None,
         descending=question.descending,
         limit=question.limit,
         refused=tuple(refused),
@@ -120,6 +121,7 @@ class _Builder:
                 new_rows=dataset.num_rows,
                 opening_seconds=predict_opening(model),
                 row_cost=predict_row(model),
+                fits_one_core=fits_one_core(model),
             )
             for dataset in {each.fingerprint: each for each in (*self._question.train, *self._question.test)}.values()
         ]

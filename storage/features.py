@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
@@ -37,13 +38,13 @@ class FeatureStore:
 
     def missing(self, key: str, row_hashes: np.ndarray) -> np.ndarray:
         """Indices into `row_hashes` ((n, 16) uint8) of rows without features; of equal rows only the first."""
-        hashes = _as_keys(row_hashes)
-        _, first = np.unique(hashes, return_index=True)
+        halves = _halves(row_hashes)
+        _, first = np.unique(halves[:, 0], return_index=True)
         first.sort()
-        stored = [keys for _, keys in self._segments(key)]
-        if not stored:
-            return first
-        return first[~np.isin(hashes[first], np.concatenate(stored))]
+        found = np.zeros(len(first), dtype=bool)
+        for _, index in self._segments(key):
+            found |= index.find(halves[first]) >= 0
+        return first[~found]
 
     def write(self, key: str, row_hashes: np.ndarray, vectors: np.ndarray) -> None:
         """Add `vectors` ((n, dimensions) float32) for rows. Raises StoreError when the disk refuses."""
@@ -68,20 +69,18 @@ class FeatureStore:
         A segment whose content does not match its checksum is dropped.
         Raises StoreError when features of any row are missing.
         """
-        wanted = _as_keys(row_hashes)
+        wanted = _halves(row_hashes)
         result: np.ndarray | None = None
         found = np.zeros(len(wanted), dtype=bool)
-        for rows_file, rows in self._segments(key):
-            order = np.argsort(rows)
-            places = np.minimum(np.searchsorted(rows, wanted, sorter=order), len(rows) - 1)
-            sources = order[places]
-            hits = (rows[sources] == wanted) & ~found
+        for rows_file, index in self._segments(key):
+            places = index.find(wanted)
+            hits = (places >= 0) & ~found
             vectors = _open_vectors(rows_file) if hits.any() else None
             if vectors is None:
                 continue
             if result is None:
                 result = np.empty((len(wanted), vectors.shape[1]), dtype=np.float32)
-            result[hits] = vectors[sources[hits]]
+            result[hits] = vectors[places[hits]]
             found |= hits
         if result is None or not found.all():
             raise StoreError(
@@ -91,23 +90,37 @@ class FeatureStore:
             )
         return result
 
-    def _segments(self, key: str) -> Iterator[tuple[Path, np.ndarray]]:
-        """The file of row hashes and the rows of every readable segment."""
+    def _segments(self, key: str) -> Iterator[tuple[Path, _Index]]:
+        """The file of row hashes and the index of every readable segment."""
         for rows_file in sorted((self._root / key).glob("*.rows.npy")):
             with contextlib.suppress(*_UNREADABLE):
                 stat = rows_file.stat()
-                yield rows_file, _load_keys(rows_file, stat.st_ino, stat.st_mtime_ns)
+                yield rows_file, _load_index(rows_file, stat.st_ino, stat.st_mtime_ns)
 
 
-def _as_keys(row_hashes: np.ndarray) -> np.ndarray:
-    contiguous = np.ascontiguousarray(row_hashes, dtype=np.uint8)
-    return contiguous.view(np.dtype((np.void, contiguous.shape[1]))).ravel()
+@dataclass(frozen=True)
+class _Index:
+    """Where rows stand in a segment: their hashes as two numbers each, sorted by the first, and their places."""
+
+    halves: np.ndarray
+    places: np.ndarray
+
+    def find(self, wanted: np.ndarray) -> np.ndarray:
+        """The place of each wanted row ((n, 2) uint64), -1 where the segment lacks it."""
+        near = np.minimum(np.searchsorted(self.halves[:, 0], wanted[:, 0]), len(self.places) - 1)
+        return np.where((self.halves[near] == wanted).all(axis=1), self.places[near], -1)
 
 
-@lru_cache(maxsize=512)
-def _load_keys(rows_file: Path, inode: int, modified: int) -> np.ndarray:
-    """The rows of a segment, read once for each time it was written."""
-    return _as_keys(np.load(rows_file))
+def _halves(row_hashes: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(row_hashes, dtype=np.uint8).view(np.uint64)
+
+
+@lru_cache(maxsize=4096)
+def _load_index(rows_file: Path, inode: int, modified: int) -> _Index:
+    """The index of a segment, read once for each time it was written."""
+    halves = _halves(np.load(rows_file))
+    order = np.argsort(halves[:, 0], kind="stable")
+    return _Index(halves[order], order)
 
 
 def _open_vectors(rows_file: Path) -> np.ndarray | None:

@@ -87,6 +87,7 @@ def _trainer(
     validation: list[tuple[Any, int]],
     options: TrainingOptions,
 ) -> Any:
+    import torch
     from transformers import (
         AutoModelForImageClassification,
         AutoModelForSequenceClassification,
@@ -126,6 +127,7 @@ def _trainer(
         logging_strategy="no",
         report_to=[],
         disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
         remove_unused_columns=False,
     )
     return Trainer(

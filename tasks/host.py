@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -32,6 +33,9 @@ _PRELOAD = {
 }
 
 
+# What a host says first.
+_READY = b"ready\n"
+
 # No library reports home, and TensorFlow says errors only.
 _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
@@ -46,12 +50,16 @@ _NICENESS = {"tracking": 10}
 
 
 class Host:
-    """One child process. Calls from several threads are served one at a time."""
+    """One child process, named after its framework: "torch", or "torch-2" for another of the kind.
+
+    Calls from several threads are served one at a time.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_ready = False
         self._owner = os.getpid()
 
     @property
@@ -62,6 +70,7 @@ class Host:
         """Start the process unless it runs; its imports go on in the background."""
         if self._process is not None and self._process.poll() is None:
             return
+        self._is_ready = False
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -84,6 +93,8 @@ class Host:
             assert process.stdin is not None
             assert process.stdout is not None
             try:
+                if not self._is_ready:
+                    self._is_ready = process.stdout.readline() == _READY
                 process.stdin.write(json.dumps({"function": function, "arguments": arguments}).encode() + b"\n")
                 process.stdin.flush()
                 line = process.stdout.readline()
@@ -95,6 +106,16 @@ class Host:
         if "error" in reply:
             raise _revive(reply["error"])
         return reply["result"]
+
+    def is_ready(self) -> bool:
+        """Whether the process has its imports behind it; never waits for that."""
+        with self._lock:
+            process = self._process
+            if process is None or process.stdout is None:
+                return False
+            if not self._is_ready and select.select([process.stdout], [], [], 0)[0]:
+                self._is_ready = process.stdout.readline() == _READY
+            return self._is_ready
 
     def stop(self) -> None:
         """End the process; the next call starts another."""
@@ -152,9 +173,12 @@ def _describe(error: BaseException) -> dict[str, Any]:
 
 def _serve(name: str, replies: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.nice(_NICENESS.get(name, 0))
-    for module in _PRELOAD.get(name, ()):
+    framework = name.split("-")[0]
+    os.nice(_NICENESS.get(framework, 0))
+    for module in _PRELOAD.get(framework, ()):
         import_module(module)
+    replies.write(_READY)
+    replies.flush()
     for line in sys.stdin.buffer:
         request = json.loads(line)
         module, _, attribute = request["function"].partition(":")

@@ -16,6 +16,6 @@ def drop_unneeded_embeddings(plan: Rank, knowledge: Knowledge) -> Rank:
             return evaluate
         needed = {planned.evaluation.model for planned in evaluate.evaluations if not planned.known}
         kept = tuple(embedding for embedding in evaluate.below.embeddings if embedding.model in needed)
-        return replace(evaluate, below=replace(evaluate.below, embeddings=kept))
+        return replace(evaluate, below=replace(evaluate.below, embeddings=kept) if kept else evaluate.below.scan)
 
     return replace(plan, evaluates=tuple(map(drop, plan.evaluates)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
+from storage.workload import fits_one_core
 from tasks.sources.failures import reasons, require_finite
 
 if TYPE_CHECKING:
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from tasks.sources.base import Model, Rows
 
 BATCH_ROWS = 64
-# Below this a batch is over sooner on one core than split over several, all the more when those are busy.
-_OPERATIONS_WORTH_THREADS = 5e9
-_THREADS = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+_THREADS = len(os.sched_getaffinity(0))
 _LONGEST_TEXT_TOKENS = 512
 _CONTENT_SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model", ".py"}
 _NOT_CONTENT = {"training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"}
@@ -67,7 +66,7 @@ class HuggingFaceSource:
         from transformers import AutoModel
 
         with reasons(model):
-            torch.set_num_threads(1 if _batch_operations(model) < _OPERATIONS_WORTH_THREADS else _THREADS)
+            torch.set_num_threads(1 if fits_one_core(model) else _THREADS)
             network, loading = AutoModel.from_pretrained(
                 model.path, dtype=torch.float32, output_loading_info=True, **loading_options(model)
             )
@@ -220,12 +219,6 @@ def _processor_size(path: Path) -> int | None:
     if isinstance(size, dict):
         return size.get("height") or size.get("shortest_edge")
     return size if isinstance(size, int) else None
-
-
-def _batch_operations(model: ModelRecord) -> float:
-    """Roughly the multiplications and additions of a batch: every parameter at each patch of 4 by 4, or token."""
-    positions = ((model.image_size or 224) / 4) ** 2 if model.modality == "image" else 32
-    return 2.0 * BATCH_ROWS * (model.num_params or 1e8) * positions
 
 
 def _count_parameters(weights: list[Path]) -> int | None:

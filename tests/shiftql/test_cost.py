@@ -27,14 +27,14 @@ def test_a_larger_model_never_costs_less(size: int, more: int, rows: int, epochs
     small = model(num_params=size, size_bytes=4 * size)
     large = model(num_params=size + more, size_bytes=4 * (size + more))
     assert predict_opening(small) < predict_opening(large)
-    assert predict_row(small).seconds < predict_row(large).seconds
+    assert predict_row(small).seconds <= predict_row(large).seconds
     assert predict_finetuning(small, rows, rows, epochs).seconds < predict_finetuning(large, rows, rows, epochs).seconds
 
 
 @given(SIZES, st.integers(8, 512))
 def test_larger_images_never_cost_less(size: int, side: int) -> None:
     small, large = model(num_params=size, image_size=side), model(num_params=size, image_size=side + 4)
-    assert predict_row(small).seconds < predict_row(large).seconds
+    assert predict_row(small).seconds <= predict_row(large).seconds
 
 
 @given(ROWS, ROWS, st.integers(1, 100))

@@ -150,7 +150,7 @@ def test_failures_are_told_once_in_the_order_of_names() -> None:
     plan = Rank(
         strategy="Enumerate",
         evaluates=(_evaluate(names), _evaluate(names, method="cosine_nn")),
-        embed=None,
+        shared=None,
         descending=False,
         limit=None,
         refused=(("d", "FineTune is not available for tfhub models"),),

@@ -108,7 +108,7 @@ def test_rankers_share_one_embedding_pass(draft: Draft) -> None:
     plan = draft(TWO)
     after = share_embeddings(plan, NOTHING)
     (embed,) = _embeds(after)
-    assert after.embed is embed
+    assert after.shared is embed
     assert len(_pairs(after)) == len(set(_pairs(after)))
     assert set(_pairs(after)) == set(_pairs(plan))
     assert after.total_cost.seconds < plan.total_cost.seconds

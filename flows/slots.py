@@ -1,0 +1,61 @@
+"""Slots: which host process may open the next model, so that cores are neither idle nor fought over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from shiftql.plan import Embedding
+from tasks.host import host
+from tasks.sources import HOSTS
+
+_TORCH = "torch"
+_SECOND_TORCH = "torch-2"
+# A second torch process takes about as long to start as this much work; later queries find it started.
+_WORTH_A_SECOND_HOST_SECONDS = 4.0
+_LOOK_AGAIN_SECONDS = 0.1
+
+
+class Slots:
+    """One slot for each host process; a model that takes all cores waits for all of them.
+
+    Small models keep one core busy each, so two torch processes share them where there are two cores and no GPU.
+    """
+
+    def __init__(self, embeddings: Sequence[Embedding]) -> None:
+        self._busy: set[str] = set()
+        self._one_takes_all = False
+        self._changed = asyncio.Condition()
+        small = [e for e in embeddings if HOSTS[e.source] == _TORCH and e.fits_one_core]
+        seconds = sum(e.opening_seconds + e.row_cost.seconds * e.new_rows for e in small)
+        if seconds >= _WORTH_A_SECOND_HOST_SECONDS and (os.cpu_count() or 1) > 1 and not Path("/dev/nvidia0").exists():
+            host(_SECOND_TORCH).start()
+
+    @contextlib.asynccontextmanager
+    async def take(self, framework: str, *, all_cores: bool) -> AsyncIterator[str]:
+        """Wait for a slot; its host's name."""
+        async with self._changed:
+            while (name := self._free_host(framework, all_cores)) is None:
+                # A host that becomes ready tells nobody.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), _LOOK_AGAIN_SECONDS)
+            self._busy.add(name)
+            self._one_takes_all = all_cores
+        try:
+            yield name
+        finally:
+            async with self._changed:
+                self._busy.remove(name)
+                self._one_takes_all = False
+                self._changed.notify_all()
+
+    def _free_host(self, framework: str, all_cores: bool) -> str | None:
+        if self._one_takes_all or (all_cores and self._busy):
+            return None
+        if framework not in self._busy:
+            return framework
+        is_second_free = framework == _TORCH and _SECOND_TORCH not in self._busy
+        return _SECOND_TORCH if is_second_free and host(_SECOND_TORCH).is_ready() else None

@@ -1,0 +1,29 @@
+"""How much work a model's forward pass is, from what the catalog says of it."""
+
+from __future__ import annotations
+
+from storage.catalog import ModelRecord
+
+# Tokens of a text; patches of an image, 16 pixels wide, and at least as many as small models cut small images into.
+_TEXT_POSITIONS = 32
+_PATCH_SIDE = 16
+_LEAST_IMAGE_POSITIONS = 64
+_DEFAULT_IMAGE_SIDE = 224
+_DEFAULT_PARAMETERS = 25_000_000
+# Below this a batch is over sooner on one core than split over several, all the more when those are busy.
+_SMALL_OPERATIONS_PER_ROW = 80e6
+
+
+def operations_per_row(model: ModelRecord) -> float:
+    """Roughly the multiplications and additions of one row: two for every parameter at every position."""
+    parameters = _DEFAULT_PARAMETERS if model.num_params is None else model.num_params
+    if model.modality == "image":
+        positions = max(_LEAST_IMAGE_POSITIONS, ((model.image_size or _DEFAULT_IMAGE_SIDE) / _PATCH_SIDE) ** 2)
+    else:
+        positions = _TEXT_POSITIONS
+    return 2.0 * parameters * positions
+
+
+def fits_one_core(model: ModelRecord) -> bool:
+    """Whether the model is so small that a single core serves it best."""
+    return operations_per_row(model) < _SMALL_OPERATIONS_PER_ROW
