@@ -22,8 +22,8 @@ install: .venv/.installed
 	touch $@
 
 demo: install
-	SHIFT_HOME=$(DEMO_HOME) $(BIN)/shiftql playground playground --size small
-	SHIFT_HOME=$(DEMO_HOME) $(BIN)/shiftql examples/first_light.shiftql
+	SHIFT_HOME="$(DEMO_HOME)" $(BIN)/shiftql playground playground --size small
+	SHIFT_HOME="$(DEMO_HOME)" $(BIN)/shiftql examples/first_light.shiftql
 
 test: install
 	$(BIN)/python -m pytest
@@ -37,5 +37,5 @@ bench: install
 	$(BIN)/python benchmarks/first_light.py
 
 clean:
-	-SHIFT_HOME=$(DEMO_HOME) $(BIN)/shiftql down
+	-SHIFT_HOME="$(DEMO_HOME)" $(BIN)/shiftql down
 	rm -rf .venv .shift playground build *.egg-info

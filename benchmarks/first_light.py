@@ -70,6 +70,13 @@ class Target:
     def spread(self) -> float:
         return max(self.finetuned.values()) - min(self.finetuned.values())
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {
+            "spread": self.spread,
+            "regret_upstream": self.regret(self.upstream),
+            "regret_linear": self.regret(self.linear),
+        }
+
     def regret(self, scores: dict[str, float]) -> float:
         """What is lost, as a share of the best fine-tuned accuracy, by fine-tuning the model that scores best."""
         candidates = {name: score for name, score in scores.items() if name in self.finetuned}
@@ -94,7 +101,7 @@ def main() -> None:
             json.dumps(
                 {
                     "figures": [asdict(f) | {"within": f.is_within} for f in figures],
-                    "targets": [asdict(t) for t in targets],
+                    "targets": [t.to_json() for t in targets],
                 }
             )
         )
@@ -244,7 +251,7 @@ def make_pool(session: Any, playground: Path) -> list[str]:
     """The image models of the playground, and copies with slightly other weights, POOL in all."""
     from safetensors.numpy import load_file, save_file
 
-    models = [model for model in session.catalog.models() if model.modality == "image" and "tags" not in model.tags]
+    models = [model for model in session.catalog.models() if model.modality == "image"]
     originals = [model for model in models if not model.name.startswith("variant-")]
     names = [model.name for model in originals]
     sources = [model for model in originals if model.source == "huggingface"]

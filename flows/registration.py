@@ -13,11 +13,24 @@ if TYPE_CHECKING:
     from tasks.playground.build import Manifest
 
 
+_UNTOLD: Mapping[str, Any] = {
+    "upstream_dataset": None,
+    "upstream_accuracy": None,
+    "licence": None,
+    "tags": "",
+    "finetuned": False,
+    "trusted": False,
+}
+
+
 def register_model(
     catalog: Catalog, name: str, location: str, source: str | None = None, columns: Mapping[str, Any] | None = None
 ) -> ModelRecord:
-    """Add or update a model from a directory, hub id or handle; `columns` are what its files do not tell."""
-    return catalog.save_model(name, {**inspect_model(location, source), **(columns or {})})
+    """Add or update a model from a directory, hub id or handle; `columns` are what its files do not tell.
+
+    Nothing of that, trust least of all, is kept from a model that had the name before.
+    """
+    return catalog.save_model(name, {**_UNTOLD, **inspect_model(location, source), **(columns or {})})
 
 
 def register_dataset(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from flows.server import ensure_server
 from shiftql.plan import Rank
 from shiftql.progress import progress
+from storage.errors import ShiftError, StoreError
 from storage.settings import Settings
 from tasks.host import host
 from tasks.sources import HOSTS
@@ -44,7 +46,16 @@ def run_search(statement: str, plan: Rank, settings: Settings) -> dict[str, Any]
         home = settings.home / "prefect"
         updates = {PREFECT_API_URL: api_url, PREFECT_HOME: home, PREFECT_LOCAL_STORAGE_PATH: home / "storage"}
     with temporary_settings(updates=updates):
-        return _run(lambda: search(statement))
+        try:
+            return _run(lambda: search(statement))
+        except ShiftError:
+            raise
+        except Exception as error:
+            raise StoreError(
+                f"the query could not be run as a flow: {type(error).__name__}: {error}",
+                subject=PREFECT_API_URL.value(),
+                fix=f"check that the Prefect server at {PREFECT_API_URL.value()} answers; results so far are kept",
+            ) from error
 
 
 def _hosts_needed(plan: Rank) -> set[str]:
@@ -55,15 +66,14 @@ def _hosts_needed(plan: Rank) -> set[str]:
 
 
 def _is_api_configured() -> bool:
+    """Whether the environment, or code around this call, names a Prefect API; a profile does not count."""
     if os.environ.get("PREFECT_API_URL"):
         return True
-    import sys
-
     if "prefect" not in sys.modules:
         return False
-    from prefect.settings import PREFECT_API_URL
+    from prefect.settings import PREFECT_API_URL, load_current_profile
 
-    return PREFECT_API_URL.value() is not None
+    return PREFECT_API_URL.value() not in {None, load_current_profile().settings.get(PREFECT_API_URL)}
 
 
 def _run(start: Callable[[], Awaitable[Any]]) -> Any:

@@ -22,7 +22,7 @@ from shiftql.render import render
 from shiftql.strategies.enumerate import Enumerate
 from storage.baselines import MAJORITY_METHOD
 from storage.database import Database
-from storage.errors import PlanError, ShiftError
+from storage.errors import EvaluationError, PlanError, ShiftError
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.results import CLAIM_EXPIRES_SECONDS, Claim, ResultStore
 from storage.settings import current_settings
@@ -34,6 +34,7 @@ from tasks.stages import classify, embed, finetune, majority
 HOSTS_BY_START = (None, "torch", "tensorflow")
 _POLL_SECONDS = 0.5
 _EXPORT_SECONDS = 1.0
+_LONGEST_EXPORT_SECONDS = 30.0
 _NAME_CHARACTERS = 100
 
 
@@ -216,7 +217,9 @@ class _Search:
         async def beat() -> None:
             while True:
                 await asyncio.sleep(CLAIM_EXPIRES_SECONDS / 3)
-                await asyncio.to_thread(self._results.heartbeat, list(self._claims.values()))
+                # One that does not come through is made up for by the next.
+                with contextlib.suppress(Exception):
+                    await asyncio.to_thread(self._results.heartbeat, list(self._claims.values()))
 
         beating = asyncio.create_task(beat())
         try:
@@ -233,7 +236,6 @@ class _Search:
     @contextlib.asynccontextmanager
     async def _exporting(self) -> AsyncIterator[None]:
         """Write what is recorded to MLflow every now and then, and once more at the end."""
-        problem: ShiftError | None = None
 
         async def export() -> ShiftError | None:
             try:
@@ -253,7 +255,11 @@ class _Search:
             yield
         finally:
             exporting.cancel()
-        problem = await export()
+        try:
+            problem = await asyncio.wait_for(export(), _LONGEST_EXPORT_SECONDS)
+        except TimeoutError:
+            host("tracking").stop()
+            problem = EvaluationError(f"it took over {_LONGEST_EXPORT_SECONDS:g} s")
         if problem is not None:
             progress.get().note(
                 f"MLflow could not be written ({problem.message}); the results are kept and written by the next query"
@@ -266,7 +272,8 @@ def _advance(evaluation: Evaluation) -> None:
 
 def _failure(error: Exception) -> Measurement:
     if isinstance(error, ShiftError):
-        reason, transient = error.message, getattr(error, "transient", True)
+        reason = f"{error.message}; {error.fix}" if error.fix else error.message
+        transient = getattr(error, "transient", True)
     else:
         reason, transient = f"{type(error).__name__}: {error}", True
     return Measurement(status="failed", cost_seconds=0.0, reason=reason, transient=transient)

@@ -58,9 +58,13 @@ class Server:
 
 
 def running_server(settings: Settings) -> Server | None:
-    """The home's server if it is alive and answers."""
+    """The home's server if it is alive, of this version, and answers."""
     server = _read(settings)
-    return server if server is not None and _is_alive(server) and _answers(server) else None
+    return (
+        server
+        if server is not None and server.version == _version() and _is_alive(server) and _answers(server)
+        else None
+    )
 
 
 def ensure_server(settings: Settings) -> tuple[Server, bool]:
@@ -103,7 +107,7 @@ def _start(settings: Settings) -> Server:
     }
     with log_path.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.server", str(port)],
+            [sys.executable, "-P", "-m", "flows.server", str(port)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -111,20 +115,21 @@ def _start(settings: Settings) -> Server:
             start_new_session=True,
         )
     server = Server(process.pid, psutil.Process(process.pid).create_time(), port, _version())
+    state = _state_file(settings)
+    temporary = state.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(server)))
+    temporary.replace(state)
     deadline = time.monotonic() + _START_SECONDS
     while not _answers(server):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
+            state.unlink(missing_ok=True)
             raise StoreError(
                 "the background Prefect server did not start",
                 subject=str(log_path),
                 fix=f"read {log_path}, or set PREFECT_API_URL to a server that runs",
             )
         time.sleep(_POLL_SECONDS)
-    state = _state_file(settings)
-    temporary = state.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(server)))
-    temporary.replace(state)
     return server
 
 

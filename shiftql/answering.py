@@ -47,7 +47,7 @@ def answer_ranking(
         statement=question.text,
         seconds=0.0,
         rankings=rankings,
-        failed=failures(plan, measured),
+        failed=failures(plan, measured, partial=partial),
         evaluated=evaluated,
         reused=reused,
         partial=partial,

@@ -51,11 +51,7 @@ class BoundRanker:
 
     @property
     def label(self) -> str:
-        arguments = ", ".join(
-            f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-            for name, value in self.params.items()
-            if value is not None
-        )
+        arguments = ", ".join(f"{name}={value}" for name, value in self.params.items() if value is not None)
         return f"{self.spec.label}({arguments})" if arguments else self.spec.label
 
 

@@ -130,12 +130,14 @@ class Session:
     def _compute(self, question: BoundRanking, plan: Rank) -> tuple[Mapping[str, Any], bool]:
         """Run what is new as a flow; what it did, and whether it was interrupted before its end."""
         from flows.run import run_search
+        from storage.results import ResultStore
 
         try:
             return run_search(question.text, plan, current_settings()), False
         except KeyboardInterrupt:
             progress.get().note("interrupted: this is the answer so far; asking again goes on from here")
-            return {}, True
+            known = ResultStore(self._database).known(e.fingerprint for e in plan.new_evaluations)
+            return {"computed": list(known)}, True
         finally:
             progress.get().end()
 

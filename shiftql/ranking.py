@@ -33,10 +33,15 @@ def rank_models(
     ]
     scored.sort(key=lambda row: (-_utility(row[2]), row[0]))
     models = [(name, measurement) for name, baseline, measurement in scored if not baseline]
-    best = models[0][1] if models else None
+    best_name, best = models[0] if models else (None, None)
     ordered = models[::-1] if descending else models
     rows = [
-        {"rank": rank, "model": name, **_figures(measurement, best), **columns.get(name, {})}
+        {
+            "rank": rank,
+            "model": name,
+            **_figures(measurement, None if name == best_name else best),
+            **columns.get(name, {}),
+        }
         for rank, (name, measurement) in enumerate(ordered[:limit], start=1)
     ]
     baselines = [
@@ -47,14 +52,21 @@ def rank_models(
     return (*rows, *baselines)
 
 
-def failures(plan: Rank, measured: Mapping[str, Measurement]) -> tuple[dict[str, str], ...]:
-    """Models that could not be evaluated, each once with its first reason, in the order of their names."""
+def failures(plan: Rank, measured: Mapping[str, Measurement], *, partial: bool) -> tuple[dict[str, str], ...]:
+    """Models that could not be evaluated, each once with its first reason, in the order of their names.
+
+    In a `partial` answer those that were not reached are no failures.
+    """
     reasons: dict[str, str] = dict(plan.refused)
     for evaluate in plan.evaluates:
         for planned in evaluate.evaluations:
             measurement = measured.get(planned.evaluation.fingerprint)
-            if measurement is not None and measurement.status == "failed":
-                reasons.setdefault(planned.evaluation.model.name, measurement.reason or "unknown")
+            name = planned.evaluation.model.name
+            if measurement is None:
+                if not partial:
+                    reasons.setdefault(name, "its files or the dataset's changed while the query ran; ask again")
+            elif measurement.status == "failed":
+                reasons.setdefault(name, measurement.reason or "unknown")
     return tuple({"model": name, "reason": reason} for name, reason in sorted(reasons.items()))
 
 
@@ -73,7 +85,7 @@ def _figures(measurement: Measurement, best: Measurement | None) -> dict[str, An
         "higher_is_better": measurement.higher_is_better,
         "low": low,
         "high": high,
-        "tied": best is not None and best is not measurement and _tied(best, measurement),
+        "tied": best is not None and _tied(best, measurement),
         "n_test": measurement.n_test,
         "layer": measurement.layer,
     }

@@ -106,8 +106,8 @@ def _benchmark_results() -> Relation:
             measured.c.fidelity,
         )
         .select_from(measured)
-        .outerjoin(model, model.c.name == measured.c.model_name)
-        .outerjoin(dataset, dataset.c.name == measured.c.train_name)
+        .outerjoin(model, model.c.fingerprint == measured.c.model_fingerprint)
+        .outerjoin(dataset, dataset.c.fingerprint == measured.c.train_fingerprint)
         .where(measured.c.status == "completed")
         .subquery("benchmark_results")
     )

@@ -59,8 +59,6 @@ def tabulate_ranking(ranking: Sequence[Mapping[str, Any]]) -> TextTable:
     if all(row.get("name", row["model"]) == row["model"] for row in ranking):
         selected = [column for column in selected if column != "name"]
     header = ["rank", "model", *selected, "score", "95 % interval", "tied", "metric", "n test"]
-    # The best model is always tied with itself.
-    is_tie = sum(bool(row["tied"]) for row in ranking) > 1
     lines = [
         (
             _worded("rank", row["rank"]),
@@ -68,7 +66,7 @@ def tabulate_ranking(ranking: Sequence[Mapping[str, Any]]) -> TextTable:
             *(_worded(column, row.get(column)) for column in selected),
             _score(row["score"]),
             "" if row["low"] is None else f"{_score(row['low'])} – {_score(row['high'])}",
-            TIED if is_tie and row["tied"] else "",
+            TIED if row["tied"] else "",
             _worded("metric", row["metric"]),
             _worded("n test", row["n_test"]),
         )

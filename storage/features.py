@@ -127,7 +127,7 @@ def _open_vectors(rows_file: Path) -> np.ndarray | None:
     """The vectors of a segment, mapped into memory; None, and the segment dropped, when its checksum is wrong."""
     name = rows_file.name.removesuffix(".rows.npy")
     vectors_file = rows_file.with_name(f"{name}.npy")
-    with contextlib.suppress(*_UNREADABLE):
+    with contextlib.suppress(FileNotFoundError, ValueError, EOFError):
         vectors = np.load(vectors_file, mmap_mode="r")
         if _checksum(np.load(rows_file), vectors) == name:
             return vectors

@@ -133,6 +133,8 @@ def _tags(row: EvaluationRecord) -> dict[str, Any]:
         "shift.test_fingerprint": row.test_fingerprint,
         "shift.method": row.method,
         "shift.version": row.version,
+        "shift.params": row.params,
+        "shift.fidelity": row.fidelity,
         "shift.metric": row.metric,
         "shift.higher_is_better": row.higher_is_better,
         "shift.n_test": row.n_test,
@@ -157,7 +159,7 @@ def _experiment(client: MlflowClient, name: str) -> str:
     if found is not None:
         return found.experiment_id
     try:
-        return client.create_experiment(name)
+        return client.create_experiment(name, artifact_location=_artifacts())
     except MlflowException:
         # Another process was quicker.
         found = client.get_experiment_by_name(name)
@@ -168,3 +170,10 @@ def _experiment(client: MlflowClient, name: str) -> str:
 
 def _hex_that_fits(packed: bytes | None) -> str | None:
     return packed.hex() if packed and len(packed) * 2 <= _LONGEST_TAG else None
+
+
+def _artifacts() -> str | None:
+    """Where artifacts go: into the home beside its own store; a server decides for itself."""
+    settings = current_settings()
+    is_own = settings.tracking_uri.startswith("sqlite")
+    return (settings.home / "mlartifacts").as_uri() if is_own else None

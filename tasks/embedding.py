@@ -17,6 +17,7 @@ from storage.features import FeatureStore
 from storage.manifests import load_manifest
 from storage.settings import current_settings
 from tasks.readers import open_reader
+from tasks.registration import changed_model
 from tasks.sources import source_named
 from tasks.sources.base import Model, Rows
 
@@ -84,6 +85,16 @@ class _Segment:
             self._parts.clear()
 
 
+def unchanged_model(catalog: Catalog, name: str, fingerprint: str) -> ModelRecord:
+    """The model of that name, if its files still have that content. Raises a transient EvaluationError if not."""
+    record = catalog.model(name)
+    if record.fingerprint != fingerprint or changed_model(record) is not None:
+        raise EvaluationError(
+            f"the files of {name} changed since the query was planned", transient=True, fix="ask again"
+        )
+    return record
+
+
 def _open(catalog: Catalog, name: str, fingerprint: str) -> Model:
     global _opened
     if _opened is not None and _opened[0] == fingerprint:
@@ -94,7 +105,7 @@ def _open(catalog: Catalog, name: str, fingerprint: str) -> Model:
     if name == RAW:
         record = ModelRecord(name=RAW, source=RAW, path="", fingerprint=fingerprint, signature="", modality="")
     else:
-        record = catalog.model(name)
+        record = unchanged_model(catalog, name, fingerprint)
     model = source_named(record.source).open(record)
     _opened = (fingerprint, model)
     return model

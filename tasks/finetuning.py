@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,16 +15,24 @@ from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
 from storage.errors import EvaluationError
 from storage.settings import current_settings
+from tasks.embedding import unchanged_model
 from tasks.readers import open_reader
 from tasks.sources.failures import reasons
-from tasks.sources.huggingface import load_processor, loading_options, longest_text, prepare_images
+from tasks.sources.huggingface import load_processor, loading_options, longest_text, prepare_images, require_all_weights
 
 VALIDATION_PART = 0.2
 _EVALUATION_BATCH_ROWS = 64
 
 
 def finetune_model(
-    model: str, train: Sequence[str], test: Sequence[str], epochs: int, lr: float, batch_size: int, seed: int
+    model: str,
+    model_fingerprint: str,
+    train: Sequence[str],
+    test: Sequence[str],
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    seed: int,
 ) -> dict[str, Any]:
     """Fine-tune on the `train` datasets and measure accuracy on the `test` datasets, each named as in the catalog.
 
@@ -34,7 +43,7 @@ def finetune_model(
     """
     started = time.perf_counter()
     catalog = Catalog(Database(current_settings()))
-    record = catalog.model(model)
+    record = unchanged_model(catalog, model, model_fingerprint)
     train_rows, train_labels = _read([catalog.dataset(name) for name in train])
     test_rows, test_labels = _read([catalog.dataset(name) for name in test])
     classes = sorted(set(train_labels))
@@ -99,14 +108,17 @@ def _trainer(
     set_seed(options.seed)
     is_image = model.modality == "image"
     auto = AutoModelForImageClassification if is_image else AutoModelForSequenceClassification
-    network = auto.from_pretrained(
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    network, loading = auto.from_pretrained(
         model.path,
         num_labels=len(classes),
         id2label=dict(enumerate(classes)),
         label2id={name: index for index, name in enumerate(classes)},
         ignore_mismatched_sizes=True,
+        output_loading_info=True,
         **loading_options(model),
     )
+    require_all_weights(name for name in loading["missing_keys"] if name.startswith(f"{network.base_model_prefix}."))
     processor = load_processor(model)
     if not is_image:
         network.config.pad_token_id = processor.pad_token_id

@@ -36,11 +36,13 @@ _PRELOAD = {
 # What a host says first.
 _READY = b"ready\n"
 
-# No library reports home, and TensorFlow says errors only.
+# No library reports home, TensorFlow says errors only, and an MLflow out of reach is soon given up.
 _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_USE_LEGACY_KERAS": "1",
 }
@@ -57,7 +59,7 @@ class Host:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_ready = False
         self._owner = os.getpid()
@@ -74,7 +76,7 @@ class Host:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tasks.host", self.name],
+                [sys.executable, "-P", "-m", "tasks.host", self.name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -109,13 +111,17 @@ class Host:
 
     def is_ready(self) -> bool:
         """Whether the process has its imports behind it; never waits for that."""
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
             process = self._process
             if process is None or process.stdout is None:
                 return False
             if not self._is_ready and select.select([process.stdout], [], [], 0)[0]:
                 self._is_ready = process.stdout.readline() == _READY
             return self._is_ready
+        finally:
+            self._lock.release()
 
     def stop(self) -> None:
         """End the process; the next call starts another."""
@@ -139,6 +145,8 @@ class Host:
 
 _hosts: dict[str, Host] = {}
 _hosts_lock = threading.Lock()
+# A forked process starts hosts of its own: two must not talk through one pipe.
+os.register_at_fork(after_in_child=_hosts.clear)
 
 
 def host(name: str) -> Host:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from storage.catalog import DatasetRecord, ModelRecord
-from storage.errors import StoreError
+from storage.errors import EvaluationError, ShiftError, StoreError
 from storage.fingerprints import fingerprint_of, fingerprint_of_model, signature_of_files
 from storage.settings import current_settings
 from tasks.host import host
@@ -26,16 +27,18 @@ def inspect_model(location: str, source: str | None = None) -> dict[str, Any]:
     path = _model_directory(location, source)
     name = source or guess_source(path)
     adapter = source_named(name)
-    if HOSTS[name] == "tensorflow":
-        described = host("tensorflow").call("tasks.registration:describe_model", source=name, path=str(path))
-    else:
-        described = describe_model(name, str(path))
-    return {"source": name, "path": str(path), **described, **_model_content(adapter.content_files(path), path)}
+    content = _model_content(adapter.content_files(path), path)
+    return {"source": name, "path": str(path), **_described(name, path), **content}
 
 
 def describe_model(source: str, path: str) -> dict[str, Any]:
     """What the adapter reads of a model without loading its weights."""
-    return source_named(source).describe(Path(path))
+    try:
+        return source_named(source).describe(Path(path))
+    except ShiftError:
+        raise
+    except Exception as error:
+        raise EvaluationError(f"{path} cannot be understood: {type(error).__name__}: {error}", subject=path) from error
 
 
 def changed_model(model: ModelRecord) -> dict[str, Any] | None:
@@ -48,9 +51,13 @@ def changed_model(model: ModelRecord) -> dict[str, Any] | None:
         files = source_named(model.source).content_files(path)
         if signature_of_files(files) == model.signature:
             return None
-        return _model_content(files, path)
+        # Other files were not what was trusted.
+        changes = {**_model_content(files, path), "trusted": False}
     except OSError as error:
         return {"fingerprint": _UNREADABLE + fingerprint_of(str(error)), "signature": _UNREADABLE}
+    with contextlib.suppress(EvaluationError):
+        changes |= _described(model.source, path)
+    return changes
 
 
 def inspect_dataset(path: str, reader: str | None = None, options: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -78,7 +85,7 @@ def inspect_dataset(path: str, reader: str | None = None, options: Mapping[str, 
     save_manifest(current_settings().manifests, manifest)
     return {
         "path": str(place),
-        "type": kind,
+        "type": opened.name,
         "options": json.dumps(dict(options or {}), sort_keys=True),
         "fingerprint": manifest.fingerprint,
         "signature": signature,
@@ -108,7 +115,15 @@ def changed_dataset(dataset: DatasetRecord) -> dict[str, Any] | None:
 
 
 def _model_content(files: list[Path], root: Path) -> dict[str, str]:
-    return {"fingerprint": fingerprint_of_model(root, files), "signature": signature_of_files(files)}
+    # The signature first: files that change while they are hashed are then hashed again the next time.
+    signature = signature_of_files(files)
+    return {"fingerprint": fingerprint_of_model(root, files), "signature": signature}
+
+
+def _described(source: str, path: Path) -> dict[str, Any]:
+    if HOSTS[source] == "tensorflow":
+        return host("tensorflow").call("tasks.registration:describe_model", source=source, path=str(path))
+    return describe_model(source, str(path))
 
 
 def _model_directory(location: str, source: str | None) -> Path:

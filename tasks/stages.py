@@ -90,6 +90,7 @@ async def finetune(claim: Claim, train: list[str], test: list[str]) -> str:
         host("torch").call,
         "tasks.finetuning:finetune_model",
         model=evaluation.model.name,
+        model_fingerprint=evaluation.model.fingerprint,
         train=train,
         test=test,
         **evaluation.params,

@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from storage.errors import StoreError
 from tasks.playground.sizes import SIZES, Modality, ModelSpec, Reader, Size, Source, Spec
 from tasks.playground.targets import split_path
 from tasks.playground.workers import make_pieces
@@ -61,7 +62,8 @@ def build(directory: Path, size: Size = "small", seed: int = 0, progress: Progre
 
     Equal size and seed give equal content, byte by byte on one machine, but for the `fingerprint.pb` of
     SavedModels. `progress(name, done, total)` is called after each piece made. A second build of the same
-    directory waits for the first. Raises ShiftError when a piece cannot be made.
+    directory waits for the first. Raises StoreError when the directory cannot be written, and ShiftError
+    when a piece cannot be made.
     """
     return build_specs(directory, SIZES[size], seed, progress)
 
@@ -69,8 +71,16 @@ def build(directory: Path, size: Size = "small", seed: int = 0, progress: Progre
 def build_specs(directory: Path, specs: Sequence[Spec], seed: int = 0, progress: Progress | None = None) -> Manifest:
     """As `build`, of these models and targets; no two share a name."""
     directory = directory.resolve()
-    directory.mkdir(parents=True, exist_ok=True)
-    with FileLock(directory / "building.lock"):
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        held = FileLock(directory / "building.lock").acquire()
+    except OSError as error:
+        raise StoreError(
+            f"{directory} cannot hold a playground: {error.strerror}",
+            subject=str(directory),
+            fix="name a directory that can be made and written to",
+        ) from error
+    with held:
         missing = [spec for spec in specs if _read_record(directory, spec, seed) is None]
         if missing:
             unfinished = directory / "unfinished"

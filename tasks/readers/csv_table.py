@@ -18,6 +18,8 @@ _TEXT_COLUMNS = ("text", "sentence", "content", "review", "document", "question"
 _LABEL_COLUMNS = ("label", "labels", "class", "target", "category")
 # Rows looked at to tell two columns of unknown names apart.
 _SAMPLE_ROWS = 1000
+# The csv module refuses fields above 131,072 characters unless told otherwise; this is the most it takes everywhere.
+csv.field_size_limit(2**31 - 1)
 
 
 class _Columns(NamedTuple):
@@ -159,7 +161,7 @@ class CsvTable:
             f"{self._path}, line 1: {problem}",
             subject=self._path,
             allowed=header,
-            fix="name both columns: WITH (text_column='…', label_column='…')",
+            fix="name both columns: shiftql datasets add … --text-column … --label-column …",
         )
 
 

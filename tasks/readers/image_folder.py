@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from storage.errors import StoreError
 from tasks.readers.base import CHUNK_ROWS, Chunk, Schema
@@ -97,14 +97,23 @@ def _rgb(file: Path, content: bytes) -> np.ndarray:
     try:
         with Image.open(BytesIO(content)) as image:
             upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):
-                # Conversion to RGB would clip 16-bit grey at 255 instead of scaling it.
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return np.array(upright.convert("RGB"))
+            if not upright.mode.startswith("I"):
+                return np.array(upright.convert("RGB"))
     # Pillow's decoders raise almost anything on broken files: OSError, SyntaxError, ValueError, struct.error.
     except Exception as error:
+        # What Pillow says of a format it does not know names only the buffer in memory.
+        reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
         raise StoreError(
-            f"{file} cannot be decoded as an image: {error}",
+            f"{file} is not an image that can be decoded{reason}",
             subject=str(file),
             fix="replace the file or remove it",
         ) from error
+    # Conversion to RGB would clip 16-bit grey at 255 instead of scaling it.
+    grey = np.asarray(upright)
+    if grey.min() < 0 or grey.max() >= 2**16:
+        raise StoreError(
+            f"{file} has grey values outside 0 to 65535",
+            subject=str(file),
+            fix="save the image with 8 or 16 bits per pixel, or remove it",
+        )
+    return np.stack([(grey >> 8).astype(np.uint8)] * 3, axis=2)

@@ -71,16 +71,16 @@ class NumpyArrays:
 
     def _key(self, accepted: Sequence[str], what: str) -> str:
         with self._archive() as archive:
-            keys = [member.removesuffix(".npy") for member in archive.namelist()]
+            keys = [member.removesuffix(".npy") for member in archive.namelist() if member.endswith(".npy")]
         for wanted in accepted:
             for key in keys:
                 if fold(key) == wanted:
                     return key
         raise StoreError(
-            f"{self._path} has no array of {what}; it holds {', '.join(keys) or 'nothing'}",
+            f"{self._path} has no array of {what}; it holds {', '.join(keys) or 'no .npy arrays'}",
             subject=self._path,
             allowed=accepted,
-            fix=f"save the {what} under one of the allowed names",
+            fix=f"save the {what} with numpy.savez under one of the allowed names",
         )
 
     def _arrays(self, key: str, size: int) -> Iterator[np.ndarray]:
@@ -124,7 +124,8 @@ class NumpyArrays:
         try:
             with zipfile.ZipFile(self._path) as archive:
                 yield archive
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # RuntimeError is zipfile's word for an encrypted member, its NotImplementedError for an unknown compression.
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise StoreError(
                 f"{self._path} is not a readable .npz file: {error}",
                 subject=self._path,

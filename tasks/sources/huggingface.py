@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,11 +71,7 @@ class HuggingFaceSource:
             network, loading = AutoModel.from_pretrained(
                 model.path, dtype=torch.float32, output_loading_info=True, **loading_options(model)
             )
-            missing = sorted(name for name in loading["missing_keys"] if "pooler" not in name)
-            if missing:
-                raise EvaluationError(
-                    f"{len(missing)} weights are missing from the files, {missing[0]} among them", subject=model.name
-                )
+            require_all_weights(loading["missing_keys"])
             if network.config.is_encoder_decoder:
                 network = network.get_encoder()
             network.eval().requires_grad_(False).to(best_device())
@@ -166,8 +163,24 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def require_all_weights(missing: Iterable[str]) -> None:
+    """Raise EvaluationError when weights are missing that would be random; a pooler may be, it is not used then."""
+    names = sorted(name for name in missing if "pooler" not in name)
+    if names:
+        raise EvaluationError(f"{len(names)} weights are missing from the files, {names[0]} among them")
+
+
 def loading_options(model: ModelRecord) -> dict[str, Any]:
-    """How `from_pretrained` may load the model: no code and no pickles from its files unless it is trusted."""
+    """How `from_pretrained` may load the model: no code and no pickles from its files unless it is trusted.
+
+    Raises EvaluationError where that leaves no weights.
+    """
+    if not model.trusted and not any(Path(model.path).glob("*.safetensors")):
+        raise EvaluationError(
+            "it has no safetensors weights, and pickled ones, which can run code, are opened only where it is trusted",
+            transient=True,
+            fix=f"shiftql models add {model.name} {model.path} --trust",
+        )
     return {
         "local_files_only": True,
         "trust_remote_code": model.trusted,

@@ -48,7 +48,14 @@ class TFHubSource:
             "architecture": "SavedModel",
             "num_params": _count_parameters(path),
             "size_bytes": sum(file.stat().st_size for file in self.content_files(path)),
-            "embedding_dim": max((t.tensor_shape.dim[-1].size for t in outputs if t.tensor_shape.dim), default=None),
+            "embedding_dim": max(
+                (
+                    t.tensor_shape.dim[-1].size
+                    for t in outputs
+                    if t.tensor_shape.dim and t.tensor_shape.dim[-1].size > 0
+                ),
+                default=None,
+            ),
             "image_size": shape[1] if len(shape) == 4 and shape[1] > 0 else None,
         }
 

@@ -22,7 +22,7 @@ from shiftql.answers import ErrorAnswer, RankingAnswer
 from shiftql.engine import Session, query
 from storage.catalog import Catalog
 from storage.database import Database
-from storage.errors import EvaluationError
+from storage.errors import EvaluationError, StoreError
 from storage.evaluations import Evaluation, Measurement
 from storage.results import EvaluationRecord, ResultStore
 from storage.settings import current_settings
@@ -377,7 +377,7 @@ def test_an_error_of_the_flow_reaches_a_running_event_loop(here: None, monkeypat
         return ask(LINEAR)
 
     monkeypatch.setattr(search_module, "search", fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(StoreError, match="no space left"):
         asyncio.run(notebook_cell())
 
 

@@ -585,3 +585,9 @@ def test_no_value_of_a_ranking_reaches_the_sql(database: Database) -> None:
     with statements(database) as sent:
         bound(text, database)
     assert not any("987654321" in statement or "secret" in statement for statement in sent)
+
+
+def test_labels_tell_different_arguments_apart(draft: Any) -> None:
+    select = "SELECT * FROM models ORDER BY acc TRAINED ON reviews-train TESTED ON reviews-test CLASSIFIED BY "
+    plan = draft(select + "[Linear(lr=0.1), Linear(lr=0.1000001)]")
+    assert len({evaluate.ranker.label for evaluate in plan.evaluates}) == 2

@@ -158,8 +158,16 @@ def test_failures_are_told_once_in_the_order_of_names() -> None:
     measured = _measured({"c": _failed("first"), "b": _accuracy(3)}) | _measured(
         {"c": _failed("second"), "a": _failed(None)}, "cosine_nn"
     )
-    assert failures(plan, measured) == (
+    assert failures(plan, measured, partial=True) == (
         {"model": "a", "reason": "unknown"},
         {"model": "c", "reason": "first"},
         {"model": "d", "reason": "FineTune is not available for tfhub models"},
     )
+
+
+def test_what_was_planned_and_has_no_result_is_a_failure_unless_the_answer_is_partial() -> None:
+    plan = Rank("Enumerate", (_evaluate(["a"]),), None, descending=False, limit=None)
+    (failure,) = failures(plan, {}, partial=False)
+    assert failure["model"] == "a"
+    assert "changed" in failure["reason"]
+    assert failures(plan, {}, partial=True) == ()

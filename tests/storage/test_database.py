@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -110,3 +111,15 @@ def test_sqlite_lets_readers_and_a_writer_work_at_once(database: Database) -> No
     with database.engine.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
         assert connection.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
+
+
+def test_opening_one_home_often_holds_no_more_files(home: Path) -> None:
+    def opened() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    Database(current_settings())
+    before = opened()
+    for _ in range(20):
+        with Database(current_settings()).session() as session:
+            session.connection()
+    assert opened() <= before + 2

@@ -11,14 +11,21 @@ from safetensors.numpy import load_file, save_file
 
 from flows.registration import register_dataset, register_model
 from storage.catalog import Catalog
+from storage.database import Database
 from storage.errors import EvaluationError
+from storage.settings import current_settings
 from tasks.finetuning import finetune_model
 
 OPTIONS: dict[str, Any] = {"epochs": 3, "lr": 5e-3, "batch_size": 8, "seed": 0}
 
 
+def _finetune(model: str, train: list[str], test: list[str], **options: Any) -> dict[str, Any]:
+    fingerprint = Catalog(Database(current_settings())).model(model).fingerprint
+    return finetune_model(model, fingerprint, train, test, **(OPTIONS | options))
+
+
 def _tune(model: str, data: str, **options: Any) -> dict[str, Any]:
-    return finetune_model(model, [f"{data}-train"], [f"{data}-test"], **(OPTIONS | options))
+    return _finetune(model, [f"{data}-train"], [f"{data}-test"], **options)
 
 
 def _without_time(result: dict[str, Any]) -> dict[str, Any]:
@@ -67,14 +74,12 @@ def test_a_class_that_training_never_saw_is_never_right(catalog: Catalog, tmp_pa
     path = tmp_path / "unseen.csv"
     path.write_text("text,label\na rose,minerals\na cat,minerals\n")
     register_dataset(catalog, "unseen", str(path))
-    result = finetune_model("bert", ["nature-train"], ["unseen"], **(OPTIONS | {"epochs": 1}))
+    result = _finetune("bert", ["nature-train"], ["unseen"], epochs=1)
     assert result["per_row_correct"] == [0, 0]
 
 
 def test_several_splits_are_taken_as_one(catalog: Catalog) -> None:
-    result = finetune_model(
-        "bert", ["nature-train", "nature-test"], ["nature-test", "nature-train"], **(OPTIONS | {"epochs": 1})
-    )
+    result = _finetune("bert", ["nature-train", "nature-test"], ["nature-test", "nature-train"], epochs=1)
     assert len(result["per_row_correct"]) == 60
 
 
@@ -104,7 +109,7 @@ def test_too_few_rows_are_an_error(catalog: Catalog, tmp_path: Path) -> None:
     path.write_text("text,label\na rose,x\na cat,y\n")
     register_dataset(catalog, "few", str(path))
     with pytest.raises(EvaluationError, match="2 training rows are too few"):
-        finetune_model("bert", ["few"], ["few"], **OPTIONS)
+        _finetune("bert", ["few"], ["few"])
 
 
 def test_training_leaves_nothing_behind(catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.errors import ShiftError
+from storage.errors import ShiftError, StoreError
 from tasks.playground import build as build_module
 from tasks.playground import huggingface
 from tasks.playground.build import Manifest, build_specs
@@ -139,3 +139,18 @@ def test_a_record_tells_what_a_piece_was_made_from(tmp_path: Path) -> None:
     assert record["origin"]["seed"] == 5
     assert record["origin"]["spec"]["train_rows"] == 20
     assert record["upstream_accuracy"] is None
+
+
+@pytest.mark.parametrize("obstacle", ["a file in its place", "a file above it", "a lock that is no file"])
+def test_a_directory_that_cannot_be_written_is_refused_by_name(obstacle: str, tmp_path: Path) -> None:
+    directory = tmp_path / "playground"
+    if obstacle == "a lock that is no file":
+        (directory / "building.lock").mkdir(parents=True)
+    else:
+        directory.write_text("")
+    if obstacle == "a file above it":
+        directory = directory / "inner"
+    with pytest.raises(StoreError) as error:
+        build_specs(directory, [DIGITS])
+    assert str(directory) in error.value.message
+    assert error.value.fix

@@ -100,4 +100,9 @@ def test_ambiguous_columns_are_listed_with_how_to_name_them(tmp_path: Path) -> N
     with pytest.raises(StoreError) as caught:
         CsvTable(table(tmp_path, "one,two,three\na,b,c\n")).schema()
     assert caught.value.allowed == ("one", "two", "three")
-    assert "WITH (text_column=" in str(caught.value)
+    assert "--text-column … --label-column …" in str(caught.value)
+
+
+def test_text_of_any_length_is_read_whole(tmp_path: Path) -> None:
+    long = "word " * 30_000
+    assert texts(CsvTable(table(tmp_path, f"text,label\n{long},a\nblue,b\n"))) == [long, "blue"]

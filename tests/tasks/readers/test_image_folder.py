@@ -89,8 +89,18 @@ def test_undecodable_image_is_named(content: bytes | str, tmp_path: Path) -> Non
     path = tmp_path / "b" / "bad.png"
     save(path)
     path.write_bytes(path.read_bytes()[:70] if isinstance(content, str) else content)
-    with pytest.raises(StoreError, match=r"b/bad\.png cannot be decoded"):
+    with pytest.raises(StoreError, match=r"b/bad\.png is not an image that can be decoded") as caught:
         rows(tmp_path)
+    assert "object at 0x" not in caught.value.message
+
+
+@pytest.mark.parametrize("value", [-1, 2**16, 2**31 - 1])
+def test_grey_values_of_more_than_16_bits_are_refused(value: int, tmp_path: Path) -> None:
+    path = tmp_path / "a" / "image.png"
+    save(path, np.array([[0, value]], np.int32), format="TIFF")
+    with pytest.raises(StoreError, match=r"a/image\.png has grey values outside 0 to 65535") as caught:
+        rows(tmp_path)
+    assert caught.value.fix
 
 
 def test_class_without_images_is_named(tmp_path: Path) -> None:

@@ -124,3 +124,28 @@ def test_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
         archive.writestr("y.npy", b"no array")
     with pytest.raises(StoreError, match="'y' is not a NumPy array"):
         NumpyArrays(str(tmp_path / "data.npz")).schema()
+
+
+def test_member_without_npy_in_its_name_is_no_array(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("x", b"bytes")
+        archive.writestr("y", b"bytes")
+    with pytest.raises(StoreError, match=r"has no array of labels; it holds no \.npy arrays"):
+        NumpyArrays(str(tmp_path / "data.npz")).schema()
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [(8, 1, "encrypted"), (10, 99, "compression method is not supported")],
+    ids=["encryption flag", "unknown compression"],
+)
+def test_archives_that_cannot_be_unpacked_are_refused(offset: int, value: int, message: str, tmp_path: Path) -> None:
+    reader = saved(tmp_path, x=RGB, y=LABELS)
+    path = tmp_path / "data.npz"
+    content = bytearray(path.read_bytes())
+    for member in (b"x.npy", b"y.npy"):
+        # The fixed part of an entry in the central directory, before the member's name, is 46 bytes long.
+        content[content.rindex(member) - 46 + offset] = value
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=rf"not a readable \.npz file: .*{message}"):
+        reader.schema()
