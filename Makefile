@@ -6,7 +6,6 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO_HOME := $(CURDIR)/.shift
 
 .PHONY: install demo test check bench clean
 
@@ -22,8 +21,8 @@ install: .venv/.installed
 	touch $@
 
 demo: install
-	SHIFT_HOME="$(DEMO_HOME)" $(BIN)/shiftql playground playground --size small
-	SHIFT_HOME="$(DEMO_HOME)" $(BIN)/shiftql examples/first_light.shiftql
+	$(BIN)/shiftql playground playground --size small
+	$(BIN)/shiftql examples/first_light.shiftql
 
 test: install
 	$(BIN)/python -m pytest
@@ -37,5 +36,5 @@ bench: install
 	$(BIN)/python benchmarks/first_light.py
 
 clean:
-	-SHIFT_HOME="$(DEMO_HOME)" $(BIN)/shiftql down
-	rm -rf .venv .shift playground build *.egg-info
+	-$(BIN)/shiftql down
+	rm -rf .venv playground build *.egg-info

@@ -150,7 +150,7 @@ def question(ranker: str, target: str, where: str = "") -> str:
 def measure_target(name: str) -> Target:
     """Rank the pool on a target by Linear and by fine-tuning all of it."""
     linear = ask(question("Linear", name))
-    finetuned = ask(question("FineTune(epochs=15)", name))
+    finetuned = ask(question("FineTune", name))
     upstream = ask("SELECT name, upstream_accuracy FROM models WHERE upstream_accuracy IS NOT NULL")
     return Target(
         name=name,

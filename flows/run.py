@@ -77,9 +77,13 @@ def _is_api_configured() -> bool:
 
 
 def _run(start: Callable[[], Awaitable[Any]]) -> Any:
-    """Run a coroutine to its end, also where an event loop runs already, as in a notebook."""
+    """Run a coroutine to its end, also where an event loop runs already, as in a notebook; an interrupt ends it."""
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
 
     async def call() -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        running.append((asyncio.get_running_loop(), task))
         return await start()
 
     try:
@@ -87,7 +91,11 @@ def _run(start: Callable[[], Awaitable[Any]]) -> Any:
     except RuntimeError:
         return asyncio.run(call())
     context = contextvars.copy_context()
-    executor = ThreadPoolExecutor(max_workers=1)
-    outcome = executor.submit(context.run, asyncio.run, call())
-    executor.shutdown(wait=False)
-    return outcome.result()
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        outcome = executor.submit(context.run, asyncio.run, call())
+        try:
+            return outcome.result()
+        except KeyboardInterrupt:
+            for loop, task in running:
+                loop.call_soon_threadsafe(task.cancel)
+            raise

@@ -31,8 +31,8 @@ class Slots:
         self._changed = asyncio.Condition()
         small = [e for e in embeddings if HOSTS[e.source] == _TORCH and e.fits_one_core]
         seconds = sum(e.opening_seconds + e.row_cost.seconds * e.new_rows for e in small)
-        if seconds >= _WORTH_A_SECOND_HOST_SECONDS and (os.cpu_count() or 1) > 1 and not Path("/dev/nvidia0").exists():
-            host(_SECOND_TORCH).start()
+        has_spare_core = (os.cpu_count() or 1) > 1 and not Path("/dev/nvidia0").exists()
+        self._is_second_worth_it = has_spare_core and seconds >= _WORTH_A_SECOND_HOST_SECONDS
 
     @contextlib.asynccontextmanager
     async def take(self, framework: str, *, all_cores: bool) -> AsyncIterator[str]:
@@ -46,6 +46,9 @@ class Slots:
             self._one_takes_all = all_cores
         try:
             yield name
+            # Only now, so that it does not slow the start of the first.
+            if self._is_second_worth_it and name == _TORCH:
+                host(_SECOND_TORCH).start()
         finally:
             async with self._changed:
                 self._busy.remove(name)

@@ -98,6 +98,7 @@ def _trainer(
 ) -> Any:
     import torch
     from transformers import (
+        AutoConfig,
         AutoModelForImageClassification,
         AutoModelForSequenceClassification,
         Trainer,
@@ -118,6 +119,11 @@ def _trainer(
         output_loading_info=True,
         **loading_options(model),
     )
+    if list(AutoConfig.from_pretrained(model.path, trust_remote_code=model.trusted).id2label.values()) != classes:
+        # A head trained for other classes would have to be unlearnt first, also where it has the same shape.
+        fresh = auto.from_config(network.config)
+        fresh.base_model.load_state_dict(network.base_model.state_dict())
+        network = fresh
     require_all_weights(name for name in loading["missing_keys"] if name.startswith(f"{network.base_model_prefix}."))
     processor = load_processor(model)
     if not is_image:

@@ -27,7 +27,13 @@ from storage.settings import current_settings
 
 # What a host imports at once, before its first call.
 _PRELOAD = {
-    "torch": ("torch", "transformers.modeling_utils", "transformers.models.auto.image_processing_auto"),
+    "torch": (
+        "torch",
+        "transformers.modeling_utils",
+        "transformers.models.auto.image_processing_auto",
+        "transformers.models.auto.modeling_auto",
+        "tasks.embedding",
+    ),
     "tensorflow": ("tensorflow_hub",),
     "tracking": ("mlflow.store.tracking.sqlalchemy_store", "storage.tracking"),
 }

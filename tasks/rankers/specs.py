@@ -103,7 +103,7 @@ RANKERS: dict[str, RankerSpec] = {
             version=1,
             summary="test accuracy after fine-tuning the whole model",
             arguments=(
-                Argument("epochs", int, 10, aliases=("num_epochs",), minimum=1),
+                Argument("epochs", int, 20, aliases=("num_epochs",), minimum=1),
                 Argument("lr", float, None, aliases=("learning_rate",), minimum=_SMALLEST_LEARNING_RATE),
                 Argument("batch_size", int, 32, minimum=1),
                 Argument("seed", int, 0, minimum=0),
