@@ -174,9 +174,10 @@ def scores_of(answer: dict[str, Any]) -> dict[str, float]:
 
 
 def cost_of(method: str, dataset: str) -> float:
-    rows = ask(f"SELECT cost_seconds FROM benchmark_results WHERE method = '{method}' AND dataset_name = '{dataset}'")[
-        "rows"
-    ]
+    rows = ask(
+        f"SELECT cost_seconds FROM benchmark_results WHERE method = '{method}' AND dataset_name = '{dataset}'"
+        " AND model_id IS NOT NULL"
+    )["rows"]
     return sum(row["cost_seconds"] for row in rows)
 
 

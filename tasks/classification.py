@@ -21,6 +21,7 @@ def score_features(evaluation: Evaluation, embed_seconds: float) -> Measurement:
 
     Raises EvaluationError when the ranker cannot score these features, StoreError when some are missing.
     """
+    ranker = get_ranker(evaluation.method, **evaluation.params)
     started = time.perf_counter()
     settings = current_settings()
     store = FeatureStore(settings.features)
@@ -33,7 +34,7 @@ def score_features(evaluation: Evaluation, embed_seconds: float) -> Measurement:
     test_x, test_y = split(evaluation.test) if evaluation.test else (None, None)
     # The other cores embed with the next model meanwhile.
     with threadpool_limits(1):
-        score = get_ranker(evaluation.method, **evaluation.params).score(*split(evaluation.train), test_x, test_y)
+        score = ranker.score(*split(evaluation.train), test_x, test_y)
     correct = score.per_row_correct
     return Measurement(
         status="completed",

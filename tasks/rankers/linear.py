@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from sklearn.preprocessing import StandardScaler
 
 from tasks.rankers.base import Score, classification_split
 
@@ -35,8 +36,6 @@ class Linear:
         source_probabilities: np.ndarray | None = None,
         seed: int = 0,
     ) -> Score:
-        from sklearn.preprocessing import StandardScaler
-
         split = classification_split(train_x, train_y, test_x, test_y)
         scaler = StandardScaler().fit(split.train_x)
         weights = fit_softmax(
