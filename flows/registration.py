@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
-from tasks.registration import changed_dataset, changed_model, inspect_dataset, inspect_model
+from tasks.registration import changed_dataset, changed_model, inspect_dataset, inspect_model, is_untouched
 
 if TYPE_CHECKING:
     from tasks.playground.build import Manifest
@@ -71,7 +71,7 @@ def make_playground(
     registered = {model.name: model for model in catalog.models()}
     for model in manifest.models:
         before = registered.get(model.name)
-        if before is None or before.path != str(model.path) or changed_model(before):
+        if before is None or before.path != str(model.path) or not is_untouched(before):
             columns = {
                 "upstream_dataset": model.upstream_dataset,
                 "upstream_accuracy": model.upstream_accuracy,

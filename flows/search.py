@@ -16,7 +16,7 @@ from shiftql.answering import answer_ranking
 from shiftql.binder import BoundRanking, bind
 from shiftql.parser import parse
 from shiftql.plan import Rank
-from shiftql.preparation import prepare
+from shiftql.preparation import missing_rows, prepare
 from shiftql.progress import progress
 from shiftql.render import render
 from shiftql.strategies.enumerate import Enumerate
@@ -280,10 +280,5 @@ def _failure(error: Exception) -> Measurement:
 
 
 def _is_embedded(model: Subject, dataset: Subject) -> bool:
-    from storage.features import FeatureStore
-    from storage.manifests import load_manifest
-
-    settings = current_settings()
-    store = FeatureStore(settings.features)
-    hashes = load_manifest(settings.manifests, dataset.fingerprint).row_hashes
-    return len(store.missing(store.key(model.fingerprint), hashes)) == 0
+    pair = (model.fingerprint, dataset.fingerprint)
+    return missing_rows({pair})[pair] == 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from shiftql.plan import Embedding
 from tasks.host import host
 from tasks.sources import HOSTS
+from tasks.sources.huggingface import ALL_CORES
 
 _TORCH = "torch"
 _SECOND_TORCH = "torch-2"
@@ -31,7 +31,7 @@ class Slots:
         self._changed = asyncio.Condition()
         small = [e for e in embeddings if HOSTS[e.source] == _TORCH and e.fits_one_core]
         seconds = sum(e.opening_seconds + e.row_cost.seconds * e.new_rows for e in small)
-        has_spare_core = (os.cpu_count() or 1) > 1 and not Path("/dev/nvidia0").exists()
+        has_spare_core = ALL_CORES > 1 and not Path("/dev/nvidia0").exists()
         self._is_second_worth_it = has_spare_core and seconds >= _WORTH_A_SECOND_HOST_SECONDS
 
     @contextlib.asynccontextmanager

@@ -46,10 +46,11 @@ def _what_is_known(drafted: Rank, database: Database) -> Knowledge:
         for embedding in node.embeddings
         if embedding.model in unknown_models
     }
-    return Knowledge(known, _missing_rows(pairs) if pairs else {})
+    return Knowledge(known, missing_rows(pairs) if pairs else {})
 
 
-def _missing_rows(pairs: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
+def missing_rows(pairs: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    """How many rows have no stored features, by fingerprints of model and dataset."""
     from storage.features import FeatureStore
     from storage.manifests import load_manifest
 

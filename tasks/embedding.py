@@ -17,7 +17,7 @@ from storage.features import FeatureStore
 from storage.manifests import load_manifest
 from storage.settings import current_settings
 from tasks.readers import open_reader
-from tasks.registration import changed_model
+from tasks.registration import is_untouched
 from tasks.sources import source_named
 from tasks.sources.base import Model, Rows
 
@@ -88,7 +88,7 @@ class _Segment:
 def unchanged_model(catalog: Catalog, name: str, fingerprint: str) -> ModelRecord:
     """The model of that name, if its files still have that content. Raises a transient EvaluationError if not."""
     record = catalog.model(name)
-    if record.fingerprint != fingerprint or changed_model(record) is not None:
+    if record.fingerprint != fingerprint or not is_untouched(record):
         raise EvaluationError(
             f"the files of {name} changed since the query was planned", transient=True, fix="ask again"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,7 +17,14 @@ from storage.settings import current_settings
 from tasks.embedding import unchanged_model
 from tasks.readers import open_reader
 from tasks.sources.failures import reasons
-from tasks.sources.huggingface import load_processor, loading_options, longest_text, prepare_images, require_all_weights
+from tasks.sources.huggingface import (
+    ALL_CORES,
+    load_processor,
+    loading_options,
+    longest_text,
+    prepare_images,
+    require_all_weights,
+)
 
 VALIDATION_PART = 0.2
 _EVALUATION_BATCH_ROWS = 64
@@ -109,7 +115,7 @@ def _trainer(
     set_seed(options.seed)
     is_image = model.modality == "image"
     auto = AutoModelForImageClassification if is_image else AutoModelForSequenceClassification
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(ALL_CORES)
     network, loading = auto.from_pretrained(
         model.path,
         num_labels=len(classes),

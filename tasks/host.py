@@ -38,7 +38,6 @@ _PRELOAD = {
     "tracking": ("mlflow.store.tracking.sqlalchemy_store", "storage.tracking"),
 }
 
-
 # What a host says first.
 _READY = b"ready\n"
 

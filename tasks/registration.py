@@ -41,18 +41,26 @@ def describe_model(source: str, path: str) -> dict[str, Any]:
         raise EvaluationError(f"{path} cannot be understood: {type(error).__name__}: {error}", subject=path) from error
 
 
+def is_untouched(model: ModelRecord) -> bool:
+    """Whether the model's files look as they did when they were last read; reads none of them."""
+    try:
+        files = source_named(model.source).content_files(Path(model.path))
+        return signature_of_files(files) == model.signature
+    except OSError:
+        return False
+
+
 def changed_model(model: ModelRecord) -> dict[str, Any] | None:
     """The catalog columns that changed with the model's files; None while they are untouched.
 
     Files that are gone or unreadable give a fingerprint of their own, so that asking goes on without them.
     """
+    if is_untouched(model):
+        return None
     path = Path(model.path)
     try:
-        files = source_named(model.source).content_files(path)
-        if signature_of_files(files) == model.signature:
-            return None
         # Other files were not what was trusted.
-        changes = {**_model_content(files, path), "trusted": False}
+        changes = {**_model_content(source_named(model.source).content_files(path), path), "trusted": False}
     except OSError as error:
         return {"fingerprint": _UNREADABLE + fingerprint_of(str(error)), "signature": _UNREADABLE}
     with contextlib.suppress(EvaluationError):

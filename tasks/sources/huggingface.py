@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tasks.sources.base import Model, Rows
 
 BATCH_ROWS = 64
-_THREADS = len(os.sched_getaffinity(0))
+ALL_CORES = len(os.sched_getaffinity(0))
 _LONGEST_TEXT_TOKENS = 512
 _CONTENT_SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model", ".py"}
 _NOT_CONTENT = {"training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"}
@@ -67,7 +67,7 @@ class HuggingFaceSource:
         from transformers import AutoModel
 
         with reasons(model):
-            torch.set_num_threads(1 if fits_one_core(model) else _THREADS)
+            torch.set_num_threads(1 if fits_one_core(model) else ALL_CORES)
             network, loading = AutoModel.from_pretrained(
                 model.path, dtype=torch.float32, output_loading_info=True, **loading_options(model)
             )
