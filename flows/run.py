@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flows.server import ensure_server
+from flows.slots import hosts_needed
 from shiftql.plan import Rank
 from shiftql.progress import progress
 from storage.errors import ShiftError, StoreError
 from storage.settings import Settings
-from tasks.host import host
-from tasks.sources import HOSTS
+from tasks.host import host, importing
 
 
 def run_search(statement: str, plan: Rank, settings: Settings) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def run_search(statement: str, plan: Rank, settings: Settings) -> dict[str, Any]
 
     Frameworks start loading in their own processes at once, while this one imports Prefect and finds its server.
     """
-    for name in _hosts_needed(plan):
+    for name in hosts_needed(plan):
         host(name).start()
     if not _is_api_configured():
         server, is_new = ensure_server(settings)
@@ -37,9 +37,10 @@ def run_search(statement: str, plan: Rank, settings: Settings) -> dict[str, Any]
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+    with importing():
+        from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
-    from flows.search import search
+        from flows.search import search
 
     updates: dict[Any, Any] = {}
     if api_url is not None:
@@ -56,13 +57,6 @@ def run_search(statement: str, plan: Rank, settings: Settings) -> dict[str, Any]
                 subject=PREFECT_API_URL.value(),
                 fix=f"check that the Prefect server at {PREFECT_API_URL.value()} answers; results so far are kept",
             ) from error
-
-
-def _hosts_needed(plan: Rank) -> set[str]:
-    needed = {HOSTS[embedding.source] for embedding in plan.embeddings if embedding.new_rows}
-    if any(evaluation.method == "finetune" for evaluation in plan.new_evaluations):
-        needed.add("torch")
-    return {name for name in needed if name is not None} | {"tracking"}
 
 
 def _is_api_configured() -> bool:

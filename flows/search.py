@@ -11,7 +11,7 @@ from prefect import flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.runtime import flow_run
 
-from flows.slots import Slots
+from flows.slots import Slots, hosts_needed
 from shiftql.answering import answer_ranking
 from shiftql.binder import BoundRanking, bind
 from shiftql.parser import parse
@@ -33,6 +33,7 @@ from tasks.stages import classify, embed, finetune, majority
 # How soon hosts are up: models of the first are embedded while the next still starts.
 HOSTS_BY_START = (None, "torch", "tensorflow")
 _POLL_SECONDS = 0.5
+_LOOK_AGAIN_SECONDS = 0.1
 _EXPORT_SECONDS = 1.0
 _LONGEST_EXPORT_SECONDS = 30.0
 _NAME_CHARACTERS = 100
@@ -245,11 +246,14 @@ class _Search:
             return None
 
         async def export_regularly() -> None:
+            # MLflow's imports would slow those that the work waits for.
+            hosts = hosts_needed(self._plan)
+            while hosts and not any(host(name).is_ready() for name in hosts):
+                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
             while True:
-                await asyncio.sleep(_EXPORT_SECONDS)
                 await export()
+                await asyncio.sleep(_EXPORT_SECONDS)
 
-        host("tracking").start()
         exporting = asyncio.create_task(export_regularly())
         try:
             yield

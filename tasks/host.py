@@ -9,6 +9,7 @@ arguments; arrays do not travel, the stores hold them.
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import select
@@ -17,7 +18,8 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -116,8 +118,8 @@ class Host:
 
     def is_ready(self) -> bool:
         """Whether the process has its imports behind it; never waits for that."""
-        if not self._lock.acquire(blocking=False):
-            return False
+        if self._is_ready or not self._lock.acquire(blocking=False):
+            return self._is_ready
         try:
             process = self._process
             if process is None or process.stdout is None:
@@ -172,6 +174,18 @@ def stop_hosts() -> None:
         _hosts.clear()
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import large modules without looking for garbage, of which they make none: that takes a sixth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 def _revive(error: dict[str, Any]) -> ShiftError:
     return EvaluationError(error["message"], transient=error["transient"], fix=error["fix"])
 
@@ -188,8 +202,9 @@ def _serve(name: str, replies: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     framework = name.split("-")[0]
     os.nice(_NICENESS.get(framework, 0))
-    for module in _PRELOAD.get(framework, ()):
-        import_module(module)
+    with importing():
+        for module in _PRELOAD.get(framework, ()):
+            import_module(module)
     replies.write(_READY)
     replies.flush()
     for line in sys.stdin.buffer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
 
 from tasks.rankers.base import Score, classification_split
 
@@ -37,9 +36,9 @@ class Linear:
         seed: int = 0,
     ) -> Score:
         split = classification_split(train_x, train_y, test_x, test_y)
-        scaler = StandardScaler().fit(split.train_x)
+        mean, deviation = _moments(split.train_x)
         weights = fit_softmax(
-            _with_intercept(scaler.transform(split.train_x).astype(np.float32)),
+            _with_intercept(((split.train_x - mean) / deviation).astype(np.float32)),
             split.train_y,
             split.num_classes,
             learning_rate=self.learning_rate,
@@ -47,7 +46,7 @@ class Linear:
             seed=seed,
         )
         # In double precision, since test rows may lie any number of deviations from the training mean.
-        logits = _with_intercept(scaler.transform(split.test_x.astype(np.float64))) @ weights
+        logits = _with_intercept((split.test_x - mean) / deviation) @ weights
         return split.accuracy(logits.argmax(axis=1))
 
 
@@ -81,6 +80,14 @@ def fit_softmax(
             rate *= np.sqrt(1 - _SECOND_MOMENT**step) / (1 - _FIRST_MOMENT**step)
             weights -= x.dtype.type(rate) * first / (np.sqrt(second) + _EPSILON)
     return weights
+
+
+def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column, in double precision; 1 for the deviation of a constant one."""
+    mean = x.mean(axis=0, dtype=np.float64)
+    deviation = x.std(axis=0, dtype=np.float64)
+    deviation[deviation <= len(x) * np.finfo(np.float64).eps * np.abs(mean)] = 1.0
+    return mean, deviation
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ RANKERS: dict[str, RankerSpec] = {
         RankerSpec(
             name="linear",
             label="Linear",
-            version=1,
+            version=2,
             summary="test accuracy of a linear classifier on standardised features",
             arguments=(
                 Argument("learning_rate", float, 0.02, aliases=("lr",), minimum=_SMALLEST_LEARNING_RATE),
