@@ -40,6 +40,13 @@ def register_dataset(
     return catalog.save_dataset(name, inspect_dataset(path, reader, options))
 
 
+def register_paths(catalog: Catalog, names: set[str]) -> None:
+    """Register those of the names that are no dataset's but the path of a file or folder, under that very path."""
+    for name in names:
+        if catalog.find_dataset(name) is None and Path(name).exists():
+            register_dataset(catalog, name, name)
+
+
 def refresh_models(catalog: Catalog) -> None:
     """Bring the fingerprints of all models up to date with their files; costs one look at each file's times."""
     for model in catalog.models():

@@ -12,14 +12,14 @@ from typing import Any
 
 from flows.server import ensure_server
 from flows.slots import hosts_needed
-from shiftql.plan import Rank
+from shiftql.plan import PlanNode
 from shiftql.progress import progress
 from storage.errors import ShiftError, StoreError
 from storage.settings import Settings
 from tasks.host import host, importing
 
 
-def run_search(statement: str, plan: Rank, settings: Settings) -> dict[str, Any]:
+def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, Any]:
     """Run the search flow for one statement and return what it did; see flows.search.
 
     Frameworks start loading in their own processes at once, while this one imports Prefect and finds its server.

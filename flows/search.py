@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from prefect import flow
@@ -12,17 +13,19 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.runtime import flow_run
 
 from flows.slots import Slots, hosts_needed
-from shiftql.answering import answer_ranking
-from shiftql.binder import BoundRanking, bind
-from shiftql.parser import parse
-from shiftql.plan import Rank
+from shiftql.answering import answer, look_up
+from shiftql.binder import bind
+from shiftql.bound import BoundRanking, Question
+from shiftql.plan import Embedding, Rank
 from shiftql.preparation import missing_rows, prepare
+from shiftql.printer import to_text
 from shiftql.progress import progress
 from shiftql.render import render
+from shiftql.script import read_script
 from shiftql.strategies.enumerate import Enumerate
 from storage.baselines import MAJORITY_METHOD
 from storage.database import Database
-from storage.errors import EvaluationError, PlanError, ShiftError
+from storage.errors import EvaluationError, ShiftError
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.results import CLAIM_EXPIRES_SECONDS, Claim, ResultStore
 from storage.settings import current_settings
@@ -40,47 +43,75 @@ _NAME_CHARACTERS = 100
 
 
 def _run_name() -> str:
-    return " ".join(str(flow_run.parameters["statement"]).split())[:_NAME_CHARACTERS]
+    question, _ = read_script(str(flow_run.parameters["statement"]))
+    return " ".join(to_text(question).split())[:_NAME_CHARACTERS]
 
 
 @flow(name="search", flow_run_name=_run_name)
 async def search(statement: str) -> dict[str, Any]:
-    """Evaluate what a ranking SELECT asks for, and leave its ranking as an artifact.
+    """Evaluate what a question asks for, and leave its answer as an artifact.
 
-    Returns what was done: `computed` (fingerprints of the evaluations computed here), `embedded_rows`,
-    `reused_rows` and `flow_run_id`. The results themselves are in the stores.
+    Declarations may stand before the question. Returns what was done: `computed` (fingerprints of the evaluations
+    computed here), `embedded_rows`, `reused_rows`, `embed_seconds` by model and
+    `flow_run_id`. The results themselves are in
+    the stores.
     """
     database = Database(current_settings())
-    question = bind(parse(statement)[0], database, statement)
-    if not isinstance(question, BoundRanking):
-        raise PlanError("only a ranking is computed by a flow", text=statement)
-    plan = prepare(question, database)
-    assert isinstance(plan, Rank)
-    work = await _Search(question, plan, database).run()
-    answer = answer_ranking(question, plan, database, work)
+    question, declared = read_script(statement)
+    work = Work()
+    attempted: set[str] = set()
+    while True:
+        bound = bind(question, database, statement, declared, look_up(database, attempted))
+        pending = _first_to_compute(bound, database, attempted)
+        if pending is None:
+            break
+        await _Search(pending, database, work).run()
+        attempted |= {evaluation.fingerprint for evaluation in pending.new_evaluations}
+    done = {**asdict(work), "flow_run_id": str(flow_run.id)}
+    found = answer(bound, prepare(bound, database), database, done)
     await acreate_markdown_artifact(
-        key="ranking", markdown=f"```sql\n{statement}\n```\n\n{render(answer, 'markdown')}", description=_run_name()
+        key="ranking", markdown=f"```sql\n{statement}\n```\n\n{render(found, 'markdown')}", description=_run_name()
     )
-    return work
+    return done
+
+
+def _first_to_compute(question: Question, database: Database, attempted: set[str]) -> Rank | None:
+    """The first ranking of a question with evaluations that were not tried yet; those it rests on come first."""
+    own = (question,) if isinstance(question, BoundRanking) else ()
+    for ranking in (*question.rankings(), *own):
+        plan = prepare(ranking, database)
+        if any(evaluation.fingerprint not in attempted for evaluation in plan.new_evaluations):
+            assert isinstance(plan, Rank)
+            return plan
+    return None
+
+
+@dataclass
+class Work:
+    """What was done for a question."""
+
+    computed: list[str] = field(default_factory=list)
+    embedded_rows: int = 0
+    reused_rows: int = 0
+    embed_seconds: dict[str, float] = field(default_factory=dict)
 
 
 class _Search:
-    """One run: claims what is unknown, drives the stages, one model at a time on each host, and records."""
+    """One ranking: claims what is unknown, drives the stages, one model at a time on each host, and records."""
 
-    def __init__(self, question: BoundRanking, plan: Rank, database: Database) -> None:
-        self._question = question
+    def __init__(self, plan: Rank, database: Database, work: Work) -> None:
         self._plan = plan
+        self._work = work
         self._results = ResultStore(database)
-        self._embeddings = {embedding.model: embedding for embedding in plan.embeddings}
-        self._slots = Slots(plan.embeddings)
+        self._embeddings: dict[Subject, list[Embedding]] = {}
+        for embedding in plan.all_embeddings:
+            self._embeddings.setdefault(embedding.model, []).append(embedding)
+        self._slots = Slots(plan.all_embeddings)
         # Rankers run in this process, one at a time and on one core.
         self._scoring = asyncio.Semaphore(1)
         self._claims: dict[str, Claim] = {}
-        self._computed: list[str] = []
-        self._embedded_rows = 0
-        self._reused_rows = 0
 
-    async def run(self) -> dict[str, Any]:
+    async def run(self) -> None:
         evaluations = [p.evaluation for evaluate in self._plan.evaluates for p in evaluate.evaluations]
         strategy = Enumerate(evaluations)
         strategy.tell(self._results.known(evaluation.fingerprint for evaluation in evaluations))
@@ -93,18 +124,12 @@ class _Search:
                 in_turn = sorted(by_model, key=self._start_order)
                 await asyncio.gather(*(self._settle(model, by_model[model]) for model in in_turn))
                 strategy.tell(self._results.outcomes(evaluation.fingerprint for evaluation in wanted))
-        return {
-            "computed": self._computed,
-            "embedded_rows": self._embedded_rows,
-            "reused_rows": self._reused_rows,
-            "flow_run_id": str(flow_run.id),
-        }
 
     def _start_order(self, model: Subject) -> tuple[int, bool]:
         """Whose host is up first comes first, and models that share the cores before those that take all."""
-        embedding = self._embeddings.get(model)
-        if embedding is None:
+        if model not in self._embeddings:
             return 0, False
+        embedding = self._embeddings[model][0]
         return HOSTS_BY_START.index(HOSTS[embedding.source]), not embedding.fits_one_core
 
     async def _settle(self, model: Subject, evaluations: Sequence[Evaluation]) -> None:
@@ -144,7 +169,7 @@ class _Search:
 
     def _slot(self, model: Subject) -> contextlib.AbstractAsyncContextManager[str | None]:
         """A slot to open the model in; the baselines, which are opened in this process, need none."""
-        embedding = self._embeddings[model]
+        embedding = self._embeddings[model][0]
         framework = HOSTS[embedding.source]
         if framework is None:
             return contextlib.nullcontext()
@@ -165,27 +190,27 @@ class _Search:
         """Embed all datasets of the question with a model; the seconds it took, None when it failed the claims."""
         seconds = 0.0
         try:
-            for dataset in {d.fingerprint: d for d in (*self._question.train, *self._question.test)}.values():
-                subject = Subject(dataset.name, dataset.fingerprint)
-                arguments: dict[str, Any] = {"model": model, "dataset": subject, "host_name": host_name}
+            for embedding in self._embeddings[model]:
+                arguments: dict[str, Any] = {"model": model, "part": embedding.part, "host_name": host_name}
                 state: Any = await embed(**arguments, return_state=True)  # type: ignore[misc]
-                if state.name == "Cached" and not await asyncio.to_thread(_is_embedded, model, subject):
+                if state.name == "Cached" and not await asyncio.to_thread(_is_embedded, embedding):
                     state = await embed.with_options(refresh_cache=True)(**arguments, return_state=True)  # type: ignore[misc]
                 result = await state.result()
                 embedded = 0 if state.name == "Cached" else result["embedded_rows"]
                 seconds += 0.0 if state.name == "Cached" else result["seconds"]
-                self._embedded_rows += embedded
-                self._reused_rows += dataset.num_rows - embedded
+                self._work.embedded_rows += embedded
+                self._work.reused_rows += embedding.part.num_rows - embedded
         except Exception as error:
             for claim in claims:
                 await self._failed(claim, error)
             return None
+        self._work.embed_seconds[model.fingerprint] = seconds
         return seconds
 
     async def _finetune(self, claim: Claim) -> None:
-        train = [dataset.name for dataset in self._question.train]
-        test = [dataset.name for dataset in self._question.test]
-        await self._recorded(finetune, claim=claim, train=train, test=test)
+        assert self._plan.train is not None
+        assert self._plan.test is not None
+        await self._recorded(finetune, claim=claim, train=self._plan.train.parts, test=self._plan.test.parts)
 
     async def _recorded(self, stage: Any, *, claim: Claim, **arguments: Any) -> None:
         """Run a stage that records one evaluation; a failure is recorded as such.
@@ -208,7 +233,7 @@ class _Search:
     def _finished(self, claim: Claim) -> None:
         evaluation = claim.evaluation
         del self._claims[evaluation.fingerprint]
-        self._computed.append(evaluation.fingerprint)
+        self._work.computed.append(evaluation.fingerprint)
         _advance(evaluation)
 
     @contextlib.asynccontextmanager
@@ -283,6 +308,5 @@ def _failure(error: Exception) -> Measurement:
     return Measurement(status="failed", cost_seconds=0.0, reason=reason, transient=transient)
 
 
-def _is_embedded(model: Subject, dataset: Subject) -> bool:
-    pair = (model.fingerprint, dataset.fingerprint)
-    return missing_rows({pair})[pair] == 0
+def _is_embedded(embedding: Embedding) -> bool:
+    return missing_rows([embedding.key])[embedding.key] == 0

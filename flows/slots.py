@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from shiftql.plan import Embedding, Rank
+from shiftql.plan import Embedding, PlanNode
 from tasks.host import host
 from tasks.sources import HOSTS
 from tasks.sources.huggingface import ALL_CORES
@@ -19,9 +19,9 @@ _WORTH_A_SECOND_HOST_SECONDS = 4.0
 _LOOK_AGAIN_SECONDS = 0.1
 
 
-def hosts_needed(plan: Rank) -> set[str]:
+def hosts_needed(plan: PlanNode) -> set[str]:
     """The hosts that the new work of a plan is done in."""
-    needed = {HOSTS[embedding.source] for embedding in plan.embeddings if embedding.new_rows}
+    needed = {HOSTS[embedding.source] for embedding in plan.all_embeddings if embedding.new_rows}
     if any(evaluation.method == "finetune" for evaluation in plan.new_evaluations):
         needed.add(_TORCH)
     return {name for name in needed if name is not None}

@@ -2,24 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from shiftql.answers import RankingAnswer, RowsAnswer
-from shiftql.binder import BoundRanking, BoundRows
-from shiftql.plan import Rank
+from shiftql.answers import Answer, RankingAnswer, RowsAnswer
+from shiftql.binder import HIGHER_IS_BETTER, nothing_known
+from shiftql.bound import BoundAverage, BoundQuery, BoundRanking, Lookup, Question, Ranked
+from shiftql.plan import PlanNode, Rank
+from shiftql.preparation import prepare
 from shiftql.ranking import failures, rank_models
 from storage.database import Database
 from storage.results import ResultStore
 
+# Labels of the figures of a statistic, which no selected column can have.
+AVERAGED = "averaged "
 
-def answer_rows(question: BoundRows, database: Database) -> RowsAnswer:
+
+def look_up(database: Database, attempted: Collection[str] | None = frozenset()) -> Lookup:
+    """What is known of rankings.
+
+    One whose unknown evaluations were all `attempted` (None: every one was) is known as far as it got.
+    """
+
+    def known(question: BoundRanking) -> Ranked:
+        plan = prepare(question, database)
+        assert isinstance(plan, Rank)
+        fingerprints = {evaluation.fingerprint for evaluation in plan.new_evaluations}
+        if attempted is not None and not fingerprints <= set(attempted):
+            return nothing_known(question)
+        numbers = {model.name: model.model_id or 0 for model in question.models}
+        ranking = answer_ranking(question, plan, database, {}).ranking
+        rows = [(numbers[row["model"]], row["rank"], row["score"]) for row in ranking if row["rank"] is not None]
+        return Ranked(tuple(rows), is_known=True)
+
+    return known
+
+
+def answer(
+    question: Question, plan: PlanNode, database: Database, work: Mapping[str, Any], *, partial: bool = False
+) -> Answer:
+    """The answer to a question by what is recorded."""
+    match question:
+        case BoundRanking():
+            assert isinstance(plan, Rank)
+            return answer_ranking(question, plan, database, work, partial=partial)
+        case BoundAverage():
+            return answer_average(question, database)
+        case _:
+            assert isinstance(question, BoundQuery)
+            return answer_rows(question, database)
+
+
+def answer_rows(question: BoundQuery, database: Database) -> RowsAnswer:
     """Run a question in the database."""
     with database.session() as session:
-        found = session.connection().execute(question.select)
+        found = session.connection().execute(question.projection.select)
         rows = [dict(zip(question.columns, map(_plain, row), strict=True)) for row in found]
     return RowsAnswer(statement=question.text, seconds=0.0, columns=question.columns, rows=tuple(rows))
+
+
+def answer_average(question: BoundAverage, database: Database) -> RankingAnswer:
+    """Rank models by a statistic of their recorded results; those measured on too few datasets are left out."""
+    projection = question.projection
+    columns = {f"{AVERAGED}{label}": projection.hidden[label] for label in ("name", "score", "n_datasets")}
+    shown = {} if question.shows_all else projection.columns
+    with database.session() as session:
+        found = session.connection().execute(replace(projection, columns={**columns, **shown}).select)
+        rows = [
+            {
+                "rank": rank,
+                "model": name,
+                "score": score,
+                "metric": f"{question.function}({question.metric})",
+                "higher_is_better": question.metric in HIGHER_IS_BETTER,
+                "low": None,
+                "high": None,
+                "tied": False,
+                "n_test": None,
+                "layer": None,
+                "n_datasets": number,
+                **dict(zip(shown, map(_plain, values), strict=True)),
+            }
+            for rank, (name, score, number, *values) in enumerate(found, start=1)
+        ]
+        left_out = session.connection().execute(question.incomplete).all()
+    best = rows[0]["score"] if rows else None
+    label = f"{question.function.upper()}({question.metric}) of {question.method}"
+    return RankingAnswer(
+        statement=question.text,
+        seconds=0.0,
+        rankings={label: tuple({**row, "tied": row["rank"] != 1 and row["score"] == best} for row in rows)},
+        failed=tuple(
+            {"model": str(name), "reason": f"measured on {number} of the {len(question.datasets)} datasets of the set"}
+            for name, number in left_out
+        ),
+        reused=len(rows),
+    )
 
 
 def answer_ranking(
@@ -28,12 +108,11 @@ def answer_ranking(
     """The rankings of a plan by what is recorded. `work` says what the flow did; empty when there was none."""
     evaluations = [planned for evaluate in plan.evaluates for planned in evaluate.evaluations]
     measured = ResultStore(database).outcomes(planned.evaluation.fingerprint for planned in evaluations)
-    columns = {
-        model.name: {label: _plain(getattr(model, column)) for label, column in question.columns}
-        for model in question.models
+    beside = {
+        name: {label: _plain(value) for label, value in values.items()} for name, values in question.beside.items()
     }
     rankings = {
-        evaluate.ranker.label: rank_models(evaluate, measured, columns, descending=plan.descending, limit=plan.limit)
+        evaluate.ranker.label: rank_models(evaluate, measured, beside, descending=plan.descending, limit=plan.limit)
         for evaluate in plan.evaluates
     }
     computed = set(work.get("computed", ()))

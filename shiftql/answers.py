@@ -66,7 +66,8 @@ class RankingAnswer(Answer):
     """Models ranked by one or several rankers.
 
     `rankings` maps each ranker's label to its rows, best first. `failed` lists models that could not be
-    evaluated. `evaluated` and `reused` count evaluations.
+    evaluated. `evaluated` and `reused` count evaluations. `running` are models still being evaluated elsewhere,
+    None where the answer was waited for.
     """
 
     rankings: Mapping[str, tuple[Mapping[str, Any], ...]]
@@ -74,6 +75,7 @@ class RankingAnswer(Answer):
     evaluated: int = 0
     reused: int = 0
     partial: bool = False
+    running: tuple[str, ...] | None = None
     work: Mapping[str, Any] = field(default_factory=dict)
 
     kind = "ranking"
@@ -93,6 +95,7 @@ class RankingAnswer(Answer):
             "evaluated": self.evaluated,
             "reused": self.reused,
             "partial": self.partial,
+            **({} if self.running is None else {"running": list(self.running)}),
             "work": dict(self.work),
         }
 
@@ -108,15 +111,29 @@ class RankingAnswer(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainAnswer(Answer):
-    """A plan: `text` is the tree for people, `plan` the same for programs."""
+    """A plan: `text` is the tree for people, `plan` the same for programs, which `as_json` asks to be shown."""
 
     text: str
     plan: Mapping[str, Any]
+    as_json: bool = False
 
     kind = "explain"
 
     def to_json(self) -> dict[str, Any]:
         return {**super().to_json(), "plan": dict(self.plan), "text": self.text}
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.text)}</pre>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextAnswer(Answer):
+    """What was done, or is explained, in words."""
+
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "text": self.text}
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(self.text)}</pre>"

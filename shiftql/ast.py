@@ -52,7 +52,7 @@ class Comparison(Node):
 
     operator: str
     left: Column
-    right: Column | Literal
+    right: Column | Literal | SubSelect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,14 @@ class InList(Node):
 
     operand: Column
     values: tuple[Literal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InQuery(Node):
+    """The column equals a value in the one column that a query or a declared name results in."""
+
+    operand: Column
+    query: Query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +116,7 @@ class Not(Node):
     operand: Predicate
 
 
-Predicate: TypeAlias = And | Or | Not | Comparison | Between | InList | IsNull | Like | Column
+Predicate: TypeAlias = And | Or | Not | Comparison | Between | InList | InQuery | IsNull | Like | Column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +128,18 @@ class Name(Node):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Values(Node):
+    """Several constants, as `[0.1, 0.01]`."""
+
+    values: tuple[Literal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Argument(Node):
-    """An argument of a ranker; `name` is None where it was given by place."""
+    """An argument of a ranker, or a setting; `name` is None where it was given by place."""
 
     name: str | None = None
-    value: Literal
+    value: Literal | Values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,18 +151,47 @@ class RankerCall(Node):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregate(Node):
+    """`function` is one of sum avg min max, over the results of every dataset of a benchmark set."""
+
+    function: str
+    metric: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderKey(Node):
     """One key of ORDER BY."""
 
-    key: Name | RankerCall
+    key: Name | RankerCall | Aggregate
     descending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetName(Node):
-    """A registered dataset or the path of one."""
+    """A registered dataset, the path of one, or a declared set; `role` is "task" or "benchmark" where written."""
 
     name: str
+    role: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change(Node):
+    """`rows` are replaced by rows `by_rows` of the dataset `by`, one by one; rows count from 0."""
+
+    rows: tuple[int, ...]
+    by: str
+    by_rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedDataset(Node):
+    """A dataset with some of its rows replaced."""
+
+    name: str
+    changes: tuple[Change, ...]
+
+
+Dataset: TypeAlias = DatasetName | ChangedDataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,37 +209,195 @@ class SelectItem(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relation(Node):
-    """What is selected from."""
+    """A relation or a declared name, selected from."""
 
     name: str
     alias: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubSelect(Node):
+    """A query in parentheses whose result is selected from or compared with."""
+
+    query: Query
+    alias: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrieve(Node):
+    """The first `count` rows of every group, in the order of a column."""
+
+    count: int
+    group: Column
+    order: Column
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget(Node):
+    """What may be spent: `unit` is seconds, epochs or pulls; an `amount` of None leaves it to the optimizer."""
+
+    amount: float | None
+    unit: str = "pulls"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk(Node):
+    """Rows per pull of successive halving; None leaves them to the optimizer."""
+
+    rows: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Select(Node):
-    """A question; a clause that was left out is None or empty. `text` is the statement as written."""
+    """A question; a clause that was left out is None or empty.
+
+    `sources` are joined naturally. `within` is in seconds of wall time; `wait` is False for NOWAIT. `text` is
+    the question as written.
+    """
 
     items: tuple[Star | SelectItem, ...]
-    relation: Relation
+    sources: tuple[Relation | SubSelect, ...]
     distinct: bool = False
     where: Predicate | None = None
     order_by: tuple[OrderKey, ...] = ()
     classified_by: tuple[RankerCall, ...] = ()
-    trained_on: tuple[DatasetName, ...] = ()
-    tested_on: tuple[DatasetName, ...] = ()
+    trained_on: tuple[Dataset, ...] = ()
+    tested_on: tuple[Dataset, ...] = ()
+    other_than: Query | None = None
     limit: int | None = None
+    retrieve: Retrieve | None = None
+    chunk: Chunk | None = None
+    budget: Budget | None = None
+    within: float | None = None
+    wait: bool | None = None
     text: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explain(Node):
-    """The plan of a question instead of its answer. `text` is the statement as written, EXPLAIN included."""
+class SetOperation(Node):
+    """`operator` is one of union except intersect; duplicates are dropped unless `keeps_duplicates`."""
 
-    statement: Select
+    operator: str
+    left: Query
+    right: Query
+    keeps_duplicates: bool = False
     text: str = field(default="", compare=False, repr=False)
 
 
-Statement: TypeAlias = Select | Explain
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredName(Node):
+    """A name that a query was declared under."""
+
+    name: str
+
+
+Query: TypeAlias = Select | SetOperation | DeclaredName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement(Node):
+    """What ends at a `;`, other than a question alone. `text` is the statement as written."""
+
+    text: str = field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declare(Statement):
+    """Gives a name to a query."""
+
+    name: str
+    query: Query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Print(Statement):
+    """Answers a declared name, or a set operation that begins with one."""
+
+    query: Query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finetune(Statement):
+    """Fine-tunes models on datasets and keeps the result, under `name` where one is given."""
+
+    models: tuple[str, ...] | Query
+    datasets: tuple[Dataset, ...]
+    arguments: tuple[Argument, ...] = ()
+    name: str | None = None
+    wait: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explain(Statement):
+    """The plan of a question instead of its answer; with `analyze` also what it really took."""
+
+    statement: Query | Finetune
+    analyze: bool = False
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Register(Statement):
+    """Adds to the catalog. `kind` is model, models or dataset; `location` is None where VALUES were given."""
+
+    kind: str
+    name: str | None = None
+    location: str | None = None
+    settings: tuple[Argument, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch(Statement):
+    """A standing query, asked again whenever models are added and `every` so many seconds."""
+
+    name: str
+    query: Query
+    every: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unwatch(Statement):
+    """Ends a standing query."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Show(Statement):
+    """Lists what there is: models, datasets, runs, watches or rankers."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purge(Statement):
+    """Deletes what was measured or stored."""
+
+    what: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use(Statement):
+    """Sends the statements that follow to another server."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Help(Statement):
+    """Explains the language or a topic of it."""
+
+    topic: str | None = None
+
+
+def children(node: Node) -> list[Node]:
+    """The nodes right below a node, as written."""
+    found: list[Node] = []
+    for each in fields(node):
+        value = getattr(node, each.name)
+        found += [part for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, Node)]
+    return found
 
 
 def to_json(node: Node) -> dict[str, Any]:

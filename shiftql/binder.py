@@ -1,448 +1,895 @@
-"""The binder: every name of a statement looked up, every value checked, filters compiled to bound parameters."""
+"""The binder of questions: every name looked up, every value checked, relational work compiled to SQL."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-from sqlalchemy import ColumnElement, and_, asc, bindparam, desc, not_, or_
-from sqlalchemy import Select as SqlSelect
+from sqlalchemy import ColumnElement, func
 from sqlalchemy import select as sql_select
-from sqlalchemy.sql import sqltypes
 
 from shiftql import ast
-from shiftql.relations import RELATION_NAMES, RELATIONS, Relation
+from shiftql.bound import (
+    BoundAverage,
+    BoundChange,
+    BoundDataset,
+    BoundDistances,
+    BoundFinetune,
+    BoundQuery,
+    BoundRanker,
+    BoundRanking,
+    BoundRows,
+    BoundSet,
+    Declaration,
+    Lookup,
+    Question,
+    Ranked,
+)
+from shiftql.places import Places
+from shiftql.predicates import Predicates, kind_of
+from shiftql.relations import RELATION_NAMES, RELATIONS
+from shiftql.scope import (
+    Column,
+    Projection,
+    Sort,
+    Table,
+    combine,
+    common_columns,
+    first_of_groups,
+    join,
+    open_relation,
+    ranked_models,
+    with_models,
+)
+from shiftql.tables import RANKING_KEYS
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
 from storage.errors import BindingError
-from storage.names import fold, near
+from storage.names import fold
 from tasks.rankers.specs import RANKERS, RankerSpec, bind_arguments, find_ranker
 
-# What every row of a ranking says besides the selected columns.
-RANKING_COLUMNS = frozenset(
-    {"rank", "model", "score", "metric", "higher_is_better", "low", "high", "tied", "n_test", "layer", "baseline"}
-)
+MODEL, MODEL_NAME = "model.model_id", "model.name"
+DATASET, DATASET_NAME = "dataset.dataset_id", "dataset.name"
 
 _ERROR_NAMES = {"err", "error"}
 _ACCURACY_NAMES = {"acc", "accuracy"}
+_AGGREGATED = {"accuracy", "error", "value", "cost_seconds"}
+# Recorded figures of which more is better.
+HIGHER_IS_BETTER = {"accuracy", "value"}
+_PATH = re.compile(r"[/\\]|\.\w+$")
 
 
-@dataclass(frozen=True)
-class BoundRows:
-    """A question the database answers alone. `columns` are the result's names in order."""
-
-    text: str
-    relation: str
-    columns: tuple[str, ...]
-    select: SqlSelect[Any] = field(compare=False)
-    condition: str | None
-    order: str | None
-    limit: int | None
+def nothing_known(question: BoundRanking) -> Ranked:
+    """Assumes of a ranking that all its models are in it, in the order of their names."""
+    rows = [(model.model_id or 0, rank, 0.0) for rank, model in enumerate(question.models, start=1)]
+    return Ranked(tuple(rows[: question.limit]), is_known=False)
 
 
-@dataclass(frozen=True)
-class BoundRanker:
-    """A ranker with all its arguments; `label` is how people read it."""
+def bind(
+    statement: ast.Query | ast.Finetune,
+    database: Database,
+    text: str = "",
+    declared: Mapping[str, Declaration] | None = None,
+    lookup: Lookup = nothing_known,
+) -> Question:
+    """Look up every name of a question in the catalog and among the declared ones.
 
-    spec: RankerSpec
-    params: Mapping[str, Any]
-
-    @property
-    def label(self) -> str:
-        arguments = ", ".join(f"{name}={value}" for name, value in self.params.items() if value is not None)
-        return f"{self.spec.label}({arguments})" if arguments else self.spec.label
-
-
-@dataclass(frozen=True)
-class BoundRanking:
-    """A question that depends on a dataset. `models` are those that meet the condition, by name."""
-
-    text: str
-    models: tuple[ModelRecord, ...]
-    condition: str | None
-    rankers: tuple[BoundRanker, ...]
-    train: tuple[DatasetRecord, ...]
-    test: tuple[DatasetRecord, ...]
-    descending: bool
-    limit: int | None
-    columns: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class BoundExplain:
-    """The plan of a question is asked for."""
-
-    text: str
-    question: BoundRows | BoundRanking
-
-
-Bound = BoundRows | BoundRanking | BoundExplain
-
-
-def bind(statement: ast.Statement, database: Database, text: str = "") -> Bound:
-    """Look up every name of a statement in the catalog.
-
-    `text` is the whole query, for the carets of errors. Raises BindingError at the place that does not fit,
-    with what is allowed there and the near names.
+    `text` is the whole query, for the carets of errors; `lookup` says what is known of rankings that the question
+    rests on. Raises BindingError at the place that does not fit, with what is allowed there and the near names.
     """
-    return _Binder(database, text).bind(statement)
+    binder = _Binder(Catalog(database), database, text, declared or {}, lookup)
+    if isinstance(statement, ast.Finetune):
+        return binder.finetune(statement)
+    return binder.query(statement)
 
 
-class _Binder:
-    def __init__(self, database: Database, text: str) -> None:
+@dataclass
+class _Scope:
+    """One select while it is bound: what it selects from, and the rankings that found their way into it."""
+
+    table: Table
+    inputs: list[BoundQuery] = field(default_factory=list)
+    needs_task2vec: bool = False
+
+    def take(self, column: Column) -> Column:
+        self.needs_task2vec |= (column.entity or "").startswith("task2vec.")
+        return column
+
+
+class _Binder(Places):
+    def __init__(
+        self,
+        catalog: Catalog,
+        database: Database,
+        text: str,
+        declared: Mapping[str, Declaration],
+        lookup: Lookup,
+    ) -> None:
+        super().__init__(text)
+        self._catalog = catalog
         self._database = database
-        self._catalog = Catalog(database)
-        self._text = text
+        self._declared = declared
+        self._lookup = lookup
 
-    def bind(self, statement: ast.Statement) -> Bound:
-        if isinstance(statement, ast.Explain):
-            return BoundExplain(statement.text, self._select(statement.statement))
-        return self._select(statement)
+    # --- queries ----------------------------------------------------------------------------------------------
 
-    def _select(self, select: ast.Select) -> BoundRows | BoundRanking:
-        relation = self._relation(select.relation)
-        scope = _Scope(self, relation, select.relation)
+    def query(self, query: ast.Query) -> BoundQuery:
+        match query:
+            case ast.Select():
+                return self._select(query)
+            case ast.SetOperation():
+                return self._set_operation(query)
+            case ast.DeclaredName():
+                return self._declared_query(query)
+
+    def _declared_query(self, written: ast.DeclaredName) -> BoundQuery:
+        declaration = self._declared.get(fold(written.name))
+        if declaration is None:
+            self.fail(
+                written,
+                f"nothing is declared as {written.name!r}",
+                written.name,
+                self._declared,
+                fix=f"declare it first: DECLARE {written.name} AS SELECT …",
+            )
+        binder = _Binder(self._catalog, self._database, declaration.text, declaration.declared, self._lookup)
+        return binder.query(declaration.statement.query)
+
+    def _set_operation(self, operation: ast.SetOperation) -> BoundSet:
+        left, right = self.query(operation.left), self.query(operation.right)
+        inputs: list[BoundQuery] = []
+        ours, theirs = self._result(left, inputs), self._result(right, inputs)
+        if operation.keeps_duplicates and operation.operator != "union":
+            self.fail(operation, f"{operation.operator.upper()} ALL is not in the language", fix="leave ALL out")
+        if len(ours.columns) != len(theirs.columns):
+            self.fail(
+                operation.right,
+                f"{operation.operator.upper()} of {len(ours.columns)} columns with {len(theirs.columns)}",
+                allowed=list(ours.columns),
+                fix="select the same columns on both sides",
+            )
+        for label, mine, other in zip(ours.columns, ours.columns.values(), theirs.columns.values(), strict=True):
+            kinds = [kind_of(each.expression.type)[0] for each in (mine, other)]
+            if kinds[0] != kinds[1]:
+                self.fail(
+                    operation.right,
+                    f"{label} is a {kinds[0]} on the left and a {kinds[1]} on the right",
+                    fix="select the columns in the same order on both sides",
+                )
+        compound = combine(operation.operator, ours.select, theirs.select, keeps_duplicates=operation.keeps_duplicates)
+        rows = compound.subquery()
+        columns = {
+            label: Column(expression, mine.entity if mine.entity == other.entity else None)
+            for label, expression, mine, other in zip(
+                ours.columns, rows.c, ours.columns.values(), theirs.columns.values(), strict=True
+            )
+        }
+        return BoundSet(
+            text=operation.text,
+            title=operation.operator.upper(),
+            projection=Projection(
+                base=sql_select().select_from(rows),
+                columns=columns,
+                hidden={},
+                sorts=tuple(Sort(each.expression) for each in columns.values()),
+            ),
+            inputs=tuple(inputs),
+            operator=operation.operator,
+            left=left,
+            right=right,
+        )
+
+    def _result(self, question: BoundQuery, inputs: list[BoundQuery]) -> Projection:
+        """The rows of a nested question; what has to be known for them is added to `inputs`."""
+        if isinstance(question, BoundDistances) or (isinstance(question, BoundRows) and question.needs_task2vec):
+            inputs.append(question)
+            return question.projection
+        if not isinstance(question, BoundRanking):
+            inputs += question.inputs
+            return question.projection
+        inputs.append(question)
+        ranked = ranked_models(self._lookup(question).rows)
+        projection = question.projection
+        base = projection.base.join(ranked, projection.hidden["model_id"].expression == ranked.c.model_id)
+        scores = {"rank": Column(ranked.c.rank), "score": Column(ranked.c.score)}
+        return replace(
+            projection,
+            base=base,
+            hidden={**projection.hidden, **scores},
+            sorts=(Sort(ranked.c.rank), *projection.sorts),
+        )
+
+    def _select(self, select: ast.Select) -> BoundQuery:
+        scope = _Scope(self._sources(select))
+        conditions = [] if scope.table.condition is None else [scope.table.condition]
+        if select.where is not None:
+            conditions.append(self._predicates(scope).compile(select.where))
+        if select.other_than is not None:
+            conditions.append(self._other_than(select.other_than, scope))
+        base = sql_select().select_from(scope.table.source).where(*conditions)
         rankers = self._rankers(select, scope)
+        if select.retrieve is not None:
+            if rankers:
+                self.fail(select.retrieve, "RETRIEVE orders by a column, and a ranker orders this already")
+            base, scope.table = self._retrieved(select.retrieve, base, scope)
+        if any(isinstance(key.key, ast.Aggregate) for key in select.order_by):
+            return self._average(select, scope, base, rankers)
+        if rankers and rankers[0].spec.kind == "task2vec":
+            return self._distances(select, scope, base, rankers)
         if rankers:
-            return self._ranking(select, scope, rankers)
-        return self._rows(select, scope)
+            return self._ranking(select, scope, base, rankers)
+        return self._rows(select, scope, base)
 
-    def _relation(self, written: ast.Relation) -> Relation:
-        by_fold = {fold(alias): name for alias, name in RELATION_NAMES.items()}
-        name = by_fold.get(fold(written.name))
-        if name is None:
-            self.fail(written, f"there is no relation {written.name!r}", written.name, RELATION_NAMES)
-        return RELATIONS[name]
+    def _sources(self, select: ast.Select) -> Table:
+        first, *others = select.sources
+        table = self._source(first)
+        for written in others:
+            right = self._source(written)
+            if twice := table.parts.keys() & right.parts.keys():
+                self.fail(
+                    written, f"two sources go by the name {min(twice)!r}", fix="give one of them another name with AS"
+                )
+            common = common_columns(table, right)
+            if not common:
+                self.fail(
+                    written,
+                    f"{table.name} and {right.name} have no column in common to join on",
+                    allowed=list(table.columns),
+                    fix="select a column that both have, as model_id",
+                )
+            table = join(table, right, common)
+        return table
+
+    def _source(self, written: ast.Relation | ast.SubSelect) -> Table:
+        if isinstance(written, ast.SubSelect):
+            return self._nested(written.query, written.alias or "sub-select")
+        name = written.alias or written.name
+        if fold(written.name) in self._declared:
+            return self._nested(ast.DeclaredName(name=written.name, position=written.position), name)
+        relation = _relation_named(written.name)
+        if relation is None:
+            self.fail(
+                written, f"there is no relation {written.name!r}", written.name, [*RELATION_NAMES, *self._declared]
+            )
+        return open_relation(RELATIONS[relation], name)
+
+    def _nested(self, query: ast.Query, name: str) -> Table:
+        question = self.query(query)
+        inputs: list[BoundQuery] = []
+        table = self._result(question, inputs).as_table(name)
+        return replace(table, inputs=tuple(inputs))
+
+    def _predicates(self, scope: _Scope) -> Predicates:
+        def project(query: ast.Query) -> Projection:
+            return self._result(self.query(query), scope.inputs)
+
+        return Predicates(
+            self, lambda node: self._column(node, scope), project, lambda name: fold(name) in self._declared
+        )
+
+    def _other_than(self, query: ast.Query, scope: _Scope) -> ColumnElement[bool]:
+        """Not one of the models, or datasets, that a query results in; the query may be the name of a single one."""
+        table = scope.table
+        if isinstance(query, ast.DeclaredName) and fold(query.name) not in self._declared:
+            name = table.with_entity(MODEL_NAME)
+            name = table.with_entity(DATASET_NAME) if name is None else name
+            kind = "model" if table.with_entity(MODEL_NAME) is not None else "dataset"
+            records: Sequence[Any] = self._catalog.models() if kind == "model" else self._catalog.datasets()
+            names = [record.name for record in records]
+            if name is None or query.name not in names:
+                self.fail(
+                    query,
+                    f"nothing is declared as {query.name!r}, and no {kind} is called so",
+                    query.name,
+                    [*self._declared, *names],
+                )
+            return name != query.name
+        others = self._result(self.query(query), scope.inputs).as_table("others")
+        for entity in (MODEL, MODEL_NAME, DATASET, DATASET_NAME):
+            ours, theirs = table.with_entity(entity), others.with_entity(entity)
+            if ours is not None and theirs is not None:
+                return ours.not_in(sql_select(theirs).where(theirs.is_not(None)))
+        self.fail(
+            query, f"this does not tell which {table.row} is meant", fix="select model_id, name or dataset_id in it"
+        )
+
+    def _retrieved(self, written: ast.Retrieve, base: Any, scope: _Scope) -> tuple[Any, Table]:
+        group, order = (self._column(node, scope).expression for node in (written.group, written.order))
+        table = first_of_groups(base, scope.table, group, Sort(order, written.descending), written.count)
+        assert table.condition is not None
+        return sql_select().select_from(table.source).where(table.condition), table
+
+    # --- columns ----------------------------------------------------------------------------------------------
+
+    def _column(self, node: Any, scope: _Scope) -> Column:
+        """The column that is written at a node."""
+        table = scope.table
+        if node.qualifier is not None:
+            part = table.parts.get(fold(node.qualifier))
+            if part is None:
+                self.fail(
+                    node, f"{node.qualifier!r} is not what is selected from", node.qualifier, _names_of(table.parts)
+                )
+            table = part
+        label = table.label_of(node.name)
+        if label is not None:
+            return scope.take(table.nameable[label])
+        clashing = [each for each in table.columns if each.endswith(f".{node.name}")]
+        if clashing:
+            self.fail(node, f"{node.name!r} could be either of two columns", allowed=clashing, fix="name its relation")
+        self.fail(node, f"{table.name} has no column {node.name!r}", node.name, table.columns)
+
+    def _is_column(self, key: ast.Name | ast.RankerCall | ast.Aggregate, table: Table) -> bool:
+        if not isinstance(key, ast.Name):
+            return False
+        return key.qualifier is not None or table.label_of(key.name) is not None
+
+    def _items(self, items: Sequence[ast.Star | ast.SelectItem], scope: _Scope) -> dict[str, Column]:
+        """Every result column by its label."""
+        found: dict[str, Column] = {}
+        for item in items:
+            if isinstance(item, ast.Star):
+                new = dict(scope.table.columns)
+            else:
+                column = self._column(item.expression, scope)
+                new = {item.alias or self._label(item.expression, scope.table): column}
+            for label, column in new.items():
+                if label in found:
+                    self.fail(item, f"two columns of the result are called {label!r}", fix="rename one with AS")
+                found[label] = column
+        return found
+
+    def _label(self, written: ast.Column, table: Table) -> str:
+        part = table if written.qualifier is None else table.parts[fold(written.qualifier)]
+        label = part.label_of(written.name)
+        assert label is not None
+        return label
+
+    def _sorts(self, keys: Iterable[ast.OrderKey], scope: _Scope) -> tuple[Sort, ...]:
+        return tuple(Sort(self._column(key.key, scope).expression, key.descending) for key in keys)
+
+    # --- questions the database answers -------------------------------------------------------------------------
+
+    def _rows(self, select: ast.Select, scope: _Scope, base: Any) -> BoundRows:
+        for clause, node in (("CHUNK", select.chunk), ("BUDGET", select.budget)):
+            if node is not None:
+                self.fail(node, f"{clause} is for rankers, and ORDER BY names none", fix=f"leave {clause} out")
+        columns = self._items(select.items, scope)
+        sorts = self._sorts(select.order_by, scope)
+        if select.distinct:
+            shown = [each.expression for each in columns.values()]
+            for key, sort in zip(select.order_by, sorts, strict=True):
+                if not any(sort.expression is expression for expression in shown):
+                    self.fail(
+                        key,
+                        "DISTINCT rows can be ordered by their own columns only",
+                        allowed=list(columns),
+                        fix="select this column too",
+                    )
+            sorts += tuple(Sort(expression) for expression in shown)
+        else:
+            sorts += scope.table.order
+        return BoundRows(
+            text=select.text,
+            title=scope.table.name,
+            projection=Projection(
+                base=base,
+                columns=columns,
+                hidden=self._hidden(scope, columns),
+                sorts=sorts,
+                limit=select.limit,
+                distinct=select.distinct,
+            ),
+            inputs=(*scope.table.inputs, *scope.inputs),
+            condition=self._condition(select),
+            order=", ".join(
+                f"{self._label(key.key, scope.table)} {'descending' if key.descending else 'ascending'}"  # type: ignore[arg-type]
+                for key in select.order_by
+            )
+            or None,
+            retrieve=self._retrieve_text(select.retrieve),
+            limit=select.limit,
+            needs_task2vec=scope.needs_task2vec,
+        )
+
+    def _condition(self, select: ast.Select) -> str | None:
+        """What a row must meet, as it was written."""
+        parts = [self.written(select.where)]
+        if select.other_than is not None:
+            parts.append(f"{'and ' if select.where else ''}not one of {self.written(select.other_than)}")
+        return " ".join(part for part in parts if part) or None
+
+    def _hidden(self, scope: _Scope, columns: Mapping[str, Column]) -> dict[str, Column]:
+        """What tells the rows apart for whoever selects from them, though it is not selected here."""
+        kept = {each.entity for each in columns.values()}
+        return {
+            label: each
+            for label, each in scope.table.nameable.items()
+            if each.entity in {MODEL, DATASET} and each.entity not in kept and label not in columns
+        }
+
+    def _retrieve_text(self, written: ast.Retrieve | None) -> str | None:
+        if written is None:
+            return None
+        direction = "highest" if written.descending else "lowest"
+        return f"{written.count} of {direction} {written.order.name} for each {written.group.name}"
+
+    # --- rankers ------------------------------------------------------------------------------------------------
 
     def _rankers(self, select: ast.Select, scope: _Scope) -> list[BoundRanker]:
         """The rankers that order the result, from ORDER BY or CLASSIFIED BY; none for a task-agnostic question."""
         if select.classified_by:
-            if len(select.order_by) != 1 or not _is_loss_or_accuracy(select.order_by[0].key):
+            key = select.order_by[0].key if len(select.order_by) == 1 else None
+            if not isinstance(key, ast.Aggregate) and not _is_loss_or_accuracy(key):
                 where = select.order_by[0] if select.order_by else select.classified_by[0]
                 self.fail(where, "CLASSIFIED BY goes with ORDER BY err or ORDER BY acc", fix="write ORDER BY acc")
             return [self._ranker(call) for call in select.classified_by]
-        calls = [key for key in select.order_by if not scope.is_column(key.key)]
-        if not calls:
-            if select.trained_on or select.tested_on:
+        keys = [key for key in select.order_by if not self._is_column(key.key, scope.table)]
+        if any(isinstance(key.key, ast.Aggregate) for key in keys):
+            if len(select.order_by) > 1:
+                self.fail(select.order_by[1], "a statistic is the only sort key of its ranking", fix="keep one")
+            return []
+        if not keys:
+            datasets = select.trained_on or select.tested_on
+            if datasets and select.order_by:
                 self.fail(
-                    (select.trained_on or select.tested_on)[0],
+                    datasets[0],
                     "TRAINED ON and TESTED ON rank by a ranker, and ORDER BY names none",
                     allowed=[spec.label for spec in RANKERS.values()],
                     fix="add for example ORDER BY Linear",
                 )
-            return []
+            return [BoundRanker(find_ranker("Auto"), {})] if datasets else []
         if len(select.order_by) > 1:
             self.fail(
                 select.order_by[1],
                 "a ranker is the only sort key of its ranking",
                 fix="for several rankings write ORDER BY acc … CLASSIFIED BY [ranker, ranker]",
             )
-        return [self._ranker(calls[0].key, scope)]
+        key = keys[0].key
+        assert not isinstance(key, ast.Aggregate)
+        return [self._ranker(key, scope.table)]
 
-    def _ranker(self, call: ast.RankerCall | ast.Name, scope: _Scope | None = None) -> BoundRanker:
+    def _ranker(self, call: ast.RankerCall | ast.Name, table: Table | None = None) -> BoundRanker:
         try:
             spec = find_ranker(call.name)
         except BindingError as error:
-            if isinstance(call, ast.Name) and scope is not None:
-                columns = list(scope.relation.columns)
-                rankers = [spec.label for spec in RANKERS.values()]
-                self.fail(
-                    call,
-                    f"there is neither a column nor a ranker {call.name!r}",
-                    call.name,
-                    [*columns, *rankers],
-                )
-            raise self._placed(error, call) from None
+            if isinstance(call, ast.Name) and table is not None:
+                self._fail_key(call, table)
+            raise self.placed(error, call) from None
         arguments = call.arguments if isinstance(call, ast.RankerCall) else ()
-        positional = [argument.value.value for argument in arguments if argument.name is None]
-        named: dict[str, Any] = {}
-        for argument in arguments:
-            if argument.name is None and named:
-                self.fail(argument, "an argument by place stands after one by name", fix="name it, or put it first")
-            if argument.name is not None:
-                if argument.name in named:
-                    self.fail(argument, f"{spec.label} is given {argument.name} twice", fix="give it once")
-                named[argument.name] = argument.value.value
-        try:
-            return BoundRanker(spec, bind_arguments(spec, positional, named))
-        except BindingError as error:
-            guilty = [argument for argument in arguments if argument.name and error.subject == argument.name]
-            raise self._placed(error, guilty[0] if guilty else call) from None
+        return BoundRanker(spec, self._arguments(spec, arguments, call))
 
-    def _ranking(self, select: ast.Select, scope: _Scope, rankers: list[BoundRanker]) -> BoundRanking:
-        if scope.relation.table is not RELATIONS["models"].table:
+    def _fail_key(self, key: ast.Name, table: Table) -> NoReturn:
+        if fold(key.name) in _ERROR_NAMES | _ACCURACY_NAMES:
             self.fail(
-                select.relation,
-                f"a ranker ranks models, and {scope.relation.name} holds a {scope.relation.row} each",
-                allowed=["models", "image_models", "text_models"],
+                key,
+                f"{table.name} has no column {key.name!r}, and no ranker says what to classify by",
+                allowed=[spec.label for spec in RANKERS.values()],
+                fix=f"write ORDER BY Linear, or ORDER BY {key.name} … CLASSIFIED BY Linear",
             )
-        if select.distinct:
-            self.fail(select, "DISTINCT is for columns; a ranking holds each model once", fix="leave DISTINCT out")
-        place = select.order_by[0] if select.order_by else select
-        for ranker in rankers:
-            needs = [("TRAINED ON", select.trained_on)]
-            if ranker.spec.needs_test:
-                needs.append(("TESTED ON", select.tested_on))
-            for clause, given in needs:
-                if not given:
-                    self.fail(
-                        place,
-                        f"{ranker.spec.label} needs {clause} a dataset",
-                        allowed=[dataset.name for dataset in self._catalog.datasets()],
-                        fix=f"add {clause} <dataset>; 'shiftql datasets list' shows them",
-                    )
-        train = self._datasets(select.trained_on)
-        test = self._datasets(select.tested_on)
-        self._check_fit(select, rankers, train, test)
-        key = select.order_by[0]
-        # The highest accuracy is the best, so neither direction of ORDER BY acc asks for the worst first.
-        by_accuracy = isinstance(key.key, ast.Name) and fold(key.key.name) in _ACCURACY_NAMES
-        descending = key.descending and not by_accuracy
-        condition = scope.predicate(select.where) if select.where else None
-        modality = train[0].modality
-        statement = sql_select(ModelRecord).where(scope.table.c.modality == modality).order_by(scope.table.c.name)
-        for part in (scope.relation.condition, condition):
-            if part is not None:
-                statement = statement.where(part)
-        with self._database.session() as session:
-            models = tuple(session.exec(statement).scalars())  # type: ignore[call-overload]
-        return BoundRanking(
-            text=select.text,
-            models=models,
-            condition=self._source_of(select.where),
-            rankers=tuple(rankers),
-            train=tuple(train),
-            test=tuple(test),
-            descending=descending,
-            limit=select.limit,
-            columns=self._beside_scores(select.items, scope),
+        self.fail(
+            key,
+            f"there is neither a column nor a ranker {key.name!r}",
+            key.name,
+            [*table.columns, *(spec.label for spec in RANKERS.values())],
         )
 
-    def _beside_scores(self, items: Sequence[ast.Star | ast.SelectItem], scope: _Scope) -> tuple[tuple[str, str], ...]:
-        """The selected columns that stand beside a ranking's own; `*` adds none."""
-        selected = [item for item in items if isinstance(item, ast.SelectItem)]
-        found = scope.items(selected)
-        for item, (label, _) in zip(selected, found, strict=True):
-            if label in RANKING_COLUMNS:
-                self.fail(item, f"a ranking has a column {label!r} of its own", fix="choose another name after AS")
-        return tuple(found)
+    def _arguments(self, spec: RankerSpec, arguments: Sequence[ast.Argument], call: ast.Node) -> dict[str, Any]:
+        positional: list[Any] = []
+        named: dict[str, Any] = {}
+        for argument in arguments:
+            if isinstance(argument.value, ast.Values):
+                self.fail(argument, f"{spec.label} takes one value here, not a list", fix="write one value")
+            if argument.name is None:
+                if named:
+                    self.fail(argument, "an argument by place stands after one by name", fix="name it, or put it first")
+                positional.append(argument.value.value)
+            elif argument.name in named:
+                self.fail(argument, f"{spec.label} is given {argument.name} twice", fix="give it once")
+            else:
+                named[argument.name] = argument.value.value
+        try:
+            return bind_arguments(spec, positional, named)
+        except BindingError as error:
+            guilty = [argument for argument in arguments if argument.name and error.subject == argument.name]
+            raise self.placed(error, guilty[0] if guilty else call) from None
 
-    def _datasets(self, names: Sequence[ast.DatasetName]) -> list[DatasetRecord]:
-        registered = {dataset.name: dataset for dataset in self._catalog.datasets()}
-        found = []
-        for written in names:
-            if written.name not in registered:
+    def _ranking(self, select: ast.Select, scope: _Scope, base: Any, rankers: Sequence[BoundRanker]) -> BoundRanking:
+        table = self._models_of(select, scope)
+        if table is not scope.table:
+            base = sql_select().select_from(table.source).where(*base._where_criteria)
+            scope.table = table
+        if select.distinct:
+            self.fail(select, "DISTINCT is for columns; a ranking holds each model once", fix="leave DISTINCT out")
+        train, test = self._splits(select, rankers)
+        key = select.order_by[0] if select.order_by else None
+        # The highest accuracy is the best, so neither direction of ORDER BY acc asks for the worst first.
+        by_accuracy = key is not None and isinstance(key.key, ast.Name) and fold(key.key.name) in _ACCURACY_NAMES
+        model_id = table.with_entity(MODEL)
+        assert model_id is not None
+        columns = self._items(select.items, scope)
+        beside = self._beside(select.items, columns)
+        models = self._pool(base, model_id, train[0].record.modality if train else None)
+        hidden = {**self._hidden(scope, {}), "model_id": Column(model_id, MODEL)}
+        return BoundRanking(
+            text=select.text,
+            title=table.name,
+            projection=Projection(base=base, columns=columns, hidden=hidden, sorts=table.order),
+            inputs=(*table.inputs, *scope.inputs),
+            models=models,
+            condition=self._condition(select),
+            rankers=tuple(rankers),
+            train=train,
+            test=test,
+            descending=key is not None and key.descending and not by_accuracy,
+            limit=select.limit,
+            beside=self._values_beside(base, model_id, models, beside),
+            chunk=select.chunk,
+            budget=select.budget,
+            within=select.within,
+        )
+
+    def _models_of(self, select: ast.Select, scope: _Scope) -> Table:
+        table = with_models(scope.table)
+        if table is None:
+            self.fail(
+                select.sources[0],
+                f"a ranker ranks models, and {scope.table.name} holds a {scope.table.row} each",
+                allowed=["models", "image_models", "text_models"],
+                fix="select from models, or from a query that has model_id or the models' names",
+            )
+        return table
+
+    def _pool(self, base: Any, model_id: ColumnElement[Any], modality: str | None) -> tuple[ModelRecord, ...]:
+        ids = base.with_only_columns(model_id, maintain_column_froms=True)
+        table = ModelRecord.__table__  # type: ignore[attr-defined]
+        statement = sql_select(ModelRecord).where(table.c.model_id.in_(ids)).order_by(table.c.name)
+        if modality is not None:
+            statement = statement.where(table.c.modality == modality)
+        with self._database.session() as session:
+            return tuple(session.exec(statement).scalars())  # type: ignore[call-overload]
+
+    def _beside(
+        self, items: Sequence[ast.Star | ast.SelectItem], columns: Mapping[str, Column]
+    ) -> dict[str, ColumnElement[Any]]:
+        """The selected columns that stand beside a ranking's own; `*` adds none."""
+        if any(isinstance(item, ast.Star) for item in items):
+            return {}
+        for item, label in zip(items, columns, strict=True):
+            if label in RANKING_KEYS:
+                self.fail(item, f"a ranking has a column {label!r} of its own", fix="choose another name after AS")
+        return {label: each.expression for label, each in columns.items()}
+
+    def _values_beside(
+        self,
+        base: Any,
+        model_id: ColumnElement[Any],
+        models: Sequence[ModelRecord],
+        beside: Mapping[str, ColumnElement[Any]],
+    ) -> dict[str, dict[str, Any]]:
+        if not beside:
+            return {}
+        names = {model.model_id: model.name for model in models}
+        statement = base.with_only_columns(
+            model_id,
+            *(each.label(f"c{number}") for number, each in enumerate(beside.values())),
+            maintain_column_froms=True,
+        )
+        found: dict[str, dict[str, Any]] = {}
+        with self._database.session() as session:
+            for number, *values in session.connection().execute(statement):
+                if number in names:
+                    found.setdefault(names[number], dict(zip(beside, values, strict=True)))
+        return found
+
+    def _average(self, select: ast.Select, scope: _Scope, base: Any, rankers: Sequence[BoundRanker]) -> BoundAverage:
+        (order,) = select.order_by
+        key = order.key
+        assert isinstance(key, ast.Aggregate)
+        results = open_relation(RELATIONS["benchmark_results"], "results")
+        label = results.label_of(key.metric)
+        if label not in _AGGREGATED:
+            self.fail(key, f"no results hold {key.metric!r}", key.metric, sorted(_AGGREGATED))
+        table = self._models_of(select, scope)
+        if len(rankers) > 1 or any(ranker.params != bind_arguments(ranker.spec, (), {}) for ranker in rankers):
+            self.fail(
+                select.classified_by[0],
+                "recorded results are of one ranker as it is",
+                fix="name one, without arguments",
+            )
+        if select.trained_on:
+            self.fail(
+                select.trained_on[0], "a statistic over a set of datasets is trained on nothing", fix="leave it out"
+            )
+        if not select.tested_on:
+            self.fail(
+                order,
+                f"{key.function.upper()}({key.metric}) is over a set of datasets",
+                fix="add TESTED ON BENCHMARK <declared set or datasets>",
+            )
+        datasets, ids = self._benchmark(select.tested_on, scope)
+        method = rankers[0].spec.name if rankers else "finetune"
+        model_id = table.with_entity(MODEL)
+        assert model_id is not None
+        measured = results.columns
+        value = measured[label].expression
+        best = (func.max if label in HIGHER_IS_BETTER else func.min)(value)
+        each = (
+            sql_select(measured["model_id"].expression, measured["dataset_id"].expression, best.label("value"))
+            .select_from(results.source)
+            .where(measured["method"].expression == method, value.is_not(None))
+            .where(measured["dataset_id"].expression.in_(ids))
+            .group_by(measured["model_id"].expression, measured["dataset_id"].expression)
+            .subquery()
+        )
+        statistic = (
+            sql_select(
+                each.c.model_id,
+                getattr(func, key.function)(each.c.value).label("score"),
+                func.count().label("n_datasets"),
+            )
+            .group_by(each.c.model_id)
+            .subquery()
+        )
+        columns = self._items(select.items, scope)
+        self._beside(select.items, columns)
+        joined = sql_select().select_from(table.source.join(statistic, statistic.c.model_id == model_id))
+        joined = joined.where(*base._where_criteria)
+        higher = label in HIGHER_IS_BETTER
+        descending = order.descending and not higher
+        complete = joined.where(statistic.c.n_datasets == len(datasets))
+        hidden = {
+            **self._hidden(scope, {}),
+            "model_id": Column(model_id, MODEL),
+            "name": Column(_name_of(table), MODEL_NAME),
+            "score": Column(statistic.c.score),
+            "n_datasets": Column(statistic.c.n_datasets),
+        }
+        return BoundAverage(
+            text=select.text,
+            title=table.name,
+            projection=Projection(
+                base=complete,
+                columns=columns,
+                hidden=hidden,
+                sorts=(Sort(statistic.c.score, higher != descending), *table.order),
+                limit=select.limit,
+            ),
+            inputs=(*table.inputs, *scope.inputs),
+            shows_all=any(isinstance(item, ast.Star) for item in select.items),
+            function=key.function,
+            metric=label,
+            method=method,
+            datasets=datasets,
+            condition=self._condition(select),
+            descending=descending,
+            limit=select.limit,
+            incomplete=joined.where(statistic.c.n_datasets < len(datasets)).with_only_columns(
+                _name_of(table).label("name"), statistic.c.n_datasets, maintain_column_froms=True
+            ),
+        )
+
+    def _benchmark(self, written: Sequence[ast.Dataset], scope: _Scope) -> tuple[tuple[str, ...], Any]:
+        """The names of the datasets of a benchmark set, and their ids in SQL."""
+        names: list[str] = []
+        for dataset in written:
+            if isinstance(dataset, ast.ChangedDataset):
+                self.fail(dataset, "recorded results are of registered datasets", fix="name one without CHANGE")
+            if fold(dataset.name) not in self._declared:
+                names.append(self._dataset(dataset).record.name)
+                continue
+            declared = ast.DeclaredName(name=dataset.name, position=dataset.position)
+            table = self._result(self.query(declared), scope.inputs).as_table(dataset.name)
+            name = table.with_entity(DATASET_NAME)
+            number = table.with_entity(DATASET)
+            if name is None and number is None:
                 self.fail(
-                    written,
-                    f"there is no dataset {written.name!r}",
-                    written.name,
-                    registered,
-                    fix=f"register it with 'shiftql datasets add {written.name} PATH'",
+                    dataset,
+                    f"{dataset.name} is not a set of datasets",
+                    fix=f"DECLARE {dataset.name} AS SELECT name FROM datasets WHERE …",
                 )
-            found.append(registered[written.name])
+            records = DatasetRecord.__table__.alias()  # type: ignore[attr-defined]
+            listed = (
+                records.c.name.in_(sql_select(name))
+                if name is not None
+                else records.c.dataset_id.in_(sql_select(number))  # type: ignore[arg-type]
+            )
+            statement = sql_select(records.c.name).where(listed).order_by(records.c.name)
+            with self._database.session() as session:
+                names += session.connection().execute(statement).scalars()
+        names = list(dict.fromkeys(names))
+        if not names:
+            self.fail(written[0], "this set holds no dataset", fix="PRINT it to see what it selects")
+        records = DatasetRecord.__table__.alias()  # type: ignore[attr-defined]
+        return tuple(names), sql_select(records.c.dataset_id).where(records.c.name.in_(names))
+
+    def _distances(
+        self, select: ast.Select, scope: _Scope, base: Any, rankers: Sequence[BoundRanker]
+    ) -> BoundDistances:
+        if scope.table.with_entity(DATASET) is None:
+            self.fail(
+                select.sources[0],
+                f"{rankers[0].spec.label} ranks datasets, and {scope.table.name} holds a {scope.table.row} each",
+                allowed=["datasets"],
+            )
+        if not select.trained_on:
+            self._fail_missing(rankers[0], "TRAINED ON", select.order_by[0])
+        columns = self._items(select.items, scope)
+        return BoundDistances(
+            text=select.text,
+            title=scope.table.name,
+            projection=Projection(
+                base=base,
+                columns=columns,
+                hidden=self._hidden(scope, columns),
+                sorts=scope.table.order,
+                limit=select.limit,
+            ),
+            inputs=(*scope.table.inputs, *scope.inputs),
+            ranker=rankers[0],
+            train=tuple(map(self._dataset, select.trained_on)),
+            condition=self._condition(select),
+            descending=select.order_by[0].descending,
+            limit=select.limit,
+        )
+
+    # --- datasets -----------------------------------------------------------------------------------------------
+
+    def _splits(
+        self, select: ast.Select, rankers: Sequence[BoundRanker]
+    ) -> tuple[tuple[BoundDataset, ...], tuple[BoundDataset, ...]]:
+        """What is trained and tested on; a part of a path is held out where nothing else is to be tested on."""
+        place: ast.Node = select.order_by[0] if select.order_by else select
+        task_aware = [ranker for ranker in rankers if ranker.spec.kind != "catalog"]
+        for ranker in task_aware:
+            if not select.trained_on:
+                self._fail_missing(ranker, "TRAINED ON", place)
+            if ranker.spec.needs_test and not select.tested_on and not _is_path(select.trained_on):
+                self._fail_missing(ranker, "TESTED ON", place)
+        train = tuple(map(self._dataset, select.trained_on))
+        test = tuple(map(self._dataset, select.tested_on))
+        places = [*select.trained_on, *select.tested_on]
+        for written, dataset in zip(places, (*train, *test), strict=True):
+            self._check_fit(written, dataset.record, train[0].record, rankers)
+        if train and not test and any(ranker.spec.needs_test for ranker in rankers):
+            test = tuple(replace(dataset, held_out="test") for dataset in train)
+            train = tuple(replace(dataset, held_out="train") for dataset in train)
+        return train, test
+
+    def _fail_missing(self, ranker: BoundRanker, clause: str, place: ast.Node) -> NoReturn:
+        self.fail(
+            place,
+            f"{ranker.spec.label} needs {clause} a dataset",
+            allowed=[dataset.name for dataset in self._catalog.datasets()],
+            fix=f"add {clause} <dataset>; SHOW DATASETS lists them",
+        )
+
+    def _dataset(self, written: ast.Dataset) -> BoundDataset:
+        record = self._record(written, written.name)
+        if isinstance(written, ast.DatasetName):
+            return BoundDataset(record)
+        changes = []
+        replaced: set[int] = set()
+        for change in written.changes:
+            by = self._record(change, change.by)
+            for rows, dataset in ((change.rows, record), (change.by_rows, by)):
+                if max(rows) >= dataset.num_rows:
+                    self.fail(
+                        change,
+                        f"{dataset.name} has {dataset.num_rows} rows and no row {max(rows)}",
+                        fix=f"rows count from 0 to {dataset.num_rows - 1}",
+                    )
+            if twice := replaced & set(change.rows):
+                self.fail(change, f"row {min(twice)} is replaced twice", fix="list every row once")
+            replaced |= set(change.rows)
+            if (by.modality, by.task) != (record.modality, record.task):
+                self.fail(
+                    change,
+                    f"{by.name} is for {by.task} of {by.modality} rows and {record.name} for {record.task} of"
+                    f" {record.modality} rows",
+                    fix="take the rows from a dataset of the same kind",
+                )
+            changes.append(BoundChange(change.rows, by, change.by_rows))
+        return BoundDataset(record, tuple(changes))
+
+    def _record(self, place: ast.Node, name: str) -> DatasetRecord:
+        found = self._catalog.find_dataset(name)
+        if found is None:
+            self.fail(
+                place,
+                f"there is no dataset {name!r}",
+                name,
+                [dataset.name for dataset in self._catalog.datasets()],
+                fix=f"register it with 'shiftql datasets add {name} PATH'",
+            )
         return found
 
     def _check_fit(
-        self,
-        select: ast.Select,
-        rankers: Iterable[BoundRanker],
-        train: Sequence[DatasetRecord],
-        test: Sequence[DatasetRecord],
+        self, place: ast.Node, dataset: DatasetRecord, first: DatasetRecord, rankers: Iterable[BoundRanker]
     ) -> None:
-        places = [*select.trained_on, *select.tested_on]
-        for place, dataset in zip(places, [*train, *test], strict=True):
-            if dataset.modality != train[0].modality:
+        if dataset.modality != first.modality:
+            self.fail(
+                place,
+                f"{dataset.name} holds {dataset.modality} rows and {first.name} {first.modality}",
+                fix="train and test on the same kind of rows",
+            )
+        for ranker in rankers:
+            if dataset.task not in ranker.spec.tasks:
                 self.fail(
-                    place, f"{dataset.name} holds {dataset.modality} rows and {train[0].name} {train[0].modality}"
+                    place,
+                    f"{ranker.spec.label} is not defined for {dataset.task}, the task of {dataset.name}",
+                    allowed=[spec.label for spec in RANKERS.values() if dataset.task in spec.tasks],
                 )
-            for ranker in rankers:
-                if dataset.task not in ranker.spec.tasks:
-                    self.fail(
-                        place,
-                        f"{ranker.spec.label} is not defined for {dataset.task}, the task of {dataset.name}",
-                        allowed=[spec.label for spec in RANKERS.values() if dataset.task in spec.tasks],
-                    )
 
-    def _rows(self, select: ast.Select, scope: _Scope) -> BoundRows:
-        items = scope.items(select.items)
-        statement = sql_select(*[scope.relation.columns[column].label(label) for label, column in items])
-        for part in (scope.relation.condition, scope.predicate(select.where) if select.where else None):
-            if part is not None:
-                statement = statement.where(part)
-        if select.distinct:
-            statement = statement.distinct()
-        for key in select.order_by:
-            name = scope.column(key.key)
-            column = scope.relation.columns[name]
-            statement = statement.order_by((desc if key.descending else asc)(column).nulls_last())
-        if not select.distinct:
-            statement = statement.order_by(scope.relation.columns[scope.relation.order])
-        if select.limit is not None:
-            statement = statement.limit(select.limit)
-        return BoundRows(
-            text=select.text,
-            relation=scope.relation.name,
-            columns=tuple(label for label, _ in items),
-            select=statement,
-            condition=self._source_of(select.where),
-            order=", ".join(
-                f"{scope.column(key.key)} {'descending' if key.descending else 'ascending'}" for key in select.order_by
-            )
-            or None,
-            limit=select.limit,
+    # --- fine-tuning --------------------------------------------------------------------------------------------
+
+    def finetune(self, written: ast.Finetune) -> BoundFinetune:
+        inputs: list[BoundQuery] = []
+        train = tuple(map(self._dataset, written.datasets))
+        spec = find_ranker("FineTune")
+        for place, dataset in zip(written.datasets, train, strict=True):
+            self._check_fit(place, dataset.record, train[0].record, [BoundRanker(spec, {})])
+        return BoundFinetune(
+            text=written.text,
+            models=self._models_to_finetune(written, inputs),
+            train=train,
+            grid=self._grid(spec, written),
+            name=written.name,
+            inputs=tuple(inputs),
         )
 
-    def _source_of(self, node: ast.Node | None) -> str | None:
-        if node is None:
-            return None
-        return " ".join(self._text[node.position.start : node.position.end].split())
-
-    def fail(
-        self,
-        node: ast.Node,
-        message: str,
-        name: str | None = None,
-        candidates: Iterable[str] = (),
-        *,
-        allowed: Sequence[str] = (),
-        fix: str | None = None,
-    ) -> NoReturn:
-        """Raise a BindingError at a node; with `name`, near candidates are proposed and all are allowed."""
-        candidates = list(candidates)
-        if name is not None and (matches := near(name, candidates)):
-            fix = f"did you mean {' or '.join(matches)}?"
-        raise self._placed(BindingError(message, subject=name, allowed=allowed or candidates, fix=fix), node)
-
-    def _placed(self, error: BindingError, node: ast.Node) -> BindingError:
-        return BindingError(
-            error.message,
-            text=self._text,
-            line=node.position.line,
-            column=node.position.column,
-            length=node.position.length,
-            subject=error.subject,
-            allowed=error.allowed,
-            fix=error.fix,
-        )
-
-
-class _Scope:
-    """The columns that can be named in a statement, and predicates over them."""
-
-    def __init__(self, binder: _Binder, relation: Relation, written: ast.Relation) -> None:
-        self._binder = binder
-        self.relation = relation
-        self.table = relation.table
-        self._qualifiers = {fold(written.alias or written.name)}
-        self._by_fold = {fold(name): name for name in relation.columns}
-        self._by_fold |= {fold(alias): name for alias, name in relation.aliases.items()}
-
-    def is_column(self, key: ast.Name | ast.RankerCall) -> bool:
-        return isinstance(key, ast.Name) and (key.qualifier is not None or fold(key.name) in self._by_fold)
-
-    def column(self, node: Any) -> str:
-        """The name of a column that is written at a node."""
-        if node.qualifier is not None and fold(node.qualifier) not in self._qualifiers:
-            self._binder.fail(node, f"{node.qualifier!r} is not what is selected from", allowed=[self.relation.name])
-        name = self._by_fold.get(fold(node.name))
-        if name is None:
-            self._binder.fail(
-                node, f"{self.relation.name} has no column {node.name!r}", node.name, self.relation.columns
-            )
-        return name
-
-    def items(self, items: Sequence[ast.Star | ast.SelectItem]) -> list[tuple[str, str]]:
-        """(label, column) of every result column."""
-        found: list[tuple[str, str]] = []
-        for item in items:
-            if isinstance(item, ast.Star):
-                found += [(name, name) for name in self.relation.columns]
-            else:
-                name = self.column(item.expression)
-                found.append((item.alias or name, name))
-        labels = [label for label, _ in found]
-        for item, (label, _) in zip(items, found, strict=False):
-            if labels.count(label) > 1 and isinstance(item, ast.SelectItem):
-                self._binder.fail(item, f"two columns of the result are called {label!r}", fix="rename one with AS")
-        return found
-
-    def predicate(self, node: ast.Predicate) -> ColumnElement[bool]:
-        """The predicate in SQL, every value a bound parameter."""
-        match node:
-            case ast.And(operands=operands):
-                return and_(*map(self.predicate, operands))
-            case ast.Or(operands=operands):
-                return or_(*map(self.predicate, operands))
-            case ast.Not(operand=operand):
-                return not_(self.predicate(operand))
-            case ast.Comparison(operator=operator, left=left, right=right):
-                column = self.relation.columns[self.column(left)]
-                if isinstance(right, ast.Column):
-                    other: ColumnElement[Any] = self.relation.columns[self.column(right)]
+    def _models_to_finetune(self, written: ast.Finetune, inputs: list[BoundQuery]) -> tuple[ModelRecord, ...]:
+        queries: list[ast.Query] = []
+        if isinstance(written.models, tuple):
+            registered = {model.name: model for model in self._catalog.models()}
+            found = []
+            for name in written.models:
+                if fold(name) in self._declared:
+                    queries.append(ast.DeclaredName(name=name, position=written.position))
+                elif name in registered:
+                    found.append(registered[name])
                 else:
-                    other = self._value(column, right, left)
-                return _COMPARE[operator](column, other)
-            case ast.Between(operand=operand, low=low, high=high):
-                column = self.relation.columns[self.column(operand)]
-                return column.between(self._value(column, low, operand), self._value(column, high, operand))
-            case ast.InList(operand=operand, values=values):
-                column = self.relation.columns[self.column(operand)]
-                return column.in_([self._value(column, value, operand) for value in values])
-            case ast.IsNull(operand=operand):
-                return self.relation.columns[self.column(operand)].is_(None)
-            case ast.Like(operand=operand, pattern=pattern):
-                column = self.relation.columns[self.column(operand)]
-                if _kind_of(column.type)[0] != "text":
-                    self._binder.fail(node, f"LIKE is for text, and {operand.name} is not text")
-                return column.like(bindparam(None, pattern, unique=True))
-            case ast.Column():
-                column = self.relation.columns[self.column(node)]
-                return column.is_(True) if isinstance(column.type, sqltypes.Boolean) else column.is_not(None)
+                    self.fail(written, f"there is no model {name!r}", name, [*registered, *self._declared])
+        else:
+            queries, found = [written.models], []
+        for query in queries:
+            table = with_models(self._result(self.query(query), inputs).as_table("models"))
+            model_id = None if table is None else table.with_entity(MODEL)
+            if table is None or model_id is None:
+                self.fail(query, "this query is not of models", fix="select model_id or the models' names")
+            found += self._pool(sql_select().select_from(table.source), model_id, None)
+        return tuple({model.name: model for model in found}.values())
 
-    def _value(self, column: ColumnElement[Any], literal: ast.Literal, written: ast.Column) -> ColumnElement[Any]:
-        value = literal.value
-        kind, fits, example = _kind_of(column.type)
-        if kind == "date" and isinstance(value, str):
-            try:
-                value = datetime.fromisoformat(value)  # type: ignore[assignment]
-            except ValueError:
-                fits = ()
-        if kind == "truth value" and isinstance(value, str) and value.lower() in {"true", "false"}:
-            value = value.lower() == "true"
-        # bool is a subclass of int.
-        if not isinstance(value, fits) or (isinstance(value, bool) and kind != "truth value"):
-            self._binder.fail(
-                literal,
-                f"{written.name} is compared with {literal.value!r}, but holds a {kind}",
-                fix=f"write for example {example}",
-            )
-        if kind == "date" and value.tzinfo is None:  # type: ignore[union-attr]
-            value = value.astimezone()  # type: ignore[union-attr]
-        return bindparam(None, value, type_=column.type, unique=True)
+    def _grid(self, spec: RankerSpec, written: ast.Finetune) -> tuple[Mapping[str, Any], ...]:
+        """Every combination of the values given."""
+        grid: list[tuple[ast.Argument, ...]] = [()]
+        for argument in written.arguments:
+            values = argument.value.values if isinstance(argument.value, ast.Values) else (argument.value,)
+            grid = [(*chosen, replace(argument, value=value)) for chosen in grid for value in values]
+        return tuple(self._arguments(spec, chosen, written) for chosen in grid)
 
 
-_COMPARE: Mapping[str, Any] = {
-    "=": lambda left, right: left == right,
-    "!=": lambda left, right: left != right,
-    "<": lambda left, right: left < right,
-    "<=": lambda left, right: left <= right,
-    ">": lambda left, right: left > right,
-    ">=": lambda left, right: left >= right,
-}
+def _relation_named(name: str) -> str | None:
+    wanted = fold(name)
+    return next((relation for alias, relation in RELATION_NAMES.items() if fold(alias) == wanted), None)
 
 
-def _kind_of(column_type: Any) -> tuple[str, tuple[type, ...], str]:
-    """What a column holds in words, the Python types that fit, and an example."""
-    if isinstance(column_type, sqltypes.Boolean):
-        return "truth value", (bool,), "TRUE"
-    if isinstance(column_type, sqltypes.Numeric | sqltypes.Integer):
-        return "number", (int, float), "10M"
-    if isinstance(column_type, sqltypes.String) or getattr(column_type, "impl", None).__class__ is sqltypes.String:
-        return "text", (str,), "'text'"
-    return "date", (datetime,), "'2026-01-31'"
+def _names_of(parts: Mapping[str, Table]) -> list[str]:
+    return [table.name for table in parts.values()]
 
 
-def _is_loss_or_accuracy(key: ast.Name | ast.RankerCall) -> bool:
+def _name_of(table: Table) -> ColumnElement[Any]:
+    name = table.with_entity(MODEL_NAME)
+    model_id = table.with_entity(MODEL)
+    assert model_id is not None
+    return model_id if name is None else name
+
+
+def _is_path(written: Sequence[ast.Dataset]) -> bool:
+    return all(isinstance(dataset, ast.DatasetName) and _PATH.search(dataset.name) for dataset in written)
+
+
+def _is_loss_or_accuracy(key: object) -> bool:
     return isinstance(key, ast.Name) and fold(key.name) in _ERROR_NAMES | _ACCURACY_NAMES

@@ -72,9 +72,10 @@ class QueryFile(click.File):
 @click.group(cls=QueryGroup, invoke_without_command=True, epilog=EXAMPLES, context_settings={"max_content_width": 120})
 @click.option("-c", "query", metavar="QUERY", help="Answer this query; several are separated by ;")
 @format_option
+@click.option("--no-wait", is_flag=True, help="Answer with what is known now; new work goes on in the background.")
 @click.version_option(package_name="shiftql", prog_name="shiftql")
 @click.pass_context
-def main(context: click.Context, query: str | None, format: str) -> None:
+def main(context: click.Context, query: str | None, format: str, no_wait: bool) -> None:
     """Search engine for pre-trained models: which one should I fine-tune for my dataset?
 
     Without arguments it opens a prompt, or reads queries from standard input where that is no terminal.
@@ -89,7 +90,7 @@ def main(context: click.Context, query: str | None, format: str) -> None:
         from shiftql.engine import Session
         from shiftql.repl import run_repl
 
-        run_repl(Session(), format)
+        run_repl(Session(wait=not no_wait), format)
     else:
         _answer(context, _read_standard_input(context), format)
 
@@ -111,7 +112,8 @@ def _answer(context: click.Context, text: str, format: str) -> None:
     from shiftql.asking import ask
     from shiftql.engine import Session
 
-    context.exit(ask(Session(), text, format))
+    wait = not context.find_root().params["no_wait"]
+    context.exit(ask(Session(wait=wait), text, format))
 
 
 @main.command()

@@ -9,23 +9,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer
-from shiftql.ast import Explain, Select, Statement
+from shiftql import ast
+from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RowsAnswer, TextAnswer
 from shiftql.parser import parse
 from shiftql.progress import progress
-from storage.errors import ShiftError
+from storage.errors import BindingError, PlanError, ShiftError
 from storage.settings import current_settings
 
 if TYPE_CHECKING:
-    from shiftql.binder import BoundRanking
-    from shiftql.plan import Rank
+    from shiftql.bound import Declaration, Question
+    from shiftql.plan import PlanNode
     from storage.catalog import Catalog, DatasetRecord, ModelRecord
     from storage.database import Database
     from tasks.playground.build import Manifest
 
 
 class Session:
-    """One user's session on one home. Opening it costs nothing; the catalog is opened when first needed."""
+    """One user's session on one home: its catalog and the names declared in it.
+
+    Opening it costs nothing; the catalog is opened when first needed. Without `wait` a question with new work is
+    answered by what is known, and the work goes on in a process of its own, as with NOWAIT.
+    """
+
+    def __init__(self, *, wait: bool = True) -> None:
+        self._wait = wait
+        self.declared: dict[str, Declaration] = {}
 
     @cached_property
     def _database(self) -> Database:
@@ -50,12 +58,13 @@ class Session:
             return
         for statement in statements:
             started = time.perf_counter()
+            written = text[statement.position.start : statement.position.end]
             try:
                 answer = self._answer(statement, text)
             except ShiftError as error:
-                yield ErrorAnswer(statement=statement.text, seconds=time.perf_counter() - started, error=error)
+                yield ErrorAnswer(statement=written, seconds=time.perf_counter() - started, error=error)
                 return
-            yield replace(answer, seconds=time.perf_counter() - started)
+            yield replace(answer, statement=written, seconds=time.perf_counter() - started)
 
     def add_model(
         self, name: str, location: str, *, source: str | None = None, columns: Mapping[str, Any] | None = None
@@ -97,49 +106,179 @@ class Session:
 
         return stop_server(current_settings())
 
-    def _answer(self, statement: Statement, text: str) -> Answer:
-        from shiftql.answering import answer_ranking, answer_rows
-        from shiftql.binder import BoundExplain, BoundRows, bind
-        from shiftql.explain import plan_as_json, plan_as_tree
-        from shiftql.plan import Rank
+    def _answer(self, statement: ast.Query | ast.Statement, text: str) -> Answer:
+        match statement:
+            case ast.Explain():
+                return self._explain(statement, text)
+            case ast.Declare():
+                return self._declare(statement, text)
+            case ast.Register():
+                return self._register(statement, text)
+            case ast.Show():
+                return self._show(statement, text)
+            case ast.Help(topic=topic):
+                from shiftql.reference import help_text
+
+                return _said(help_text(topic))
+            case ast.Print(query=query):
+                return self._ask(query, text)
+            case ast.Select() | ast.SetOperation() | ast.DeclaredName() | ast.Finetune():
+                return self._ask(statement, text)
+            case ast.Watch(query=query):
+                self._bind(query, text)
+                raise _not_executable("WATCH", statement, text)
+            case _:
+                raise _not_executable(type(statement).__name__.upper(), statement, text)
+
+    # --- questions ------------------------------------------------------------------------------------------------
+
+    def _ask(self, question: ast.Query | ast.Finetune, text: str) -> Answer:
+        return self._run(question, text)[0]
+
+    def _run(self, question: ast.Query | ast.Finetune, text: str) -> tuple[Answer, Mapping[str, Any]]:
+        """The answer to a question and what was done for it."""
+        from shiftql.answering import answer
+
+        self._refresh(question, text)
+        bound, plan = self._prepare(question, text)
+        if plan.obstacle is not None:
+            raise _not_executable(plan.obstacle, question, text)
+        if not plan.new_evaluations:
+            return answer(bound, plan, self._database, {}), {}
+        if not self._waits_for(question):
+            return self._go_on_without(question, text, bound, plan), {}
+        work, partial = self._compute(question, text, plan)
+        if bound.inputs:
+            # What rested on rankings that were not known yet is another question now.
+            bound, plan = self._prepare(question, text, final=True)
+        return answer(bound, plan, self._database, work, partial=partial), work
+
+    def _bind(self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False) -> Question:
+        from shiftql.answering import look_up
+        from shiftql.binder import bind
+
+        lookup = look_up(self._database, None if final else frozenset())
+        return bind(question, self._database, text, self.declared, lookup)
+
+    def _prepare(
+        self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False
+    ) -> tuple[Question, PlanNode]:
         from shiftql.preparation import prepare
 
-        select = statement.statement if isinstance(statement, Explain) else statement
-        self._refresh(select)
-        bound = bind(statement, self._database, text)
-        question = bound.question if isinstance(bound, BoundExplain) else bound
-        plan = prepare(question, self._database)
-        if isinstance(bound, BoundExplain):
-            return ExplainAnswer(statement=bound.text, seconds=0.0, text=plan_as_tree(plan), plan=plan_as_json(plan))
-        if isinstance(question, BoundRows):
-            return answer_rows(question, self._database)
-        assert isinstance(plan, Rank)
-        work, partial = self._compute(question, plan) if plan.new_evaluations else ({}, False)
-        return answer_ranking(question, plan, self._database, work, partial=partial)
+        bound = self._bind(question, text, final=final)
+        return bound, prepare(bound, self._database)
 
-    def _refresh(self, select: Select) -> None:
-        """Take note of changed files before names are bound to fingerprints."""
-        if select.trained_on or select.tested_on:
-            from flows.registration import refresh_datasets, refresh_models
+    def _refresh(self, question: ast.Query | ast.Finetune, text: str) -> None:
+        """Take note of changed files, and of paths that stand for datasets, before names are bound to fingerprints."""
+        from shiftql.script import dataset_names
 
+        names = dataset_names(question, self.declared)
+        if names:
+            from flows.registration import refresh_datasets, refresh_models, register_paths
+
+            register_paths(self.catalog, names)
             refresh_models(self.catalog)
-            names = {dataset.name for dataset in (*select.trained_on, *select.tested_on)}
             for name in refresh_datasets(self.catalog, names):
                 progress.get().note(f"the files of {name} changed and were read again")
 
-    def _compute(self, question: BoundRanking, plan: Rank) -> tuple[Mapping[str, Any], bool]:
+    def _compute(self, question: ast.Query | ast.Finetune, text: str, plan: PlanNode) -> tuple[Mapping[str, Any], bool]:
         """Run what is new as a flow; what it did, and whether it was interrupted before its end."""
         from flows.run import run_search
+        from shiftql.script import write_script
         from storage.results import ResultStore
 
         try:
-            return run_search(question.text, plan, current_settings()), False
+            return run_search(write_script(question, self.declared), plan, current_settings()), False
         except KeyboardInterrupt:
             progress.get().note("interrupted: this is the answer so far; asking again goes on from here")
             known = ResultStore(self._database).known(e.fingerprint for e in plan.new_evaluations)
             return {"computed": list(known)}, True
         finally:
             progress.get().end()
+
+    def _waits_for(self, question: ast.Query | ast.Finetune) -> bool:
+        written = getattr(question, "wait", None)
+        return self._wait if written is None else written
+
+    def _go_on_without(self, question: ast.Query | ast.Finetune, text: str, bound: Question, plan: PlanNode) -> Answer:
+        """The answer by what is known; the rest goes on in a process of its own."""
+        from flows.detached import compute_detached
+        from shiftql.answering import answer
+        from shiftql.answers import RankingAnswer
+        from shiftql.script import write_script
+
+        waiting = replace(question, wait=None) if isinstance(question, ast.Select | ast.Finetune) else question
+        run = compute_detached(write_script(waiting, self.declared), current_settings())
+        progress.get().note(f"the rest goes on as {run}; asking again attaches to it")
+        if bound.inputs:
+            bound, plan = self._prepare(question, text, final=True)
+        known = answer(bound, plan, self._database, {}, partial=True)
+        if not isinstance(known, RankingAnswer):
+            return known
+        running = sorted({evaluation.model.name for evaluation in plan.new_evaluations})
+        return replace(known, running=tuple(running), work={**known.work, "run": run})
+
+    # --- other statements -----------------------------------------------------------------------------------------
+
+    def _explain(self, statement: ast.Explain, text: str) -> Answer:
+        from shiftql.explain import plan_as_json, plan_as_tree
+
+        question = statement.statement
+        self._refresh(question, text)
+        _, plan = self._prepare(question, text)
+        actual = None
+        if statement.analyze:
+            from shiftql.actuals import measure_plan
+
+            answer, work = self._run(question, text)
+            actual = measure_plan(plan, answer, work, self._database)
+        return ExplainAnswer(
+            statement=statement.text,
+            seconds=0.0,
+            text=plan_as_tree(plan, actual),
+            plan=plan_as_json(plan, actual),
+            as_json=statement.json,
+        )
+
+    def _declare(self, statement: ast.Declare, text: str) -> Answer:
+        from shiftql.relations import RELATION_NAMES
+        from shiftql.script import declare
+        from storage.names import fold
+
+        if fold(statement.name) in map(fold, RELATION_NAMES):
+            raise BindingError(
+                f"{statement.name!r} is a relation's name already",
+                text=text,
+                line=statement.position.line,
+                column=statement.position.column,
+                fix="declare the query under another name",
+            )
+        self._bind(statement.query, text)
+        self.declared = declare(self.declared, statement, text)
+        return _said(f"{statement.name} is declared; PRINT {statement.name} answers it")
+
+    def _show(self, statement: ast.Show, text: str) -> Answer:
+        from shiftql.places import Places
+        from shiftql.showing import SHOWN, rows_of, shown
+
+        what = shown(statement.what)
+        if what is None:
+            names = [name.upper() for name in SHOWN]
+            Places(text).fail(statement, f"SHOW does not list {statement.what!r}", statement.what, names)
+        columns, rows = rows_of(what, self._database)
+        return RowsAnswer(statement=statement.text, seconds=0.0, columns=columns, rows=tuple(rows))
+
+    def _register(self, statement: ast.Register, text: str) -> Answer:
+        from shiftql.registering import registration
+
+        if statement.kind == "models":
+            raise _not_executable("REGISTER MODELS", statement, text)
+        wanted = registration(statement, text)
+        if statement.kind == "model":
+            model = self.add_model(wanted.name, wanted.location, source=wanted.format, columns=wanted.columns)
+            return _said(f"model {model.name} is registered: {model.modality}, from {model.source}")
+        dataset = self.add_dataset(wanted.name, wanted.location, reader=wanted.format, options=wanted.options)
+        return _said(f"dataset {dataset.name} is registered: {dataset.num_rows} rows, {dataset.num_classes} classes")
 
 
 def query(text: str) -> Answer:
@@ -150,3 +289,19 @@ def query(text: str) -> Answer:
             raise answer.error
     assert answer is not None
     return answer
+
+
+def _said(text: str) -> TextAnswer:
+    return TextAnswer(statement="", seconds=0.0, text=text)
+
+
+def _not_executable(what: str, node: ast.Node, text: str) -> PlanError:
+    return PlanError(
+        f"{what} is not executable yet",
+        text=text,
+        line=node.position.line,
+        column=node.position.column,
+        length=node.position.length,
+        subject=what,
+        fix="EXPLAIN shows how it is planned" if isinstance(node, ast.Select | ast.Finetune) else None,
+    )

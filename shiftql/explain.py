@@ -2,40 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from shiftql.actuals import Actual
 from shiftql.plan import PlanNode
 
+_NOTHING = Actual()
 
-def plan_as_tree(plan: PlanNode) -> str:
-    """The plan as lines of a tree; each step says its own estimate, the first line the total."""
+
+def plan_as_tree(plan: PlanNode, actual: Mapping[int, Actual] | None = None) -> str:
+    """The plan as lines of a tree; each step says its own estimate, the first line the total.
+
+    `actual` are the figures of a run, by the id() of the node; they stand beside the estimates.
+    """
     total = plan.total_cost
-    lines = [f"{plan.description}  [{_figures(plan)}]  total {_seconds(total.seconds)}, {_bytes(total.size_bytes)}"]
-    _append_children(plan, "", lines)
+    actual = actual or {}
+    lines = [f"{_line(plan, actual)}  total {_seconds(total.seconds)}, {_bytes(total.size_bytes)}"]
+    _append_children(plan, "", lines, actual)
     return "\n".join(lines)
 
 
-def plan_as_json(plan: PlanNode) -> dict[str, Any]:
-    """The plan as nested objects with the figures of every step."""
+def plan_as_json(plan: PlanNode, actual: Mapping[int, Actual] | None = None) -> dict[str, Any]:
+    """The plan as nested objects with the figures of every step, and those of a run where there was one."""
+    found = (actual or {}).get(id(plan), _NOTHING)
+    measured = {
+        "actual_rows": found.rows,
+        "actual_seconds": None if found.seconds is None else round(found.seconds, 3),
+        "new": found.new,
+        "reused": found.reused,
+    }
     return {
         "step": plan.description,
         "rows": plan.rows,
         "estimated_seconds": round(plan.cost.seconds, 3),
         "estimated_bytes": plan.cost.size_bytes,
-        "children": [plan_as_json(child) for child in plan.children],
+        **(measured if actual is not None else {}),
+        "children": [plan_as_json(child, actual) for child in plan.children],
     }
 
 
-def _append_children(node: PlanNode, indent: str, lines: list[str]) -> None:
+def _append_children(node: PlanNode, indent: str, lines: list[str], actual: Mapping[int, Actual]) -> None:
     for child in node.children:
         last = child is node.children[-1]
-        lines.append(f"{indent}{'└─ ' if last else '├─ '}{child.description}  [{_figures(child)}]")
-        _append_children(child, indent + ("   " if last else "│  "), lines)
+        lines.append(f"{indent}{'└─ ' if last else '├─ '}{_line(child, actual)}")
+        _append_children(child, indent + ("   " if last else "│  "), lines, actual)
 
 
-def _figures(node: PlanNode) -> str:
+def _line(node: PlanNode, actual: Mapping[int, Actual]) -> str:
     rows = "" if node.rows is None else f"{node.rows} rows, "
-    return f"{rows}{_seconds(node.cost.seconds)}"
+    estimate = f"{rows}{_seconds(node.cost.seconds)}"
+    found = actual.get(id(node))
+    return f"{node.description}  [{estimate}{'' if found is None else f'; actual {_figures(found)}'}]"
+
+
+def _figures(actual: Actual) -> str:
+    figures = []
+    if actual.rows is not None:
+        figures.append(f"{actual.rows} rows")
+    if actual.seconds is not None:
+        figures.append(f"{actual.seconds:.1f} s")
+    if actual.new is not None:
+        figures.append(f"{actual.new} new and {actual.reused} reused")
+    return ", ".join(figures)
 
 
 def _seconds(seconds: float) -> str:

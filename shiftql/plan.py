@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from shiftql.binder import BoundRanker, BoundRows
+from shiftql.bound import BoundAverage, BoundDistances, BoundRanker, BoundRows
 from shiftql.cost import Cost
 from storage.evaluations import Evaluation, Subject
+from storage.parts import Part, Spans
+
+EmbeddingKey: TypeAlias = tuple[str, str, Spans]
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,35 @@ class PlanNode:
             yield from child.walk()
 
     @property
+    def own_obstacle(self) -> str | None:
+        """What of this step cannot be executed yet, by name."""
+        return None
+
+    @property
+    def obstacle(self) -> str | None:
+        """What of the whole plan cannot be executed yet, by name."""
+        return next((node.own_obstacle for node in self.walk() if node.own_obstacle), None)
+
+    @property
+    def new_evaluations(self) -> tuple[Evaluation, ...]:
+        """What has to be computed, rankers in turn, each once."""
+        wanted = {
+            planned.evaluation.fingerprint: planned.evaluation
+            for node in self.walk()
+            if isinstance(node, Evaluate)
+            for planned in node.evaluations
+            if not planned.known
+        }
+        return tuple(wanted.values())
+
+    @property
+    def all_embeddings(self) -> tuple[Embedding, ...]:
+        """Every embedding some evaluation of this plan rests on, each once."""
+        return tuple(
+            dict.fromkeys(embedding for node in self.walk() if isinstance(node, Embed) for embedding in node.embeddings)
+        )
+
+    @property
     def total_cost(self) -> Cost:
         """The cost of this node and all below it."""
         return sum((node.cost for node in self.walk()), Cost())
@@ -49,52 +82,134 @@ class PlanNode:
 
 @dataclass(frozen=True)
 class Query(PlanNode):
-    """A question that the database answers alone."""
+    """A question that the database answers alone, from what its inputs result in."""
 
-    question: BoundRows
+    question: BoundRows | BoundAverage
+    inputs: tuple[PlanNode, ...] = ()
 
     @property
     def description(self) -> str:
-        parts = [f"Query {self.question.relation}"]
-        if self.question.condition:
-            parts.append(f"where {self.question.condition}")
-        if self.question.order:
-            parts.append(f"order by {self.question.order}")
-        if self.question.limit is not None:
-            parts.append(f"limit {self.question.limit}")
-        return " ".join(parts)
+        return " ".join(_query_parts(self.question))
+
+    @property
+    def children(self) -> tuple[PlanNode, ...]:
+        return self.inputs
+
+    @property
+    def own_obstacle(self) -> str | None:
+        return "Task2Vec" if isinstance(self.question, BoundRows) and self.question.needs_task2vec else None
+
+
+def _query_parts(question: BoundRows | BoundAverage) -> Iterator[str]:
+    yield f"Query {question.title}"
+    if question.condition:
+        yield f"where {question.condition}"
+    if isinstance(question, BoundAverage):
+        yield f"order by {question.function} of {question.metric} of {question.method}"
+        yield f"over {', '.join(question.datasets)}"
+        if question.descending:
+            yield "worst first"
+    else:
+        if question.retrieve:
+            yield f"retrieve {question.retrieve}"
+        if question.order:
+            yield f"order by {question.order}"
+    if question.limit is not None:
+        yield f"limit {question.limit}"
+
+
+@dataclass(frozen=True)
+class Combine(PlanNode):
+    """A set operation of the results of two plans."""
+
+    operator: str
+    left: PlanNode
+    right: PlanNode
+
+    @property
+    def description(self) -> str:
+        return self.operator.capitalize()
+
+    @property
+    def children(self) -> tuple[PlanNode, ...]:
+        return (self.left, self.right)
+
+
+@dataclass(frozen=True)
+class Distances(PlanNode):
+    """Datasets in the order of their distance to a dataset."""
+
+    question: BoundDistances
+    inputs: tuple[PlanNode, ...] = ()
+
+    @property
+    def description(self) -> str:
+        question = self.question
+        condition = f" where {question.condition}" if question.condition else ""
+        limit = "" if question.limit is None else f", limit {question.limit}"
+        to = ", ".join(dataset.label for dataset in question.train)
+        return f"Rank {question.title}{condition} by {question.ranker.label} distance to {to}{limit}"
+
+    @property
+    def children(self) -> tuple[PlanNode, ...]:
+        return self.inputs
+
+    @property
+    def own_obstacle(self) -> str | None:
+        return self.question.ranker.spec.label
 
 
 @dataclass(frozen=True)
 class Scan(PlanNode):
     """The models that meet the condition, from the catalog."""
 
-    modality: str
+    title: str
     condition: str | None
     found: int
+    inputs: tuple[PlanNode, ...] = ()
 
     @property
     def description(self) -> str:
         condition = f" where {self.condition}" if self.condition else ""
-        return f"Scan {self.modality} models{condition}"
+        return f"Scan {self.title}{condition}"
 
     @property
     def rows(self) -> int:
         return self.found
 
+    @property
+    def children(self) -> tuple[PlanNode, ...]:
+        return self.inputs
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is trained or tested on: the whole as one subject, and the parts of registered datasets it is made of."""
+
+    subject: Subject
+    parts: tuple[Part, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(part.num_rows for part in self.parts)
+
 
 @dataclass(frozen=True)
 class Embedding:
-    """The forward passes of one model over one dataset; `new_rows` of them are not stored yet."""
+    """The forward passes of one model over rows of one dataset; `new_rows` of them are not stored yet."""
 
     model: Subject
     source: str
-    dataset: Subject
-    rows: int
+    part: Part
     new_rows: int
     opening_seconds: float
     row_cost: Cost
     fits_one_core: bool
+
+    @property
+    def key(self) -> EmbeddingKey:
+        """What tells it apart in the feature store."""
+        return self.model.fingerprint, self.part.dataset.fingerprint, self.part.spans
 
 
 @dataclass(frozen=True)
@@ -106,15 +221,15 @@ class Embed(PlanNode):
 
     @property
     def description(self) -> str:
-        datasets = list(dict.fromkeys(embedding.dataset.name for embedding in self.embeddings))
+        datasets = list(dict.fromkeys(embedding.part.dataset.name for embedding in self.embeddings))
         models = len({embedding.model for embedding in self.embeddings})
         new = sum(embedding.new_rows for embedding in self.embeddings)
-        stored = sum(embedding.rows for embedding in self.embeddings) - new
+        stored = sum(embedding.part.num_rows for embedding in self.embeddings) - new
         return f"Embed {', '.join(datasets)} with {_count(models, 'model')}: {new} rows new, {stored} stored"
 
     @property
     def rows(self) -> int:
-        return sum(embedding.rows for embedding in self.embeddings)
+        return sum(embedding.part.num_rows for embedding in self.embeddings)
 
     @property
     def cost(self) -> Cost:
@@ -167,17 +282,27 @@ class Evaluate(PlanNode):
     def children(self) -> tuple[PlanNode, ...]:
         return () if self.below is None else (self.below,)
 
+    @property
+    def own_obstacle(self) -> str | None:
+        return None if self.ranker.spec.is_executable else self.ranker.spec.label
+
 
 @dataclass(frozen=True)
 class Rank(PlanNode):
-    """Rankings of the models by a strategy, which decides while it runs what is evaluated next."""
+    """Rankings of the models by a strategy, which decides while it runs what is evaluated next.
+
+    `obstacle_named` is what of it is not executable yet.
+    """
 
     strategy: str
     evaluates: tuple[Evaluate, ...]
     shared: Embed | Scan | None
+    train: Split | None
+    test: Split | None
     descending: bool
     limit: int | None
     refused: tuple[tuple[str, str], ...] = ()
+    obstacle_named: str | None = None
 
     @property
     def description(self) -> str:
@@ -198,18 +323,42 @@ class Rank(PlanNode):
         return (*self.evaluates, *shared)
 
     @property
-    def new_evaluations(self) -> tuple[Evaluation, ...]:
-        """What has to be computed, rankers in turn."""
-        return tuple(
-            planned.evaluation for evaluate in self.evaluates for planned in evaluate.evaluations if not planned.known
-        )
+    def own_obstacle(self) -> str | None:
+        return self.obstacle_named
+
+
+@dataclass(frozen=True)
+class Finetune(PlanNode):
+    """Models fine-tuned and kept."""
+
+    models: tuple[str, ...]
+    train: Split
+    combinations: int
+    name: str | None
+    expected: Cost
+    scan: Scan
 
     @property
-    def embeddings(self) -> tuple[Embedding, ...]:
-        """Every embedding some evaluation of this plan rests on, each once."""
-        return tuple(
-            dict.fromkeys(embedding for node in self.walk() if isinstance(node, Embed) for embedding in node.embeddings)
-        )
+    def description(self) -> str:
+        under = f", kept as {self.name}" if self.name else ""
+        tries = f", {self.combinations} combinations of arguments each" if self.combinations > 1 else ""
+        return f"Fine-tune {_count(len(self.models), 'model')} on {self.train.subject.name}{tries}{under}"
+
+    @property
+    def rows(self) -> int:
+        return len(self.models)
+
+    @property
+    def cost(self) -> Cost:
+        return self.expected
+
+    @property
+    def children(self) -> tuple[PlanNode, ...]:
+        return (self.scan,)
+
+    @property
+    def own_obstacle(self) -> str | None:
+        return "FINETUNE"
 
 
 def _count(number: int, noun: str) -> str:

@@ -5,13 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from shiftql.binder import BoundRanker, BoundRanking, BoundRows
-from shiftql.cost import predict_finetuning, predict_opening, predict_row, predict_scoring
-from shiftql.plan import Embed, Embedding, Evaluate, PlannedEvaluation, Query, Rank, Scan
+from shiftql.bound import (
+    BoundAverage,
+    BoundDataset,
+    BoundDistances,
+    BoundFinetune,
+    BoundQuery,
+    BoundRanker,
+    BoundRanking,
+    BoundRows,
+    BoundSet,
+    Question,
+)
+from shiftql.cost import Cost, predict_finetuning, predict_opening, predict_row, predict_scoring
+from shiftql.plan import (
+    Combine,
+    Distances,
+    Embed,
+    Embedding,
+    Evaluate,
+    Finetune,
+    PlannedEvaluation,
+    PlanNode,
+    Query,
+    Rank,
+    Scan,
+    Split,
+)
+from shiftql.relations import RELATIONS
 from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
-from storage.catalog import DatasetRecord, ModelRecord
+from storage.catalog import ModelRecord
 from storage.embedding_version import EMBEDDING_VERSION
 from storage.evaluations import Evaluation, Subject
+from storage.parts import one_per_dataset
 from storage.workload import fits_one_core
 
 # Which sources can be fine-tuned.
@@ -21,18 +47,37 @@ _FINETUNABLE = {"huggingface"}
 _SMALL_MODEL_PARAMETERS = 1e6
 _HIGHEST_LEARNING_RATE = 1e-3
 
-Combine = Callable[[Sequence[DatasetRecord]], Subject]
+Prepare = Callable[[Sequence[BoundDataset]], Split]
 
 
-def plan(question: BoundRows | BoundRanking, combine: Combine) -> Query | Rank:
-    """The logical plan of a bound question.
+def plan(question: Question, split: Prepare) -> PlanNode:
+    """The logical plan of a bound question; `split` gives what several datasets taken as one are made of."""
+    inputs = tuple(plan(each, split) for each in _each_once(question.inputs))
+    match question:
+        case BoundRanking():
+            return _plan_ranking(question, split, inputs)
+        case BoundSet():
+            return Combine(question.operator, plan(question.left, split), plan(question.right, split))
+        case BoundDistances():
+            return Distances(question, inputs)
+        case BoundFinetune():
+            return _plan_finetuning(question, split, inputs)
+        case BoundRows() | BoundAverage():
+            return Query(question, inputs)
+    raise AssertionError(question)
 
-    `combine` gives the subject that stands for several datasets taken as one.
-    """
-    if isinstance(question, BoundRows):
-        return Query(question)
-    train, test = combine(question.train), combine(question.test) if question.test else None
-    scan = Scan(question.train[0].modality, question.condition, len(question.models))
+
+def _each_once(questions: Sequence[BoundQuery]) -> list[BoundQuery]:
+    return list({question.text: question for question in questions}.values())
+
+
+def _plan_ranking(question: BoundRanking, split: Prepare, inputs: tuple[PlanNode, ...]) -> Rank:
+    train = split(question.train) if question.train else None
+    test = split(question.test) if question.test else None
+    title = question.title
+    if question.train and title in RELATIONS:
+        title = f"{question.train[0].record.modality} models"
+    scan = Scan(title, question.condition, len(question.models), inputs)
     build = _Builder(question, train, test, scan)
     finetunes = [ranker for ranker in question.rankers if ranker.spec.kind == "finetune"]
     refused = [
@@ -40,60 +85,86 @@ def plan(question: BoundRows | BoundRanking, combine: Combine) -> Query | Rank:
         for model in question.models
         if finetunes and model.source not in _FINETUNABLE
     ]
+    strategy, obstacle = _strategy(question)
     return Rank(
-        strategy="Enumerate",
+        strategy=strategy,
         evaluates=tuple(build.evaluate(ranker) for ranker in question.rankers),
         shared=None,
+        train=train,
+        test=test,
         descending=question.descending,
         limit=question.limit,
         refused=tuple(refused),
+        obstacle_named=obstacle,
     )
 
 
+def _strategy(question: BoundRanking) -> tuple[str, str | None]:
+    """The strategy that drives a ranking, and what of it is not executable yet."""
+    ranker = question.rankers[0]
+    limits = []
+    if question.within is not None:
+        limits.append(f"within {question.within:g} s")
+    if question.budget is not None and question.budget.amount is not None:
+        limits.append(f"budget {question.budget.amount:g} {question.budget.unit}")
+    is_halving = (question.chunk is not None and question.chunk.rows is not None) or (
+        question.budget is not None and question.budget.unit == "pulls" and question.budget.amount is not None
+    )
+    if is_halving:
+        rows = question.chunk.rows if question.chunk else None
+        parts = ", ".join([f"chunk {'AUTO' if rows is None else rows}", *limits])
+        return f"SuccessiveHalving({parts})", "successive halving"
+    name = ranker.label if ranker.spec.kind == "strategy" else "Enumerate"
+    if limits:
+        return f"{name}({', '.join(limits)})", "a limit of time or epochs"
+    return name, None
+
+
+def _plan_finetuning(question: BoundFinetune, split: Prepare, inputs: tuple[PlanNode, ...]) -> Finetune:
+    train = split(question.train)
+    models = [model for model in question.models if model.source in _FINETUNABLE]
+    cost = sum(
+        (
+            predict_finetuning(model, train.num_rows, 0, params["epochs"])
+            for model in models
+            for params in question.grid
+        ),
+        Cost(),
+    )
+    scan = Scan("models", None, len(question.models), inputs)
+    return Finetune(tuple(model.name for model in models), train, len(question.grid), question.name, cost, scan)
+
+
 class _Builder:
-    def __init__(self, question: BoundRanking, train: Subject, test: Subject | None, scan: Scan) -> None:
+    def __init__(self, question: BoundRanking, train: Split | None, test: Split | None, scan: Scan) -> None:
         self._question = question
         self._train = train
         self._test = test
         self._scan = scan
-        self._train_rows = sum(dataset.num_rows for dataset in question.train)
-        self._test_rows = sum(dataset.num_rows for dataset in question.test)
 
     def evaluate(self, ranker: BoundRanker) -> Evaluate:
+        if self._train is None or ranker.spec.kind in {"catalog", "strategy"}:
+            return Evaluate(ranker, (), self._scan)
+        test = self._test if ranker.spec.needs_test else None
         if ranker.spec.kind == "finetune":
-            epochs = ranker.params["epochs"]
-            return Evaluate(
-                ranker,
-                tuple(
-                    PlannedEvaluation(
-                        self._evaluation(
-                            _subject(model),
-                            ranker.spec.name,
-                            str(ranker.spec.version),
-                            {**ranker.params, "lr": ranker.params["lr"] or default_learning_rate(model)},
-                        ),
-                        predict_finetuning(model, self._train_rows, self._test_rows, epochs),
-                    )
-                    for model in self._question.models
-                    if model.source in _FINETUNABLE
-                ),
-                self._scan,
-            )
+            return self._finetunes(ranker, self._train, test)
         raw = ModelRecord(
             name=RAW,
             source=RAW,
             path="",
-            fingerprint=raw_subject(self._scan.modality).fingerprint,
+            fingerprint=raw_subject(self._question.train[0].record.modality).fingerprint,
             signature="",
-            modality=self._scan.modality,
+            modality=self._question.train[0].record.modality,
             num_params=0,
         )
-        models = [*self._question.models, raw]
-        scoring = predict_scoring(ranker.spec.name, self._train_rows + self._test_rows)
+        # What rests on the probabilities of a head says nothing of pixels, and what sees no test split has no share.
+        models = [*self._question.models, *([] if ranker.spec.needs_source_probabilities else [raw])]
+        scoring = predict_scoring(ranker.spec.name, self._train.num_rows + (test.num_rows if test else 0))
         evaluations = [
             PlannedEvaluation(
                 self._evaluation(
                     _subject(model),
+                    test,
                     ranker.spec.name,
                     f"{ranker.spec.version}+embedding{EMBEDDING_VERSION}",
                     ranker.params,
@@ -103,27 +174,51 @@ class _Builder:
             )
             for model in models
         ]
-        majority = self._evaluation(MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, {})
-        evaluations.append(PlannedEvaluation(majority, predict_scoring(MAJORITY_METHOD, 0), baseline=True))
-        embeddings = [embedding for model in models for embedding in self._embeddings(model)]
+        if test is not None:
+            metric = {name: value for name, value in ranker.params.items() if name == "metric"}
+            majority = self._evaluation(MAJORITY, test, MAJORITY_METHOD, MAJORITY_VERSION, metric)
+            evaluations.append(PlannedEvaluation(majority, predict_scoring(MAJORITY_METHOD, 0), baseline=True))
+        embeddings = [embedding for model in models for embedding in self._embeddings(model, test)]
         return Evaluate(ranker, tuple(evaluations), Embed(tuple(embeddings), self._scan))
 
-    def _evaluation(self, model: Subject, method: str, version: str, params: Mapping[str, Any]) -> Evaluation:
-        return Evaluation(model, self._train, self._test, method, version, params)
+    def _finetunes(self, ranker: BoundRanker, train: Split, test: Split | None) -> Evaluate:
+        epochs = ranker.params["epochs"]
+        evaluations = tuple(
+            PlannedEvaluation(
+                self._evaluation(
+                    _subject(model),
+                    test,
+                    ranker.spec.name,
+                    str(ranker.spec.version),
+                    {**ranker.params, "lr": ranker.params["lr"] or default_learning_rate(model)},
+                ),
+                predict_finetuning(model, train.num_rows, test.num_rows if test else 0, epochs),
+            )
+            for model in self._question.models
+            if model.source in _FINETUNABLE
+        )
+        return Evaluate(ranker, evaluations, self._scan)
 
-    def _embeddings(self, model: ModelRecord) -> list[Embedding]:
+    def _evaluation(
+        self, model: Subject, test: Split | None, method: str, version: str, params: Mapping[str, Any]
+    ) -> Evaluation:
+        assert self._train is not None
+        return Evaluation(model, self._train.subject, test.subject if test else None, method, version, params)
+
+    def _embeddings(self, model: ModelRecord, test: Split | None) -> list[Embedding]:
+        assert self._train is not None
+        parts = one_per_dataset((*self._train.parts, *(test.parts if test else ())))
         return [
             Embedding(
                 model=_subject(model),
                 source=model.source,
-                dataset=Subject(dataset.name, dataset.fingerprint),
-                rows=dataset.num_rows,
-                new_rows=dataset.num_rows,
+                part=part,
+                new_rows=part.num_rows,
                 opening_seconds=predict_opening(model),
                 row_cost=predict_row(model),
                 fits_one_core=fits_one_core(model),
             )
-            for dataset in {each.fingerprint: each for each in (*self._question.train, *self._question.test)}.values()
+            for part in parts
         ]
 
 

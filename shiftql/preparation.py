@@ -2,59 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from shiftql.binder import BoundRanking, BoundRows
-from shiftql.plan import Embed, Query, Rank
+from shiftql.bound import BoundDataset, Question
+from shiftql.plan import Embed, EmbeddingKey, PlanNode, Split
 from shiftql.planner import plan
 from shiftql.rules import optimize
 from shiftql.rules.knowledge import Knowledge
-from storage.catalog import DatasetRecord
 from storage.database import Database
 from storage.evaluations import Subject
+from storage.parts import Part, whole
 from storage.results import ResultStore
 from storage.settings import current_settings
 
 
-def prepare(question: BoundRows | BoundRanking, database: Database) -> Query | Rank:
+def prepare(question: Question, database: Database) -> PlanNode:
     """The optimized plan of a question. Reads the stores and computes nothing."""
-    drafted = plan(question, _combine)
-    if isinstance(drafted, Query):
-        return drafted
+    drafted = plan(question, _split)
     return optimize(drafted, _what_is_known(drafted, database))
 
 
-def _combine(datasets: Sequence[DatasetRecord]) -> Subject:
-    if len(datasets) == 1:
-        return Subject(datasets[0].name, datasets[0].fingerprint)
-    from storage.manifests import concatenate, load_manifest, save_manifest
+def _split(datasets: Sequence[BoundDataset]) -> Split:
+    """What datasets taken as one are made of; a new combination of rows is noted as a dataset of its own."""
+    first = datasets[0].record
+    if len(datasets) == 1 and not datasets[0].changes and not datasets[0].held_out:
+        subject = Subject(first.name, first.fingerprint)
+        return Split(subject, (whole(subject, first.num_rows),))
+    from storage.derivation import derive
+    from storage.manifests import save_manifest
 
     root = current_settings().manifests
-    together = concatenate([load_manifest(root, dataset.fingerprint) for dataset in datasets])
+    parts = tuple(part for dataset in datasets for part in _parts(dataset))
+    together = derive(root, parts)
     save_manifest(root, together)
-    return Subject(f"[{', '.join(dataset.name for dataset in datasets)}]", together.fingerprint)
+    labels = [dataset.label for dataset in datasets]
+    name = labels[0] if len(labels) == 1 else f"[{', '.join(labels)}]"
+    return Split(Subject(name, together.fingerprint), parts)
 
 
-def _what_is_known(drafted: Rank, database: Database) -> Knowledge:
+def _parts(dataset: BoundDataset) -> tuple[Part, ...]:
+    record = dataset.record
+    subject = Subject(record.name, record.fingerprint)
+    if dataset.held_out:
+        from storage.manifests import load_manifest
+        from storage.splits import held_out
+
+        rest, test = held_out(load_manifest(current_settings().manifests, record.fingerprint))
+        return (Part(subject, test if dataset.held_out == "test" else rest),)
+    if not dataset.changes:
+        return (whole(subject, record.num_rows),)
+    from storage.derivation import change_parts
+
+    changes = [(each.rows, Subject(each.by.name, each.by.fingerprint), each.by_rows) for each in dataset.changes]
+    return change_parts(subject, record.num_rows, changes)
+
+
+def _what_is_known(drafted: PlanNode, database: Database) -> Knowledge:
     evaluations = drafted.new_evaluations
+    if not evaluations:
+        return Knowledge()
     known = frozenset(ResultStore(database).known(evaluation.fingerprint for evaluation in evaluations))
     unknown_models = {evaluation.model for evaluation in evaluations if evaluation.fingerprint not in known}
-    pairs = {
-        (embedding.model.fingerprint, embedding.dataset.fingerprint)
+    keys = {
+        embedding.key
         for node in drafted.walk()
         if isinstance(node, Embed)
         for embedding in node.embeddings
         if embedding.model in unknown_models
     }
-    return Knowledge(known, missing_rows(pairs) if pairs else {})
+    return Knowledge(known, missing_rows(keys) if keys else {})
 
 
-def missing_rows(pairs: set[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """How many rows have no stored features, by fingerprints of model and dataset."""
+def missing_rows(keys: Iterable[EmbeddingKey]) -> dict[EmbeddingKey, int]:
+    """How many of the rows of each embedding have no stored features."""
+    from storage.derivation import rows_of
     from storage.features import FeatureStore
     from storage.manifests import load_manifest
 
     settings = current_settings()
     store = FeatureStore(settings.features)
-    hashes = {dataset: load_manifest(settings.manifests, dataset).row_hashes for _, dataset in pairs}
-    return {(model, dataset): len(store.missing(store.key(model), hashes[dataset])) for model, dataset in sorted(pairs)}
+    keys = set(keys)
+    manifests = {dataset: load_manifest(settings.manifests, dataset) for _, dataset, _ in keys}
+    hashes = {(dataset, spans): rows_of(spans, manifests[dataset]) for _, dataset, spans in keys}
+    return {
+        (model, dataset, spans): len(store.missing(store.key(model), hashes[dataset, spans]))
+        for model, dataset, spans in keys
+    }

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from shiftql.plan import Evaluate, Rank
-from shiftql.statistics import SIGNIFICANCE, mcnemar_p_value, wilson_interval
+from shiftql.statistics import (
+    SIGNIFICANCE,
+    bootstrap_interval,
+    bootstrap_tied,
+    mcnemar_p_value,
+    wilson_interval,
+)
 from storage.evaluations import Measurement
-
-_SHARES = {"accuracy"}
 
 
 def rank_models(
@@ -24,7 +28,8 @@ def rank_models(
 
     `measured` is by fingerprint; what is not in it or failed is left out. `columns` are the selected columns
     by model name. Equal scores are in the order of the names. A model is `tied` when the test rows cannot
-    tell it from the first of the best (McNemar's test at the 5 % level).
+    tell it from the first of the best at the 5 % level: by McNemar's test where the score is an accuracy, by the
+    paired bootstrap where it has replicates, and otherwise only when both scores are equal.
     """
     scored = [
         (planned.evaluation.model.name, planned.baseline, measurement)
@@ -76,9 +81,7 @@ def _utility(measurement: Measurement) -> float:
 
 
 def _figures(measurement: Measurement, best: Measurement | None) -> dict[str, Any]:
-    low = high = None
-    if measurement.metric in _SHARES and measurement.n_test and measurement.value is not None:
-        low, high = wilson_interval(measurement.value, measurement.n_test)
+    low, high = _interval(measurement)
     return {
         "score": measurement.value,
         "metric": measurement.metric,
@@ -91,7 +94,21 @@ def _figures(measurement: Measurement, best: Measurement | None) -> dict[str, An
     }
 
 
+def _interval(measurement: Measurement) -> tuple[float, float] | tuple[None, None]:
+    if measurement.value is None:
+        return None, None
+    if measurement.metric == "accuracy" and measurement.n_test:
+        return wilson_interval(measurement.value, measurement.n_test)
+    if measurement.replicates:
+        return bootstrap_interval(measurement.value, measurement.replicates)
+    return None, None
+
+
 def _tied(best: Measurement, other: Measurement) -> bool:
-    if best.per_row_correct is None or other.per_row_correct is None:
-        return best.value == other.value
-    return mcnemar_p_value(best.per_row_correct, other.per_row_correct) >= SIGNIFICANCE
+    if best.metric != other.metric:
+        return False
+    if best.metric == "accuracy" and best.per_row_correct and other.per_row_correct:
+        return mcnemar_p_value(best.per_row_correct, other.per_row_correct) >= SIGNIFICANCE
+    if best.replicates and other.replicates:
+        return bootstrap_tied(best.replicates, other.replicates)
+    return best.value == other.value

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from sqlalchemy import ColumnElement, FromClause, case, literal_column, null
+from sqlalchemy import Float, FromClause, case, literal_column, null
 from sqlalchemy import select as sql_select
-from sqlmodel import col
 
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.results import EvaluationRecord
@@ -16,73 +14,97 @@ from storage.results import EvaluationRecord
 
 @dataclass(frozen=True)
 class Relation:
-    """One row per `row`. `columns` are what `*` shows, in order; `aliases` are further names of columns."""
+    """One row per `row`. `columns` are what `*` shows, in order, each with what it says.
+
+    `aliases` are further names of columns, `entities` what a column tells apart: "model.name" is the same thing
+    under whatever label it is selected. `modality` restricts a view to models of one kind. `computed` columns can be
+    named, but take work that the database cannot do, and `*` does not show them.
+    """
 
     name: str
     row: str
     table: FromClause
-    columns: Mapping[str, ColumnElement[Any]]
+    columns: Mapping[str, str]
     aliases: Mapping[str, str]
     order: str
-    condition: ColumnElement[bool] | None = None
+    entities: Mapping[str, str]
+    modality: str | None = None
+    computed: Mapping[str, str] = field(default_factory=dict)
 
 
-_MODEL_COLUMNS = (
-    "model_id",
-    "name",
-    "source",
-    "modality",
-    "architecture",
-    "num_params",
-    "size_bytes",
-    "embedding_dim",
-    "image_size",
-    "token_length",
-    "upstream_dataset",
-    "upstream_accuracy",
-    "date_added",
-    "licence",
-    "tags",
-    "finetuned",
-    "trusted",
-    "fingerprint",
-)
+_MODEL_COLUMNS = {
+    "model_id": "number of the model in the catalog",
+    "name": "name it was registered under",
+    "source": "where it comes from: huggingface, tfhub, …",
+    "modality": "what it takes: image or text",
+    "architecture": "class of the network, as BertModel",
+    "num_params": "number of parameters",
+    "size_bytes": "size of its weights in bytes",
+    "embedding_dim": "length of the features it gives",
+    "image_size": "side of the images it takes, in pixels",
+    "token_length": "tokens it takes at most",
+    "upstream_dataset": "what it was pre-trained on",
+    "upstream_accuracy": "accuracy on what it was pre-trained on",
+    "date_added": "when it was registered",
+    "licence": "licence of the weights",
+    "tags": "free words, separated by commas",
+    "finetuned": "whether FINETUNE made it",
+    "trusted": "whether code in its files may run",
+    "fingerprint": "hash of its files' content",
+}
 _MODEL_ALIASES = {"input": "modality", "params": "num_params", "up_acc": "upstream_accuracy", "model": "name"}
-_DATASET_COLUMNS = (
-    "dataset_id",
-    "name",
-    "modality",
-    "task",
-    "type",
-    "num_rows",
-    "num_classes",
-    "fingerprint",
-    "date_added",
-)
+_DATASET_COLUMNS = {
+    "dataset_id": "number of the dataset in the catalog",
+    "name": "name it was registered under",
+    "modality": "what its rows are: image or text",
+    "task": "classification, regression, token_classification or pair_classification",
+    "type": "format it is read from",
+    "num_rows": "number of rows",
+    "num_classes": "number of classes",
+    "fingerprint": "hash of its rows and labels",
+    "date_added": "when it was registered",
+}
+_RESULT_COLUMNS = {
+    "model_id": "number of the model, empty when it is no longer registered",
+    "model_name": "name of the model when it was measured",
+    "dataset_id": "number of the dataset trained on, empty when it is no longer registered",
+    "dataset_name": "name of the dataset trained on",
+    "method": "ranker that measured it, as linear or finetune",
+    "metric": "what the value is",
+    "value": "what was measured",
+    "accuracy": "the value where it is an accuracy",
+    "error": "1 - accuracy",
+    "cost_seconds": "what measuring it took",
+    "fidelity": "how much of a full evaluation it was, as JSON",
+}
 
 
 def _models(name: str, row: str, modality: str | None = None) -> Relation:
-    table = ModelRecord.__table__  # type: ignore[attr-defined]
     return Relation(
         name=name,
         row=row,
-        table=table,
-        columns={column: table.c[column] for column in _MODEL_COLUMNS},
+        table=ModelRecord.__table__,  # type: ignore[attr-defined]
+        columns=_MODEL_COLUMNS,
         aliases=_MODEL_ALIASES,
         order="name",
-        condition=None if modality is None else col(ModelRecord.modality) == modality,
+        entities={column: f"model.{column}" for column in _MODEL_COLUMNS},
+        modality=modality,
     )
 
 
 def _datasets() -> Relation:
-    table = DatasetRecord.__table__  # type: ignore[attr-defined]
     return Relation(
         name="datasets",
         row="registered dataset split",
-        table=table,
-        columns={column: table.c[column] for column in _DATASET_COLUMNS},
+        table=DatasetRecord.__table__,  # type: ignore[attr-defined]
+        columns=_DATASET_COLUMNS,
         aliases={"data_reader_id": "dataset_id", "reader_id": "dataset_id", "input": "modality"},
         order="name",
+        entities={column: f"dataset.{column}" for column in _DATASET_COLUMNS},
+        computed={
+            "vec": "Task2Vec embedding of the dataset by the model that probe names",
+            "probe": "model that embeds the datasets: WHERE probe = 'resnet-letters'",
+        },
     )
 
 
@@ -101,7 +123,7 @@ def _benchmark_results() -> Relation:
             measured.c.metric,
             measured.c.value,
             accuracy.label("accuracy"),
-            (literal_column("1.0") - accuracy).label("error"),
+            (literal_column("1.0", Float) - accuracy).label("error"),
             measured.c.cost_seconds,
             measured.c.fidelity,
         )
@@ -115,9 +137,16 @@ def _benchmark_results() -> Relation:
         name="benchmark_results",
         row="measured (model, dataset, method)",
         table=view,
-        columns=dict(view.c),
-        aliases={"data_reader_id": "dataset_id", "err": "error", "acc": "accuracy"},
+        columns=_RESULT_COLUMNS,
+        aliases={"data_reader_id": "dataset_id", "err": "error", "acc": "accuracy", "model": "model_name"},
         order="model_name",
+        entities={
+            **{column: f"result.{column}" for column in _RESULT_COLUMNS},
+            "model_id": "model.model_id",
+            "model_name": "model.name",
+            "dataset_id": "dataset.dataset_id",
+            "dataset_name": "dataset.name",
+        },
     )
 
 

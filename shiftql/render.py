@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from shiftql.answers import Answer, ExplainAnswer, RankingAnswer, RowsAnswer
+from shiftql.answers import Answer, ExplainAnswer, RankingAnswer, RowsAnswer, TextAnswer
 from shiftql.tables import (
     RANKING_KEYS,
     TIED,
@@ -35,7 +35,7 @@ def render(answer: Answer, format: str, *, width: int | None = None, colour: boo
     if format == "csv":
         return _as_csv(*_raw_rows(answer))
     if format == "markdown" and isinstance(answer, ExplainAnswer):
-        return f"```\n{answer.text}\n```"
+        return f"```\n{_parts(answer)[0]}\n```"
     return _for_people(_parts(answer), format, width, colour)
 
 
@@ -72,7 +72,9 @@ def _parts(answer: Answer) -> list[TextTable | str]:
             return [tabulate_rows(answer.columns, answer.rows), f"{count}, {_seconds(answer)}"]
         case RankingAnswer():
             return _ranking_parts(answer)
-        case ExplainAnswer():
+        case ExplainAnswer(as_json=True):
+            return [json.dumps(answer.plan, indent=2, ensure_ascii=False)]
+        case ExplainAnswer() | TextAnswer():
             return [answer.text]
         case _:
             return [f"done, {_seconds(answer)}"]
@@ -112,6 +114,8 @@ def _raw_rows(answer: Answer) -> tuple[Sequence[str], Sequence[Mapping[str, Any]
             return [*ranker, *RANKING_KEYS, *selected], rows
         case ExplainAnswer():
             return ["plan"], [{"plan": line} for line in answer.text.splitlines()]
+        case TextAnswer():
+            return ["text"], [{"text": line} for line in answer.text.splitlines()]
         case _:
             return [], []
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,61 +14,81 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.lexers import PygmentsLexer
+from prompt_toolkit.styles import Style
 
 import shiftql
+from shiftql import shortcuts
 from shiftql.asking import NO_MODELS, ask, tell
 from shiftql.completion import suggest
-from shiftql.relations import RELATIONS
-from shiftql.vocabulary import KEYWORDS
+from shiftql.highlighting import ShiftQLLexer
+from shiftql.shortcuts import is_shortcut, statement_of
 from storage.errors import ShiftError
 from storage.settings import current_settings
-from tasks.rankers.specs import RANKERS
 
 if TYPE_CHECKING:
     from shiftql.engine import Session
     from storage.catalog import Catalog
 
-LEAVE = {"exit", "quit"}
-HELP = "help"
+LEAVE = {"exit", "quit", shortcuts.LEAVE}
 
+# The terminal's own colours, of those that can be read on dark and on light.
+_COLOURS = Style.from_dict(
+    {
+        "pygments.keyword": "bold",
+        "pygments.name.function": "ansimagenta",
+        "pygments.name.class": "ansicyan",
+        "pygments.literal.string": "ansigreen",
+        "pygments.literal.number": "ansicyan",
+        "pygments.comment": "ansibrightblack",
+        "pygments.error": "underline",
+    }
+)
 _STRING_OR_COMMENT = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`|(?P<comment>(--|#)[^\n]*)")
 
 
 def run_repl(session: Session, format: str) -> None:
-    """Answer what is typed until `exit`, `quit` or Ctrl-D; Ctrl-C gives up the line or the query."""
+    """Answer what is typed until `exit`, `quit`, `\\q` or Ctrl-D; Ctrl-C gives up the line or the query."""
     home = current_settings().home
     click.echo(_banner(session.catalog, str(home)))
     prompt: PromptSession[str] = PromptSession(
-        history=FileHistory(str(home / "history")),
+        history=_History(str(home / "history")),
         multiline=True,
+        lexer=PygmentsLexer(ShiftQLLexer),
+        style=_COLOURS,
+        include_default_pygments_style=False,
         key_bindings=_bindings(),
         prompt_continuation=lambda width, line, wrapped: "... ".rjust(width),
     )
     while True:
+        names = Names(session)
         try:
-            text = prompt.prompt("shiftql> ", completer=_QueryCompleter(_Names(session.catalog)))
+            text = prompt.prompt("shiftql> ", completer=QueryCompleter(names))
         except KeyboardInterrupt:
             continue
         except EOFError:
             return
-        command = _command(text)
-        if command in LEAVE:
+        if _command(text) in LEAVE:
             return
-        if command == HELP:
-            click.echo(_help())
-        elif command:
-            _ask(session, text, format)
+        if _command(text):
+            _ask(session, text, format, names)
 
 
 def is_complete(text: str) -> bool:
-    """Whether Enter ends the input: at a `;` outside strings and comments, and after a word for the prompt itself."""
+    """Whether Enter ends the input: at a `;` outside strings and comments, and where one line says it all."""
     bare = _STRING_OR_COMMENT.sub(lambda found: "" if found["comment"] else "''", text)
-    return bare.rstrip().endswith(";") or _command(text) in {*LEAVE, HELP}
+    first_word = text.split(maxsplit=1)[:1]
+    return (
+        bare.rstrip().endswith(";")
+        or _command(text) in LEAVE
+        or is_shortcut(text)
+        or [word.upper() for word in first_word] == ["HELP"]
+    )
 
 
-def _ask(session: Session, text: str, format: str) -> None:
+def _ask(session: Session, text: str, format: str, names: Names) -> None:
     try:
-        ask(session, text, format)
+        ask(session, statement_of(text, names) if is_shortcut(text) else text, format)
     except ShiftError as error:
         tell(error)
     except KeyboardInterrupt:
@@ -76,6 +97,20 @@ def _ask(session: Session, text: str, format: str) -> None:
 
 def _command(text: str) -> str:
     return text.strip().rstrip(";").strip().lower()
+
+
+class _History(FileHistory):
+    """What was typed, kept between starts; only until the end of this one where the file cannot be used."""
+
+    def load_history_strings(self) -> Iterable[str]:
+        try:
+            return list(super().load_history_strings())
+        except OSError:
+            return []
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):
+            super().store_string(string)
 
 
 def _bindings() -> KeyBindings:
@@ -94,45 +129,40 @@ def _bindings() -> KeyBindings:
     return bindings
 
 
-class _Names:
-    """The catalog's names as they are at one prompt, fetched once and only when asked for."""
+class Names:
+    """The catalog's and the session's names as they are at one prompt, fetched once and only when asked for."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @cached_property
     def models(self) -> list[str]:
-        return [model.name for model in self._catalog.models()]
+        return [model.name for model in self._session.catalog.models()]
 
     @cached_property
     def datasets(self) -> list[str]:
-        return [dataset.name for dataset in self._catalog.datasets()]
+        return [dataset.name for dataset in self._session.catalog.datasets()]
+
+    @cached_property
+    def declared(self) -> list[str]:
+        return [declaration.name for declaration in self._session.declared.values()]
 
 
-class _QueryCompleter(Completer):
-    def __init__(self, names: _Names) -> None:
+class QueryCompleter(Completer):
+    """Suggests while a word is typed, and whatever can follow when asked with Tab."""
+
+    def __init__(self, names: Names) -> None:
         self._names = names
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
         for suggestion in suggest(document.text, document.cursor_position, self._names):
-            yield Completion(suggestion.text, -suggestion.replaces, display_meta=suggestion.kind)
+            is_asked_for = complete_event.completion_requested or suggestion.replaces
+            if is_asked_for or suggestion.kind != "keyword":
+                yield Completion(suggestion.text, -suggestion.replaces, display_meta=suggestion.kind)
 
 
 def _banner(catalog: Catalog, home: str) -> str:
     models, datasets = len(catalog.models()), len(catalog.datasets())
     title = f"SHiFT {shiftql.__version__} · home {home} · {models} models, {datasets} datasets"
-    hint = "a statement ends with ; · help explains the language · Ctrl-D leaves"
+    hint = "a statement ends with ; · HELP explains the language · \\? lists shortcuts · Ctrl-D leaves"
     return "\n".join([title, hint] if models else [title, NO_MODELS, hint])
-
-
-def _help() -> str:
-    sections = {
-        "keywords": {keyword.phrase: keyword.help for keyword in KEYWORDS},
-        "rankers": {spec.label: spec.summary for spec in RANKERS.values()},
-        "relations": {name: f"one row per {relation.row}" for name, relation in RELATIONS.items()},
-    }
-    width = max(len(name) for entries in sections.values() for name in entries)
-    return "\n\n".join(
-        "\n".join([title, *(f"  {name.ljust(width)}  {meaning}" for name, meaning in entries.items())])
-        for title, entries in sections.items()
-    )

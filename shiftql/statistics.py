@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+from collections.abc import Sequence
 
 # Two-sided 95 %.
 _Z = 1.959963984540054
@@ -42,3 +44,38 @@ def mcnemar_p_value(first: bytes, second: bytes) -> float:
         return min(1.0, 2 * tail / 2**differ)
     z = (abs(only_first - only_second) - 1) / math.sqrt(differ)
     return math.erfc(max(0.0, z) / math.sqrt(2))
+
+
+def bootstrap_interval(value: float, replicates: bytes) -> tuple[float, float]:
+    """The 95 % interval of a score by the percentiles of its bootstrap replicates (Efron, 1979).
+
+    `replicates` are little-endian float32. The interval is widened to the score where it lies outside.
+    """
+    low, high = _middle(_floats(replicates))
+    return min(value, low), max(value, high)
+
+
+def bootstrap_tied(first: bytes, second: bytes) -> bool:
+    """Whether two scores may be equal: the 95 % interval of their difference, as above, holds 0.
+
+    The replicates of both are of the same resamples in the same order, so that what makes a resample hard for
+    both does not count.
+    """
+    low, high = _middle([ours - theirs for ours, theirs in zip(_floats(first), _floats(second), strict=True)])
+    return low <= 0 <= high
+
+
+def _floats(replicates: bytes) -> Sequence[float]:
+    return struct.unpack(f"<{len(replicates) // 4}f", replicates)
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float]:
+    """The 2.5th and the 97.5th percentile, interpolated linearly."""
+    ordered = sorted(values)
+
+    def quantile(share: float) -> float:
+        below, fraction = divmod(share * (len(ordered) - 1), 1)
+        left, right = ordered[int(below)], ordered[min(int(below) + 1, len(ordered) - 1)]
+        return left + fraction * (right - left)
+
+    return quantile(SIGNIFICANCE / 2), quantile(1 - SIGNIFICANCE / 2)

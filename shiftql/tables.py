@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+# What every row of a ranking says besides the selected columns.
 RANKING_KEYS = (
     "rank",
     "model",

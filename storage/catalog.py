@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import BigInteger, Index, Integer
 from sqlmodel import Field, SQLModel, col, select
 
 from storage.database import Database
 from storage.errors import StoreError
 from storage.names import near
+
+# SQLite's integers are wide enough.
+_SIZE = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class ModelRecord(SQLModel, table=True):
@@ -27,8 +31,8 @@ class ModelRecord(SQLModel, table=True):
     signature: str
     modality: str
     architecture: str | None = None
-    num_params: int | None = None
-    size_bytes: int | None = None
+    num_params: int | None = Field(default=None, sa_type=_SIZE)  # type: ignore[call-overload]
+    size_bytes: int | None = Field(default=None, sa_type=_SIZE)  # type: ignore[call-overload]
     embedding_dim: int | None = None
     image_size: int | None = None
     token_length: int | None = None
@@ -39,6 +43,25 @@ class ModelRecord(SQLModel, table=True):
     tags: str = ""
     finetuned: bool = False
     trusted: bool = False
+
+
+def _index_models() -> None:
+    """The first models of an order are found without sorting, also among those of one modality, one source, …"""
+    columns = ModelRecord.__table__.c  # type: ignore[attr-defined]
+    keys = {
+        "upstream_accuracy": [columns.upstream_accuracy.desc()],
+        "num_params": [columns.num_params],
+        "size_bytes": [columns.size_bytes],
+        "date_added": [columns.date_added.desc()],
+    }
+    for key, ordered in keys.items():
+        Index(f"ix_models_{key}", *ordered, columns.name)
+    for equal in ("modality", "architecture", "source", "upstream_dataset"):
+        for key, ordered in {**keys, "name": []}.items():
+            Index(f"ix_models_{equal}_{key}", columns[equal], *ordered, columns.name)
+
+
+_index_models()
 
 
 class DatasetRecord(SQLModel, table=True):
@@ -90,6 +113,11 @@ class Catalog:
         with self._database.session() as session:
             found = session.exec(select(DatasetRecord).where(DatasetRecord.name == name)).first()
         return found or _missing("dataset", name, [dataset.name for dataset in self.datasets()])
+
+    def find_dataset(self, name: str) -> DatasetRecord | None:
+        """The dataset of that name, None where there is none."""
+        with self._database.session() as session:
+            return session.exec(select(DatasetRecord).where(DatasetRecord.name == name)).first()
 
     def save_model(self, name: str, columns: Mapping[str, Any]) -> ModelRecord:
         """Insert or update the model `name`; columns not given keep their value."""

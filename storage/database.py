@@ -7,14 +7,14 @@ from functools import cache
 from pathlib import Path
 
 from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.exc import DatabaseError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, ProgrammingError
 from sqlmodel import Session
 
 from storage.errors import StoreError
 from storage.settings import Settings
 
 # The newest revision in storage/migrations/versions; a test holds the two together.
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 _BUSY_SECONDS = 30
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -28,7 +28,13 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self._url = settings.database_url
         self._lock_path = settings.home / "migration.lock"
-        self.engine = _create_engine(self._url)
+        try:
+            self.engine = _create_engine(self._url)
+        except (ArgumentError, ImportError) as error:
+            raise StoreError(
+                f"the database cannot be opened: {error}",
+                fix="write SHIFT_DATABASE_URL as postgresql+psycopg://user@host/name, and install shiftql[postgres]",
+            ) from error
         try:
             if self._revision() != SCHEMA_REVISION:
                 self._upgrade()
@@ -59,6 +65,9 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         with FileLock(self._lock_path), self.engine.connect() as connection:
+            if self.engine.name == "postgresql":
+                # Other homes may use the same server; the lock ends with the transaction, as the migration does.
+                connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('shiftql migration'))"))
             config.attributes["connection"] = connection
             try:
                 command.upgrade(config, "head")

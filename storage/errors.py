@@ -12,6 +12,7 @@ A message says what is wrong; `allowed` and `fix` say what would be right and ho
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 
@@ -68,11 +69,28 @@ class PositionedError(ShiftError):
             return rendered
         head, *rest = rendered.split("\n")
         source = self.text.split("\n")[self.line - 1] if self.text else ""
-        source = source.replace("\t", " ")
+        before, under = source[: self.column - 1], source[self.column - 1 :][: self.length]
         gutter = f"{self.line:>4} | "
-        caret = " " * (len(gutter) + self.column - 1) + "^" * max(1, min(self.length, len(source) - self.column + 1))
+        caret = " " * (len(gutter) + _width(before)) + "^" * max(1, _width(under))
         place = f"line {self.line}, column {self.column}: {head}"
-        return "\n".join([place, f"{gutter}{source}", caret, *rest])
+        return "\n".join([place, f"{gutter}{''.join(map(_shown, source))}", caret, *rest])
+
+
+def _shown(character: str) -> str:
+    """A character that takes the room `_width` says: tabs and other controls are shown as a blank."""
+    return " " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: East Asian wide characters take two, combining and invisible ones none (UAX #11)."""
+    return sum(
+        0
+        if unicodedata.category(character) in ("Mn", "Me", "Cf")
+        else 2
+        if unicodedata.east_asian_width(character) in "WF"
+        else 1
+        for character in text
+    )
 
 
 class QuerySyntaxError(PositionedError):

@@ -54,8 +54,10 @@ class Measurement:
     """What an evaluation brought: a headline value with its metric, or the reason it failed.
 
     `per_row_correct` holds one bit per test row, most significant first (numpy.packbits), in the
-    test split's order. `transient` failures may be tried again on the same files. `curve` is the
-    headline metric on the validation part after each epoch, where there are epochs.
+    test split's order. `replicates` holds the metric on resamples of the test rows as little-endian
+    float32, where it is no mean over rows; all measurements on a test split share the resamples.
+    `transient` failures may be tried again on the same files. `curve` is the headline metric on the
+    validation part after each epoch, where there are epochs.
     """
 
     status: Literal["completed", "failed"]
@@ -65,6 +67,7 @@ class Measurement:
     higher_is_better: bool = True
     n_test: int | None = None
     per_row_correct: bytes | None = None
+    replicates: bytes | None = None
     layer: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[float, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -30,6 +30,19 @@ class Manifest:
     def label_names(self) -> np.ndarray:
         """The class of every row by name, comparable between splits."""
         return np.asarray(self.classes)[self.labels]
+
+
+def ordered_classes(labels: Iterable[str]) -> tuple[str, ...]:
+    """The distinct labels, sorted: by value when all are numbers, else as text.
+
+    >>> ordered_classes(["10", "9", "9"])
+    ('9', '10')
+    """
+    distinct = sorted(set(labels))
+    try:
+        return tuple(sorted(distinct, key=float))
+    except ValueError:
+        return tuple(distinct)
 
 
 def save_manifest(root: Path, manifest: Manifest) -> None:
@@ -69,17 +82,3 @@ def load_manifest(root: Path, fingerprint: str) -> Manifest:
             subject=str(path),
             fix="add the dataset again with 'shiftql datasets add'",
         ) from error
-
-
-def concatenate(manifests: Sequence[Manifest]) -> Manifest:
-    """One manifest of all rows in order; classes are matched by name."""
-    classes = sorted({name for manifest in manifests for name in manifest.classes})
-    position = {name: index for index, name in enumerate(classes)}
-    renumbered = [np.asarray([position[name] for name in manifest.classes]) for manifest in manifests]
-    return Manifest(
-        row_hashes=np.concatenate([manifest.row_hashes for manifest in manifests]),
-        labels=np.concatenate(
-            [numbers[manifest.labels] for numbers, manifest in zip(renumbered, manifests, strict=True)]
-        ),
-        classes=tuple(classes),
-    )

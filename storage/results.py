@@ -48,6 +48,7 @@ class EvaluationRecord(SQLModel, table=True):
     higher_is_better: bool | None = None
     n_test: int | None = None
     per_row_correct: bytes | None = None
+    replicates: bytes | None = None
     layer: str | None = None
     metrics: str = "{}"
     curve: str = "[]"
@@ -68,6 +69,7 @@ class EvaluationRecord(SQLModel, table=True):
             higher_is_better=self.higher_is_better is not False,
             n_test=self.n_test,
             per_row_correct=self.per_row_correct,
+            replicates=self.replicates,
             layer=self.layer,
             metrics=json.loads(self.metrics),
             curve=tuple(json.loads(self.curve)),
@@ -168,6 +170,7 @@ class ResultStore:
             "higher_is_better": measurement.higher_is_better,
             "n_test": measurement.n_test,
             "per_row_correct": measurement.per_row_correct,
+            "replicates": measurement.replicates,
             "layer": measurement.layer,
             "metrics": json.dumps(dict(measurement.metrics)),
             "curve": json.dumps(list(measurement.curve)),

@@ -101,6 +101,8 @@ def _write_run(client: MlflowClient, run_id: str, row: EvaluationRecord) -> None
     end = _end(row)
     params = {**json.loads(row.params), **json.loads(row.fidelity)}
     metrics = {**json.loads(row.metrics), "cost_seconds": row.cost_seconds or 0.0}
+    if row.replicates:
+        metrics[f"{row.metric}_standard_error"] = _standard_error(row.replicates)
     steps = [
         Metric(f"validation_{row.metric}", value, end, epoch + 1) for epoch, value in enumerate(json.loads(row.curve))
     ]
@@ -140,6 +142,7 @@ def _tags(row: EvaluationRecord) -> dict[str, Any]:
         "shift.n_test": row.n_test,
         "shift.layer": row.layer,
         "shift.per_row_correct": _hex_that_fits(row.per_row_correct),
+        "shift.replicates": _hex_that_fits(row.replicates),
         "shift.reason": row.reason,
         "shift.transient": row.transient,
     }
@@ -166,6 +169,13 @@ def _experiment(client: MlflowClient, name: str) -> str:
         if found is None:
             raise
         return found.experiment_id
+
+
+def _standard_error(replicates: bytes) -> float:
+    """The standard deviation of bootstrap replicates (Efron, 1979)."""
+    import numpy as np
+
+    return float(np.frombuffer(replicates, "<f4").std(ddof=1, dtype=np.float64))
 
 
 def _hex_that_fits(packed: bytes | None) -> str | None:

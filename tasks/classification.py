@@ -14,6 +14,8 @@ from storage.features import FeatureStore
 from storage.manifests import load_manifest
 from storage.settings import current_settings
 from tasks.rankers import get_ranker
+from tasks.rankers.base import Score
+from tasks.rankers.metrics import score_classes
 
 
 def score_features(evaluation: Evaluation, embed_seconds: float) -> Measurement:
@@ -35,22 +37,15 @@ def score_features(evaluation: Evaluation, embed_seconds: float) -> Measurement:
     # The other cores embed with the next model meanwhile.
     with threadpool_limits(1):
         score = ranker.score(*split(evaluation.train), test_x, test_y)
-    correct = score.per_row_correct
-    return Measurement(
-        status="completed",
-        cost_seconds=embed_seconds + time.perf_counter() - started,
-        metric=score.metric,
-        value=score.value,
-        higher_is_better=score.higher_is_better,
-        n_test=None if correct is None else len(correct),
-        per_row_correct=None if correct is None else np.packbits(correct).tobytes(),
-        layer=LAYER,
-        metrics={score.metric: score.value},
-    )
+    seconds = embed_seconds + time.perf_counter() - started
+    return _measurement(score, seconds, None if test_y is None else len(test_y), LAYER)
 
 
 def score_majority(evaluation: Evaluation) -> Measurement:
-    """The accuracy of always answering with the most frequent training class, the first of several."""
+    """The score of always answering with the most frequent training class, the first of several.
+
+    By the metric that the evaluation's parameters name, or else by accuracy.
+    """
     started = time.perf_counter()
     if evaluation.test is None:
         raise EvaluationError("the majority baseline needs a test split", fix="add TESTED ON …")
@@ -58,14 +53,23 @@ def score_majority(evaluation: Evaluation) -> Measurement:
     train = load_manifest(root, evaluation.train.fingerprint)
     test = load_manifest(root, evaluation.test.fingerprint)
     most_frequent = train.classes[int(np.bincount(train.labels).argmax())]
-    correct = test.label_names == most_frequent
-    accuracy = float(correct.mean())
+    codes = np.unique(np.append(test.label_names, most_frequent), return_inverse=True)[1]
+    rows = len(test.labels)
+    score = score_classes(evaluation.params.get("metric", "accuracy"), codes[:-1], np.full(rows, codes[-1]))
+    return _measurement(score, time.perf_counter() - started, rows)
+
+
+def _measurement(score: Score, seconds: float, n_test: int | None, layer: str | None = None) -> Measurement:
+    correct, replicates = score.per_row_correct, score.replicates
     return Measurement(
         status="completed",
-        cost_seconds=time.perf_counter() - started,
-        metric="accuracy",
-        value=accuracy,
-        n_test=len(correct),
-        per_row_correct=np.packbits(correct).tobytes(),
-        metrics={"accuracy": accuracy},
+        cost_seconds=seconds,
+        metric=score.metric,
+        value=score.value,
+        higher_is_better=score.higher_is_better,
+        n_test=n_test,
+        per_row_correct=None if correct is None else np.packbits(correct).tobytes(),
+        replicates=None if replicates is None else replicates.astype("<f4").tobytes(),
+        layer=layer,
+        metrics={score.metric: score.value},
     )

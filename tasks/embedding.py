@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from storage.baselines import RAW
-from storage.catalog import Catalog, DatasetRecord, ModelRecord
+from storage.catalog import Catalog, ModelRecord
 from storage.database import Database
+from storage.derivation import rows_in
 from storage.embedding_version import LAYER
 from storage.errors import EvaluationError
 from storage.features import FeatureStore
 from storage.manifests import load_manifest
 from storage.settings import current_settings
-from tasks.readers import open_reader
+from tasks.reading import read_rows
 from tasks.registration import is_untouched
 from tasks.sources import source_named
-from tasks.sources.base import Model, Rows
+from tasks.sources.base import Model
 
 _SEGMENT_BYTES = 64 << 20
 
@@ -27,8 +28,10 @@ _SEGMENT_BYTES = 64 << 20
 _opened: tuple[str, Model] | None = None
 
 
-def embed_dataset(model: str, model_fingerprint: str, dataset: str, dataset_fingerprint: str) -> dict[str, Any]:
-    """Bring the features of every row of a dataset into the feature store.
+def embed_dataset(
+    model: str, model_fingerprint: str, dataset: str, dataset_fingerprint: str, spans: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    """Bring the features of the rows [start, stop) of a dataset, span by span, into the feature store.
 
     Models and datasets are named as in the catalog; the fingerprints say which content is meant. Returns how
     many rows were embedded and the seconds it took. Raises EvaluationError with the reason when the model
@@ -40,29 +43,15 @@ def embed_dataset(model: str, model_fingerprint: str, dataset: str, dataset_fing
     store = FeatureStore(settings.features)
     key = store.key(model_fingerprint)
     hashes = load_manifest(settings.manifests, dataset_fingerprint).row_hashes
-    missing = store.missing(key, hashes)
+    wanted = rows_in(spans)
+    missing = wanted[store.missing(key, hashes[wanted])]
     if len(missing):
         opened = _open(catalog, model, model_fingerprint)
         segment = _Segment(store, key)
-        for rows, row_hashes in _rows_at(missing, catalog.dataset(dataset), hashes):
-            segment.add(row_hashes, opened.embed(rows)[LAYER])
+        for rows, numbers in read_rows(catalog.dataset(dataset), missing, hashes):
+            segment.add(hashes[numbers], opened.embed(rows)[LAYER])
         segment.write()
     return {"embedded_rows": len(missing), "seconds": time.perf_counter() - started}
-
-
-def _rows_at(wanted: np.ndarray, dataset: DatasetRecord, hashes: np.ndarray) -> Iterator[tuple[Rows, np.ndarray]]:
-    """The dataset's rows at these indices with their hashes, chunk by chunk, checked against the manifest."""
-    picked = np.zeros(len(hashes), dtype=bool)
-    picked[wanted] = True
-    start = 0
-    for chunk in open_reader(dataset.type, dataset.path, dataset.reader_options).chunks():
-        stop = start + len(chunk.rows)
-        if not np.array_equal(chunk.row_hashes, hashes[start:stop]):
-            raise EvaluationError(f"dataset {dataset.name} changed while it was read", transient=True, fix="ask again")
-        indices = np.flatnonzero(picked[start:stop])
-        if len(indices):
-            yield [chunk.rows[index] for index in indices], chunk.row_hashes[indices]  # type: ignore[misc, call-overload]
-        start = stop
 
 
 class _Segment:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from storage.catalog import Catalog, DatasetRecord, ModelRecord
+from storage.catalog import Catalog, ModelRecord
 from storage.database import Database
+from storage.derivation import derive, rows_in
 from storage.errors import EvaluationError
+from storage.manifests import load_manifest
+from storage.parts import Part, one_per_dataset
 from storage.settings import current_settings
 from tasks.embedding import unchanged_model
-from tasks.readers import open_reader
+from tasks.reading import read_rows
 from tasks.sources.failures import reasons
 from tasks.sources.huggingface import (
     ALL_CORES,
@@ -33,25 +36,25 @@ _EVALUATION_BATCH_ROWS = 64
 def finetune_model(
     model: str,
     model_fingerprint: str,
-    train: Sequence[str],
-    test: Sequence[str],
+    train: Sequence[Mapping[str, Any]],
+    test: Sequence[Mapping[str, Any]],
     epochs: int,
     lr: float,
     batch_size: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Fine-tune on the `train` datasets and measure accuracy on the `test` datasets, each named as in the catalog.
+    """Fine-tune on the rows of the `train` parts and measure accuracy on those of the `test` parts (storage.parts).
 
     A stratified fifth of the training rows is held out; the weights of the epoch with the highest accuracy on it
     are measured, once, on the test rows. Returns `accuracy`, `per_row_correct` (a list of 0 and 1),
     `validation_accuracy` and `curve` (validation accuracy after each epoch) and `seconds`.
-    Raises EvaluationError when the model cannot be loaded or the loss is not finite.
+    Raises EvaluationError when the model cannot be loaded, the loss is not finite, or files changed meanwhile.
     """
     started = time.perf_counter()
     catalog = Catalog(Database(current_settings()))
     record = unchanged_model(catalog, model, model_fingerprint)
-    train_rows, train_labels = _read([catalog.dataset(name) for name in train])
-    test_rows, test_labels = _read([catalog.dataset(name) for name in test])
+    train_rows, train_labels = _read(catalog, [Part.from_json(part) for part in train])
+    test_rows, test_labels = _read(catalog, [Part.from_json(part) for part in test])
     classes = sorted(set(train_labels))
     fit, validation = _split(train_labels, seed)
     with reasons(record), tempfile.TemporaryDirectory(prefix="shift-finetune-") as scratch:
@@ -181,16 +184,17 @@ def _collator(model: ModelRecord, processor: Any, config: Any) -> Any:
     return collate
 
 
-def _read(datasets: Sequence[DatasetRecord]) -> tuple[list[Any], list[str]]:
-    rows: list[Any] = []
-    labels: list[str] = []
-    for dataset in datasets:
-        reader = open_reader(dataset.type, dataset.path, dataset.reader_options)
-        classes = reader.schema().classes
-        for chunk in reader.chunks():
-            rows += list(chunk.rows)
-            labels += [classes[label] for label in chunk.labels]
-    return rows, labels
+def _read(catalog: Catalog, parts: Sequence[Part]) -> tuple[list[Any], list[str]]:
+    """The rows of all parts in order and their classes; every dataset is read once."""
+    root = current_settings().manifests
+    derived = derive(root, parts)
+    rows: dict[tuple[str, int], Any] = {}
+    for part in one_per_dataset(parts):
+        hashes = load_manifest(root, part.dataset.fingerprint).row_hashes
+        for chunk, numbers in read_rows(catalog.dataset(part.dataset.name), rows_in(part.spans), hashes):
+            rows |= {(part.dataset.fingerprint, number): row for number, row in zip(numbers, chunk, strict=True)}
+    in_order = [rows[part.dataset.fingerprint, number] for part in parts for number in rows_in(part.spans)]
+    return in_order, derived.label_names.tolist()
 
 
 def _split(labels: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ checks the stores and asks again with `refresh_cache` when a cached result outli
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefect import task
@@ -16,14 +16,16 @@ from prefect.context import TaskRunContext
 from storage.database import Database
 from storage.embedding_version import EMBEDDING_VERSION
 from storage.evaluations import Measurement, Subject
+from storage.fingerprints import fingerprint_of
+from storage.parts import Part
 from storage.results import Claim, ResultStore
 from storage.settings import current_settings
 from tasks.host import host
 
 
 def _embedding_key(_: TaskRunContext, parameters: Mapping[str, Any]) -> str:
-    model, dataset = parameters["model"], parameters["dataset"]
-    return f"embed-{EMBEDDING_VERSION}-{model.fingerprint}-{dataset.fingerprint}"
+    model, part = parameters["model"], parameters["part"]
+    return f"embed-{EMBEDDING_VERSION}-{model.fingerprint}-{part.dataset.fingerprint}-{fingerprint_of(part.spans)}"
 
 
 def _evaluation_key(_: TaskRunContext, parameters: Mapping[str, Any]) -> str:
@@ -32,17 +34,18 @@ def _evaluation_key(_: TaskRunContext, parameters: Mapping[str, Any]) -> str:
 
 @task(
     name="embed",
-    task_run_name="embed {dataset.name} with {model.name}",
+    task_run_name="embed {part.dataset.name} with {model.name}",
     persist_result=True,
     cache_key_fn=_embedding_key,
 )
-async def embed(model: Subject, dataset: Subject, host_name: str | None) -> dict[str, Any]:
-    """Bring the features of a dataset by a model into the feature store; see tasks.embedding."""
-    arguments = {
+async def embed(model: Subject, part: Part, host_name: str | None) -> dict[str, Any]:
+    """Bring the features of a part of a dataset by a model into the feature store; see tasks.embedding."""
+    arguments: dict[str, Any] = {
         "model": model.name,
         "model_fingerprint": model.fingerprint,
-        "dataset": dataset.name,
-        "dataset_fingerprint": dataset.fingerprint,
+        "dataset": part.dataset.name,
+        "dataset_fingerprint": part.dataset.fingerprint,
+        "spans": part.spans,
     }
     if host_name is None:
         from tasks.embedding import embed_dataset
@@ -83,7 +86,7 @@ async def majority(claim: Claim) -> str:
     persist_result=True,
     cache_key_fn=_evaluation_key,
 )
-async def finetune(claim: Claim, train: list[str], test: list[str]) -> str:
+async def finetune(claim: Claim, train: Sequence[Part], test: Sequence[Part]) -> str:
     """Fine-tune a model, record its test accuracy and return the evaluation's fingerprint; see tasks.finetuning."""
     evaluation = claim.evaluation
     result = await asyncio.to_thread(
@@ -91,8 +94,8 @@ async def finetune(claim: Claim, train: list[str], test: list[str]) -> str:
         "tasks.finetuning:finetune_model",
         model=evaluation.model.name,
         model_fingerprint=evaluation.model.fingerprint,
-        train=train,
-        test=test,
+        train=[part.json for part in train],
+        test=[part.json for part in test],
         **evaluation.params,
     )
     return await asyncio.to_thread(_record, claim, _finetuned(result))

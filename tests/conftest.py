@@ -18,6 +18,7 @@ from storage.catalog import Catalog
 from storage.database import Database
 from storage.settings import current_settings
 from tasks.host import Host
+from tests.postgres import NO_SERVER, Server, find_programs, run_server
 
 # Nothing here needs the network, and nothing may reach for it. The models are too small to be shared between cores.
 os.environ |= {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"}
@@ -36,6 +37,28 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SHIFT_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """One PostgreSQL server for the whole run, started when the first test needs it."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip(NO_SERVER)
+    with run_server(programs) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The database of the home: once SQLite, once PostgreSQL with the newest schema and nothing in it."""
+    if request.param == "sqlite":
+        yield current_settings().database_url
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    with server.database() as url:
+        monkeypatch.setenv("SHIFT_DATABASE_URL", url)
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from shiftql.plan import Query, Rank
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+from shiftql.plan import PlanNode, Rank
 from shiftql.rules.drop_unneeded_embeddings import drop_unneeded_embeddings
 from shiftql.rules.knowledge import Knowledge
 from shiftql.rules.reuse_known_results import reuse_known_results
@@ -12,10 +16,23 @@ from shiftql.rules.share_embeddings import share_embeddings
 RULES = (reuse_known_results, drop_unneeded_embeddings, reuse_stored_features, share_embeddings)
 
 
-def optimize(plan: Query | Rank, knowledge: Knowledge) -> Query | Rank:
-    """The plan that gives the same answer for the least work, given what is known."""
-    if isinstance(plan, Query):
-        return plan
-    for rule in RULES:
-        plan = rule(plan, knowledge)
+def optimize(plan: PlanNode, knowledge: Knowledge) -> PlanNode:
+    """The plan that gives the same answer for the least work, given what is known; nested rankings first."""
+    plan = _with_children(plan, lambda child: optimize(child, knowledge))
+    if isinstance(plan, Rank):
+        for rule in RULES:
+            plan = rule(plan, knowledge)
     return plan
+
+
+def _with_children(node: PlanNode, rewrite: Callable[[PlanNode], PlanNode]) -> PlanNode:
+    """The node with every node it holds rewritten."""
+
+    def rewritten(value: Any) -> Any:
+        if isinstance(value, PlanNode):
+            return rewrite(value)
+        if isinstance(value, tuple):
+            return tuple(map(rewritten, value))
+        return value
+
+    return replace(node, **{each.name: rewritten(getattr(node, each.name)) for each in fields(node)})

@@ -12,8 +12,7 @@ def reuse_stored_features(plan: Rank, knowledge: Knowledge) -> Rank:
     """Count as new only the rows that the feature store lacks."""
 
     def count(embedding: Embedding) -> Embedding:
-        pair = (embedding.model.fingerprint, embedding.dataset.fingerprint)
-        return replace(embedding, new_rows=knowledge.missing_rows.get(pair, embedding.rows))
+        return replace(embedding, new_rows=knowledge.missing_rows.get(embedding.key, embedding.part.num_rows))
 
     def reuse(evaluate: Evaluate) -> Evaluate:
         if not isinstance(evaluate.below, Embed):

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import BindingError
-from tasks.rankers.specs import bind_arguments, find_ranker
+from tasks.rankers.specs import RANKERS, bind_arguments, find_ranker
 
 if TYPE_CHECKING:
     from tasks.rankers.base import Ranker
@@ -18,6 +18,12 @@ def get_ranker(name: str, **arguments: Any) -> Ranker:
     Raises BindingError for an unknown name or argument, and for FineTune, which has no features to score.
     """
     spec = find_ranker(name)
+    if not spec.is_executable:
+        raise BindingError(
+            f"{spec.label} is not executable yet",
+            subject=name,
+            allowed=[each.label for each in RANKERS.values() if each.implementation],
+        )
     if spec.implementation is None:
         raise BindingError(
             f"{spec.label} trains the model itself and cannot score features",

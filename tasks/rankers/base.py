@@ -9,17 +9,20 @@ import numpy as np
 
 from storage.errors import EvaluationError
 
-_UNSEEN = -1
-
 
 @dataclass(frozen=True)
 class Score:
-    """What a ranker says of a model. `per_row_correct` is (test rows,) bool where rows are right or wrong."""
+    """What a ranker says of a model.
+
+    `per_row_correct` is (test rows,) bool where rows are right or wrong. `replicates` is (replicates,) float32: the
+    metric on resamples of the test rows, where it is no mean over rows; see tasks.rankers.metrics.
+    """
 
     value: float
     higher_is_better: bool
     metric: str
     per_row_correct: np.ndarray | None = field(default=None, compare=False)
+    replicates: np.ndarray | None = field(default=None, compare=False)
 
 
 class Ranker(Protocol):
@@ -46,7 +49,7 @@ class Ranker(Protocol):
 class ClassificationSplit:
     """Checked features, and labels as positions in the sorted classes of the training split.
 
-    A test label that the training split lacks is −1, which no prediction equals.
+    Test labels that the training split lacks are numbered from `num_classes`, which no prediction equals.
     """
 
     train_x: np.ndarray
@@ -54,11 +57,6 @@ class ClassificationSplit:
     test_x: np.ndarray
     test_y: np.ndarray
     num_classes: int
-
-    def accuracy(self, predicted: np.ndarray) -> Score:
-        """The share of test rows whose predicted class is right."""
-        correct = predicted == self.test_y
-        return Score(float(correct.mean()), higher_is_better=True, metric="accuracy", per_row_correct=correct)
 
 
 def classification_split(
@@ -86,8 +84,9 @@ def classification_split(
             fix="train on rows of at least two classes",
         )
     positions = np.searchsorted(classes, test_y).clip(max=len(classes) - 1)
-    test_codes = np.where(classes[positions] == test_y, positions, _UNSEEN)
-    return ClassificationSplit(train_x, train_codes, test_x, test_codes, len(classes))
+    is_unseen = classes[positions] != test_y
+    positions[is_unseen] = len(classes) + np.unique(test_y[is_unseen], return_inverse=True)[1]
+    return ClassificationSplit(train_x, train_codes, test_x, positions, len(classes))
 
 
 def _checked(split: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Accuracy of a linear classifier on frozen features: the linear probe, or linear proxy."""
+"""Score of a linear classifier on frozen features: the linear probe, or linear proxy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.rankers.base import Score, classification_split
+from tasks.rankers.metrics import score_classes
 
 _BATCH_ROWS = 64
 _BATCHES_PER_EPOCH = 100
@@ -17,6 +18,7 @@ _FIRST_MOMENT, _SECOND_MOMENT, _EPSILON = 0.9, 0.999, 1e-8
 class Linear:
     """Test accuracy of multinomial logistic regression on features standardised by the training split.
 
+    `metric` is what the test predictions are compared by; see tasks.rankers.metrics.
     Minimises cross-entropy + |weights|²/2n, scikit-learn's objective at C=1, by Adam in shuffled
     mini-batches. `learning_rate` is per standard deviation of a feature and falls to 0 along a half
     cosine over `num_epochs` passes of the training rows.
@@ -24,6 +26,7 @@ class Linear:
 
     learning_rate: float = 0.02
     num_epochs: int = 60
+    metric: str = "accuracy"
 
     def score(
         self,
@@ -47,7 +50,7 @@ class Linear:
         )
         # In double precision, since test rows may lie any number of deviations from the training mean.
         logits = _with_intercept((split.test_x - mean) / deviation) @ weights
-        return split.accuracy(logits.argmax(axis=1))
+        return score_classes(self.metric, split.test_y, logits.argmax(axis=1))
 
 
 def fit_softmax(

@@ -1,4 +1,4 @@
-"""k-nearest-neighbour accuracy, Euclidean and cosine: exact, in bounded memory."""
+"""k-nearest-neighbour classification, Euclidean and cosine: exact, in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from storage.errors import EvaluationError
 from tasks.rankers.base import Score, classification_split
+from tasks.rankers.metrics import score_classes
 
 # Doubles held at once by a block of test rows: 128 MiB.
 _BLOCK_ELEMENTS = 2**24
@@ -19,11 +20,12 @@ _SPARE_CANDIDATES = 8
 class EuclideanNN:
     """Test accuracy of a majority vote among the k training rows at the smallest Euclidean distance.
 
-    A tied vote goes to the class of the nearest of the tied. Raises EvaluationError when there are
-    fewer than k training rows.
+    A tied vote goes to the class of the nearest of the tied. `metric` is what the test predictions are
+    compared by; see tasks.rankers.metrics. Raises EvaluationError when there are fewer than k training rows.
     """
 
     k: int = 1
+    metric: str = "accuracy"
 
     def score(
         self,
@@ -35,7 +37,7 @@ class EuclideanNN:
         source_probabilities: np.ndarray | None = None,
         seed: int = 0,
     ) -> Score:
-        return _score(self.k, False, train_x, train_y, test_x, test_y)
+        return _score(self.k, self.metric, False, train_x, train_y, test_x, test_y)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class CosineNN:
     """The same by cosine similarity, which ignores the length of rows; a zero row is at right angles to all."""
 
     k: int = 1
+    metric: str = "accuracy"
 
     def score(
         self,
@@ -54,11 +57,12 @@ class CosineNN:
         source_probabilities: np.ndarray | None = None,
         seed: int = 0,
     ) -> Score:
-        return _score(self.k, True, train_x, train_y, test_x, test_y)
+        return _score(self.k, self.metric, True, train_x, train_y, test_x, test_y)
 
 
 def _score(
     k: int,
+    metric: str,
     cosine: bool,
     train_x: np.ndarray,
     train_y: np.ndarray,
@@ -72,7 +76,7 @@ def _score(
             fix=f"choose k of at most {len(split.train_x)}",
         )
     neighbours = nearest_rows(split.train_x, split.test_x, k, cosine=cosine)
-    return split.accuracy(majority(split.train_y[neighbours], split.num_classes))
+    return score_classes(metric, split.test_y, majority(split.train_y[neighbours], split.num_classes))
 
 
 def nearest_rows(train: np.ndarray, test: np.ndarray, k: int, *, cosine: bool) -> np.ndarray:

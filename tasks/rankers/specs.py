@@ -18,7 +18,8 @@ from storage.names import fold, near
 class Argument:
     """One argument of a ranker. `minimum` is inclusive; `allowed`, where not empty, lists every value.
 
-    A `default` of None is chosen by the planner for each model.
+    A `default` of None is chosen by the planner for each model. An argument that `is_dropped_at_default` is then no
+    part of the parameters, so that scores from before there was the argument stay known.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Argument:
     aliases: tuple[str, ...] = ()
     minimum: float | None = None
     allowed: tuple[Any, ...] = ()
+    is_dropped_at_default: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,10 @@ class RankerSpec:
     """A ranker as the language knows it.
 
     `version` is part of the fingerprint of every score: raise it whenever the same input may score
-    differently. `kind` tells whether it scores features or fine-tunes the model itself.
-    `implementation` is "module:Class"; None for what is not an estimator on features.
+    differently. `tasks` are those it is defined for. `kind` tells what it works on: features, the model itself
+    (finetune), columns of the catalog, embeddings of datasets (task2vec), or the scores of other rankers
+    (strategy). `example` is a question on the playground's names. `implementation` is "module:Class"; None for
+    what is not an estimator on features. `ranks` tells what stands in its rows.
     """
 
     name: str
@@ -46,13 +50,26 @@ class RankerSpec:
     tasks: frozenset[str]
     needs_test: bool
     needs_source_probabilities: bool
-    kind: Literal["features", "finetune"]
+    kind: Literal["features", "finetune", "catalog", "task2vec", "strategy"]
+    example: str
     aliases: tuple[str, ...] = ()
     implementation: str | None = None
+    is_executable: bool = True
+    ranks: Literal["models", "datasets"] = "models"
 
 
 _CLASSIFICATION = frozenset({"classification"})
+# Tasks whose labels are classes, whatever a row is.
+_CLASSES = _CLASSIFICATION | {"token_classification", "pair_classification"}
+_ALL_TASKS = _CLASSES | {"regression"}
 _NEIGHBOURS = Argument("k", int, 1, minimum=1)
+_METRIC = Argument(
+    "metric",
+    str,
+    "accuracy",
+    allowed=("accuracy", "macro_f1", "balanced_accuracy"),
+    is_dropped_at_default=True,
+)
 _SMALLEST_LEARNING_RATE = 1e-9
 
 RANKERS: dict[str, RankerSpec] = {
@@ -63,11 +80,13 @@ RANKERS: dict[str, RankerSpec] = {
             label="Euclidean NN",
             version=1,
             summary="test accuracy of a majority vote of the k nearest training rows",
-            arguments=(_NEIGHBOURS,),
+            arguments=(_NEIGHBOURS, _METRIC),
             tasks=_CLASSIFICATION,
             needs_test=True,
             needs_source_probabilities=False,
             kind="features",
+            example="SELECT name FROM image_models ORDER BY EuclideanNN(k=3)\n"
+            "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
             implementation="tasks.rankers.nearest_neighbour:EuclideanNN",
         ),
         RankerSpec(
@@ -75,11 +94,13 @@ RANKERS: dict[str, RankerSpec] = {
             label="Cosine NN",
             version=1,
             summary="test accuracy of a majority vote of the k training rows at the smallest angle",
-            arguments=(_NEIGHBOURS,),
+            arguments=(_NEIGHBOURS, _METRIC),
             tasks=_CLASSIFICATION,
             needs_test=True,
             needs_source_probabilities=False,
             kind="features",
+            example="SELECT name FROM text_models ORDER BY 'Cosine NN'\n"
+            "TRAINED ON sentence-topics-train TESTED ON sentence-topics-test",
             implementation="tasks.rankers.nearest_neighbour:CosineNN",
         ),
         RankerSpec(
@@ -90,18 +111,21 @@ RANKERS: dict[str, RankerSpec] = {
             arguments=(
                 Argument("learning_rate", float, 0.02, aliases=("lr",), minimum=_SMALLEST_LEARNING_RATE),
                 Argument("num_epochs", int, 60, aliases=("epochs",), minimum=1),
+                _METRIC,
             ),
             tasks=_CLASSIFICATION,
             needs_test=True,
             needs_source_probabilities=False,
             kind="features",
+            example="SELECT name FROM image_models ORDER BY Linear(lr=0.1)\n"
+            "TRAINED ON counting-shapes-train TESTED ON counting-shapes-test LIMIT 3",
             implementation="tasks.rankers.linear:Linear",
         ),
         RankerSpec(
             name="finetune",
             label="FineTune",
             version=1,
-            summary="test accuracy after fine-tuning the whole model",
+            summary="test accuracy (no other metric) after fine-tuning the whole model",
             arguments=(
                 Argument("epochs", int, 20, aliases=("num_epochs",), minimum=1),
                 Argument("lr", float, None, aliases=("learning_rate",), minimum=_SMALLEST_LEARNING_RATE),
@@ -112,6 +136,176 @@ RANKERS: dict[str, RankerSpec] = {
             needs_test=True,
             needs_source_probabilities=False,
             kind="finetune",
+            example="SELECT name FROM image_models WHERE num_params < 80K ORDER BY FineTune(epochs=2)\n"
+            "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
+        ),
+        RankerSpec(
+            name="leep",
+            label="LEEP",
+            version=1,
+            summary="log-likelihood of the labels given the model's own classes",
+            arguments=(),
+            tasks=_CLASSES,
+            needs_test=False,
+            needs_source_probabilities=True,
+            kind="features",
+            example="SELECT name FROM image_models ORDER BY LEEP TRAINED ON drawn-digits-train",
+            is_executable=False,
+        ),
+        RankerSpec(
+            name="nleep",
+            label="NLEEP",
+            version=1,
+            summary="LEEP with the clusters of a Gaussian mixture on the features in place of the model's own classes",
+            arguments=(Argument("num_components", int, None, aliases=("components",), minimum=1),),
+            tasks=_CLASSES,
+            needs_test=False,
+            needs_source_probabilities=False,
+            kind="features",
+            example="SELECT name FROM image_models ORDER BY NLEEP(num_components=50) TRAINED ON drawn-digits-train",
+            is_executable=False,
+        ),
+        RankerSpec(
+            name="logme",
+            label="LogME",
+            version=1,
+            summary="log-evidence of a Bayesian linear model of the labels on the features",
+            arguments=(),
+            tasks=_ALL_TASKS,
+            needs_test=False,
+            needs_source_probabilities=False,
+            kind="features",
+            example="SELECT name FROM text_models ORDER BY LogME TRAINED ON sentence-topics-train",
+            is_executable=False,
+        ),
+        RankerSpec(
+            name="hscore",
+            label="HScore",
+            version=1,
+            summary="how much of the features' variance lies between the classes, with a regularised covariance",
+            arguments=(),
+            tasks=_CLASSES,
+            needs_test=False,
+            needs_source_probabilities=False,
+            kind="features",
+            example="SELECT name FROM image_models ORDER BY HScore TRAINED ON counting-shapes-train",
+            is_executable=False,
+        ),
+        RankerSpec(
+            name="nce",
+            label="NCE",
+            version=1,
+            summary="negative conditional entropy of the labels given the class the model predicts",
+            arguments=(),
+            tasks=_CLASSES,
+            needs_test=False,
+            needs_source_probabilities=True,
+            kind="features",
+            example="SELECT name FROM image_models ORDER BY NCE TRAINED ON drawn-digits-train",
+            is_executable=False,
+        ),
+        RankerSpec(
+            name="transrate",
+            label="TransRate",
+            version=1,
+            summary="mutual information between features and labels, by their coding rates",
+            arguments=(),
+            tasks=_CLASSES,
+            needs_test=False,
+            needs_source_probabilities=False,
+            kind="features",
+            example="SELECT name FROM image_models ORDER BY TransRate TRAINED ON counting-shapes-train",
+            is_executable=False,
+        ),
+        RankerSpec(
+            name="gbc",
+            label="GBC",
+            version=1,
+            summary="how little the classes overlap as Gaussians in feature space, by their Bhattacharyya coefficients",
+            arguments=(),
+            tasks=_CLASSES,
+            needs_test=False,
+            needs_source_probabilities=False,
+            kind="features",
+            example="SELECT name FROM text_models ORDER BY GBC TRAINED ON sentence-topics-train",
+            is_executable=False,
+        ),
+        RankerSpec(
+            name="task2vec",
+            label="Task2Vec",
+            version=1,
+            summary="distance of a dataset to TRAINED ON, by the Fisher information of a probe model",
+            arguments=(Argument("probe", str, None),),
+            tasks=_CLASSIFICATION,
+            needs_test=False,
+            needs_source_probabilities=False,
+            kind="task2vec",
+            example="SELECT name FROM datasets ORDER BY Task2Vec(probe='resnet-letters') TRAINED ON drawn-digits-train",
+            is_executable=False,
+            ranks="datasets",
+        ),
+        RankerSpec(
+            name="twophase",
+            label="TwoPhase",
+            version=1,
+            summary="the k best of a cheap proxy, then fine-tuned in rounds that drop who falls behind",
+            arguments=(
+                Argument("k", int, 10, minimum=1),
+                Argument("threshold", float, 0.0, minimum=0),
+                Argument(
+                    "proxy",
+                    str,
+                    "LEEP",
+                    allowed=("LEEP", "NLEEP", "LogME", "HScore", "NCE", "TransRate", "GBC", "Linear"),
+                ),
+            ),
+            tasks=_CLASSES,
+            needs_test=True,
+            needs_source_probabilities=False,
+            kind="strategy",
+            example="SELECT name FROM image_models ORDER BY TwoPhase(k=3, proxy='LogME')\n"
+            "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
+            is_executable=False,
+        ),
+        RankerSpec(
+            name="random",
+            label="Random",
+            version=1,
+            summary="an order by chance, to compare with",
+            arguments=(Argument("seed", int, 0, minimum=0),),
+            tasks=_ALL_TASKS,
+            needs_test=False,
+            needs_source_probabilities=False,
+            kind="catalog",
+            example="SELECT name FROM image_models ORDER BY Random(seed=1) TRAINED ON drawn-digits-train LIMIT 3",
+            is_executable=False,
+        ),
+        RankerSpec(
+            name="upstream",
+            label="Upstream",
+            version=1,
+            summary="accuracy on the dataset the model was pre-trained on, to compare with",
+            arguments=(),
+            tasks=_ALL_TASKS,
+            needs_test=False,
+            needs_source_probabilities=False,
+            kind="catalog",
+            example="SELECT name FROM image_models ORDER BY Upstream TRAINED ON drawn-digits-train LIMIT 3",
+            is_executable=False,
+        ),
+        RankerSpec(
+            name="auto",
+            label="Auto",
+            version=1,
+            summary="predicted accuracy after fine-tuning, with whatever evaluations pay to find it out",
+            arguments=(),
+            tasks=_ALL_TASKS,
+            needs_test=True,
+            needs_source_probabilities=False,
+            kind="strategy",
+            example="SELECT name FROM image_models ORDER BY Auto\n"
+            "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test WITHIN 10m",
+            is_executable=False,
         ),
     )
 }
@@ -136,7 +330,7 @@ def find_ranker(name: str) -> RankerSpec:
 
 
 def bind_arguments(spec: RankerSpec, positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
-    """Every argument's value by its canonical name, defaults filled in, in the order of the spec.
+    """Every argument's value by its canonical name, defaults filled in (but those that are dropped), in spec order.
 
     A whole number is taken for a float and a whole float for an integer; a truth value is neither.
     Raises BindingError on an unknown argument, one given twice, and a value of wrong type or size.
@@ -162,7 +356,12 @@ def bind_arguments(spec: RankerSpec, positional: Sequence[Any], named: Mapping[s
                 fix=f"give {argument.name} once; by position it is number {names.index(argument.name) + 1}",
             )
         given[argument.name] = _checked(spec, argument, value)
-    return {argument.name: given.get(argument.name, argument.default) for argument in spec.arguments}
+    bound = ((argument, given.get(argument.name, argument.default)) for argument in spec.arguments)
+    return {
+        argument.name: value
+        for argument, value in bound
+        if not (argument.is_dropped_at_default and value == argument.default)
+    }
 
 
 def _find_argument(spec: RankerSpec, name: str) -> Argument:
@@ -200,6 +399,8 @@ def _checked(spec: RankerSpec, argument: Argument, value: Any) -> Any:
         refuse(kinds[argument.kind])
     if argument.minimum is not None and value < argument.minimum:
         refuse(f"at least {argument.minimum}")
+    if argument.allowed and isinstance(value, str):
+        value = next((choice for choice in argument.allowed if fold(choice) == fold(value)), value)
     if argument.allowed and value not in argument.allowed:
         refuse("one of the allowed values")
     return value

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from storage.errors import StoreError
+from storage.manifests import ordered_classes
 from storage.names import fold, near
 from tasks.readers.base import CHUNK_ROWS, Chunk, Schema
-from tasks.readers.rows import label_indices, ordered_classes, row_hashes
+from tasks.readers.rows import label_indices, row_hashes
 
 _TEXT_COLUMNS = ("text", "sentence", "content", "review", "document", "question")
 _LABEL_COLUMNS = ("label", "labels", "class", "target", "category")

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from storage.errors import StoreError
+from storage.manifests import ordered_classes
 from tasks.readers.base import CHUNK_ROWS, Chunk, Schema
-from tasks.readers.rows import label_indices, ordered_classes, row_hashes
+from tasks.readers.rows import label_indices, row_hashes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 # A chunk of large photographs is cut short here, so that memory does not grow with their size.

@@ -12,9 +12,10 @@ from typing import IO
 import numpy as np
 
 from storage.errors import StoreError
+from storage.manifests import ordered_classes
 from storage.names import fold
 from tasks.readers.base import CHUNK_ROWS, Chunk, Schema
-from tasks.readers.rows import label_indices, ordered_classes, row_hashes
+from tasks.readers.rows import label_indices, row_hashes
 
 _IMAGE_KEYS = ("images", "x", "data")
 _LABEL_KEYS = ("labels", "y", "targets")

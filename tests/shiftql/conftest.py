@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RankingAnswer, RowsAnswer
-from shiftql.binder import BoundExplain, bind
-from shiftql.parser import parse
-from shiftql.plan import Query, Rank
+from shiftql.binder import bind
+from shiftql.bound import BoundDataset
+from shiftql.plan import PlanNode, Split
 from shiftql.planner import plan as make_plan
-from storage.catalog import Catalog, DatasetRecord
+from shiftql.script import read_script
+from storage.catalog import Catalog
 from storage.database import Database
 from storage.errors import BindingError, StoreError
 from storage.evaluations import Subject
+from storage.parts import whole
 from storage.settings import Settings
 
 
@@ -114,6 +116,7 @@ class FakeSession:
     models: Sequence[str] = ("resnet-letters",)
     datasets: Sequence[str] = ("digits-test", "digits-train")
     interrupted: bool = False
+    declared: Mapping[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     @property
@@ -137,7 +140,21 @@ def fake_session() -> type[FakeSession]:
 def database(tmp_path_factory: pytest.TempPathFactory) -> Database:
     """A small catalog to ask and to plan for; nothing in it can be opened, and nothing may be changed."""
     home = tmp_path_factory.mktemp("catalog")
-    database = Database(Settings(home, f"sqlite:///{home / 'shift.db'}", ""))
+    return _with_small_catalog(Settings(home, f"sqlite:///{home / 'shift.db'}", ""))
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def any_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """The small catalog in every kind of database."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("database")
+        return
+    with request.getfixturevalue("postgresql").database() as url:
+        yield _with_small_catalog(Settings(tmp_path_factory.mktemp("catalog"), url, ""))
+
+
+def _with_small_catalog(settings: Settings) -> Database:
+    database = Database(settings)
     catalog = Catalog(database)
     for name, columns in _CATALOG_MODELS.items():
         catalog.save_model(name, {"path": "", "signature": "", "fingerprint": f"fingerprint of {name}", **columns})
@@ -210,17 +227,26 @@ _CATALOG_DATASETS = {
 
 
 @pytest.fixture
-def draft(database: Database) -> Callable[[str], Query | Rank]:
-    """The logical plan of a query over the small catalog, before the rules."""
+def draft(database: Database) -> Callable[[str], PlanNode]:
+    """The logical plan of a query over the small catalog, before the rules; declarations may stand before it."""
 
-    def draft(text: str) -> Query | Rank:
-        (statement,) = parse(text)
-        question = bind(statement, database, text)
-        return make_plan(question.question if isinstance(question, BoundExplain) else question, _together)
+    def draft(text: str) -> PlanNode:
+        question, declared = read_script(text)
+        return make_plan(bind(question, database, text, declared), together)
 
     return draft
 
 
-def _together(datasets: Sequence[DatasetRecord]) -> Subject:
-    names = [dataset.name for dataset in datasets]
-    return Subject(f"[{', '.join(names)}]", "+".join(dataset.fingerprint for dataset in datasets))
+@pytest.fixture(scope="session")
+def as_one() -> Callable[[Sequence[BoundDataset]], Split]:
+    """Stands in for what reads the rows of datasets that are taken together."""
+    return together
+
+
+def together(datasets: Sequence[BoundDataset]) -> Split:
+    """Datasets as one, by name alone: their rows are nowhere."""
+    subjects = [Subject(dataset.label, dataset.record.fingerprint) for dataset in datasets]
+    name = subjects[0].name if len(subjects) == 1 else f"[{', '.join(subject.name for subject in subjects)}]"
+    whole_of_it = Subject(name, "+".join(subject.fingerprint for subject in subjects))
+    parts = [whole(subject, dataset.record.num_rows) for subject, dataset in zip(subjects, datasets, strict=True)]
+    return Split(whole_of_it, tuple(parts))

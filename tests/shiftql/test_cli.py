@@ -46,7 +46,7 @@ def pool(catalog):
 @pytest.fixture
 def session(fake_session, monkeypatch, rows):
     made = fake_session([rows])
-    monkeypatch.setattr(shiftql.engine, "Session", lambda: made)
+    monkeypatch.setattr(shiftql.engine, "Session", lambda **_: made)
     return made
 
 

@@ -23,7 +23,7 @@ def _knowledge(query: str, plan: Query | Rank) -> Knowledge:
     if isinstance(plan, Query):
         return Knowledge()
     evaluations = plan.new_evaluations
-    stored = {(e.model.fingerprint, e.dataset.fingerprint): 0 for e in plan.embeddings}
+    stored = {e.key: 0 for e in plan.all_embeddings}
     match query.split("\n")[0]:
         case "-- nothing is known":
             return Knowledge()

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftql.binder import BoundRanker
+from shiftql.bound import BoundRanker
 from shiftql.cost import Cost
 from shiftql.plan import Evaluate, PlannedEvaluation, Rank
 from shiftql.ranking import failures, rank_models
+from shiftql.tables import RANKING_KEYS
 from storage.evaluations import Evaluation, Measurement, Subject
 from tasks.rankers.specs import find_ranker
 
@@ -37,6 +38,20 @@ def _accuracy(right: int) -> Measurement:
         value=right / ROWS,
         n_test=ROWS,
         per_row_correct=np.packbits(np.arange(ROWS) < right).tobytes(),
+        layer="last",
+    )
+
+
+def _macro_f1(value: float, *replicates: float) -> Measurement:
+    return Measurement(
+        status="completed",
+        cost_seconds=1.0,
+        metric="macro_f1",
+        value=value,
+        n_test=ROWS,
+        # Its rows say that all are equally accurate, which is another question.
+        per_row_correct=np.packbits(np.ones(ROWS, dtype=bool)).tobytes(),
+        replicates=np.array(replicates, "<f4").tobytes(),
         layer="last",
     )
 
@@ -120,6 +135,35 @@ def test_what_is_no_share_has_no_interval() -> None:
     assert (row["low"], row["high"]) == (None, None)
 
 
+def test_a_row_says_the_same_of_every_model_and_baseline() -> None:
+    results = {"a": _accuracy(80), "b": _macro_f1(0.5, 0.4, 0.6), "c": _rmse(1.0), "raw": _accuracy(3)}
+    ranked = _rank(results, names=["a", "b", "c"], baselines=["raw"])
+    assert [tuple(row) for row in ranked] == [RANKING_KEYS[:-1]] * 3 + [RANKING_KEYS]
+
+
+def test_what_has_replicates_has_the_interval_between_them() -> None:
+    (row,) = _rank({"a": _macro_f1(0.5, *np.linspace(0, 1, 41))})
+    assert (row["low"], row["high"]) == pytest.approx((0.025, 0.975))
+    assert row["n_test"] == ROWS
+
+
+def test_what_has_replicates_is_tied_by_them_and_not_by_its_accuracy() -> None:
+    hardness = np.linspace(0, 0.5, 41)
+    ranked = _rank(
+        {
+            "best": _macro_f1(0.75, *(1 - hardness)),
+            "near": _macro_f1(0.74, *(1 - hardness + 0.05 * np.cos(np.arange(41)))),
+            "far": _macro_f1(0.70, *(0.95 - hardness)),
+        }
+    )
+    assert [(row["model"], row["tied"]) for row in ranked] == [("best", False), ("near", True), ("far", False)]
+
+
+def test_scores_of_two_metrics_are_never_tied() -> None:
+    ranked = _rank({"a": _macro_f1(0.5, 0.5), "majority": _accuracy(50)}, names=["a"], baselines=["majority"])
+    assert [row["tied"] for row in ranked] == [False, False]
+
+
 def test_selected_columns_stand_beside_the_score() -> None:
     ranked = _rank({"a": _accuracy(1), "b": _accuracy(2)}, columns={"a": {"size": 3}, "b": {"size": None}})
     assert [row["size"] for row in ranked] == [None, 3]
@@ -151,6 +195,8 @@ def test_failures_are_told_once_in_the_order_of_names() -> None:
         strategy="Enumerate",
         evaluates=(_evaluate(names), _evaluate(names, method="cosine_nn")),
         shared=None,
+        train=None,
+        test=None,
         descending=False,
         limit=None,
         refused=(("d", "FineTune is not available for tfhub models"),),
@@ -166,7 +212,7 @@ def test_failures_are_told_once_in_the_order_of_names() -> None:
 
 
 def test_what_was_planned_and_has_no_result_is_a_failure_unless_the_answer_is_partial() -> None:
-    plan = Rank("Enumerate", (_evaluate(["a"]),), None, descending=False, limit=None)
+    plan = Rank("Enumerate", (_evaluate(["a"]),), None, None, None, descending=False, limit=None)
     (failure,) = failures(plan, {}, partial=False)
     assert failure["model"] == "a"
     assert "changed" in failure["reason"]

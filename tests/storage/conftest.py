@@ -1,8 +1,6 @@
-"""A migrated database in a home of its own."""
+"""A migrated database in a home of its own, of every kind."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
@@ -11,5 +9,5 @@ from storage.settings import current_settings
 
 
 @pytest.fixture
-def database(home: Path) -> Database:
+def database(database_url: str) -> Database:
     return Database(current_settings())

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,7 +21,10 @@ import storage.results
 from storage.catalog import Catalog
 from storage.database import SCHEMA_REVISION, Database
 from storage.errors import StoreError
+from storage.evaluations import Evaluation, Measurement, Subject
+from storage.results import ResultStore
 from storage.settings import current_settings
+from tests.postgres import EMPTY
 
 MIGRATIONS = Path(storage.catalog.__file__).parent / "migrations"
 
@@ -27,6 +32,17 @@ MIGRATIONS = Path(storage.catalog.__file__).parent / "migrations"
 def _revision(database: Database) -> str:
     with database.engine.connect() as connection:
         return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def fresh(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The database of the home is of either kind and has no schema yet."""
+    if request.param == "sqlite":
+        yield
+        return
+    with request.getfixturevalue("postgresql").database(EMPTY) as url:
+        monkeypatch.setenv("SHIFT_DATABASE_URL", url)
+        yield
 
 
 def test_a_fresh_home_gets_the_newest_schema(database: Database) -> None:
@@ -64,6 +80,23 @@ def test_an_older_database_is_upgraded_in_place(database: Database) -> None:
     assert _revision(Database(current_settings())) == SCHEMA_REVISION
 
 
+def test_upgrading_keeps_what_was_measured(database: Database) -> None:
+    results = ResultStore(database)
+    claim = results.claim(Evaluation(Subject("bert", "m"), Subject("train", "d"), None, "logme", "1"))
+    assert claim is not None
+    measured = Measurement(status="completed", cost_seconds=1.0, metric="logme", value=0.5)
+    results.record(claim, measured)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with database.engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    assert _revision(database) == "0001"
+    upgraded = ResultStore(Database(current_settings()))
+    assert _revision(database) == SCHEMA_REVISION
+    assert upgraded.known([claim.evaluation.fingerprint]) == {claim.evaluation.fingerprint: measured}
+
+
 def test_a_newer_database_is_refused_and_left_as_it_is(database: Database) -> None:
     with database.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
@@ -81,6 +114,61 @@ def test_a_database_that_cannot_be_opened_is_named(home: Path, monkeypatch: pyte
     assert "SHIFT_DATABASE_URL" in (caught.value.fix or "")
 
 
+def test_a_kind_of_database_there_is_no_driver_for_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in ("postgres://host/shift", "oracle://host/shift", "no url at all"):
+        monkeypatch.setenv("SHIFT_DATABASE_URL", url)
+        with pytest.raises(StoreError, match="cannot be opened") as caught:
+            Database(current_settings())
+        assert "postgresql+psycopg://" in (caught.value.fix or "")
+
+
+def test_a_password_is_not_shown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHIFT_DATABASE_URL", "postgresql+psycopg://shift:secret@127.0.0.1:1/shift")
+    with pytest.raises(StoreError, match="cannot be opened") as caught:
+        Database(current_settings())
+    assert "secret" not in str(caught.value)
+
+
+def test_texts_are_ordered_alike_everywhere(database: Database) -> None:
+    catalog = Catalog(database)
+    names = ["B", "_", "a", "a-b", "ab", "b", "ä"]
+    for name in reversed(names):
+        catalog.save_model(
+            name, {"source": "huggingface", "path": "/m", "fingerprint": "f", "signature": "s", "modality": "text"}
+        )
+    assert [model.name for model in catalog.models()] == names
+
+
+def test_every_text_in_postgresql_is_ordered_by_its_characters(database: Database) -> None:
+    if database.engine.name != "postgresql":
+        pytest.skip("SQLite does so unasked")
+    with database.engine.connect() as connection:
+        found = connection.execute(
+            text(
+                "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' AND"
+                " data_type = 'character varying' AND collation_name IS DISTINCT FROM 'C'"
+                " AND table_name <> 'alembic_version'"
+            )
+        )
+        assert found.all() == []
+
+
+def test_sizes_may_exceed_32_bits(database: Database) -> None:
+    saved = Catalog(database).save_model(
+        "llama",
+        {
+            "source": "huggingface",
+            "path": "/m",
+            "fingerprint": "f",
+            "signature": "s",
+            "modality": "text",
+            "num_params": 70_000_000_000,
+            "size_bytes": 280_000_000_000,
+        },
+    )
+    assert (saved.num_params, saved.size_bytes) == (70_000_000_000, 280_000_000_000)
+
+
 def test_a_file_that_is_no_database_is_refused_by_name(home: Path) -> None:
     settings = current_settings()
     (home / "shift.db").write_bytes(b"this is not a database at all" * 100)
@@ -88,17 +176,25 @@ def test_a_file_that_is_no_database_is_refused_by_name(home: Path) -> None:
         Database(settings)
 
 
-def test_threads_may_open_a_fresh_home_at_once(home: Path) -> None:
+def test_threads_may_open_a_fresh_database_at_once(fresh: None) -> None:
     settings = current_settings()
     with ThreadPoolExecutor(8) as threads:
         opened = list(threads.map(lambda _: Database(settings), range(8)))
     assert {_revision(database) for database in opened} == {SCHEMA_REVISION}
 
 
-def test_processes_may_open_a_fresh_home_at_once(home: Path) -> None:
+@pytest.mark.parametrize("homes", ["one home", "a home each"])
+def test_processes_may_open_a_fresh_database_at_once(fresh: None, homes: str, tmp_path: Path) -> None:
+    settings = current_settings()
+    if homes == "a home each" and settings.database_url.startswith("sqlite"):
+        pytest.skip("a SQLite file is of one home")
     context = get_context("forkserver")
     context.set_forkserver_preload(["storage.catalog", "alembic.command"])
-    processes = [context.Process(target=Database, args=(current_settings(),)) for _ in range(8)]
+    processes = []
+    for number in range(8):
+        own = tmp_path / str(number) if homes == "a home each" else settings.home
+        own.mkdir(exist_ok=True)
+        processes.append(context.Process(target=Database, args=(replace(settings, home=own),)))
     for process in processes:
         process.start()
     for process in processes:
@@ -107,8 +203,8 @@ def test_processes_may_open_a_fresh_home_at_once(home: Path) -> None:
     assert _revision(Database(current_settings())) == SCHEMA_REVISION
 
 
-def test_sqlite_lets_readers_and_a_writer_work_at_once(database: Database) -> None:
-    with database.engine.connect() as connection:
+def test_sqlite_lets_readers_and_a_writer_work_at_once(home: Path) -> None:
+    with Database(current_settings()).engine.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
         assert connection.execute(text("PRAGMA foreign_keys")).scalar_one() == 1
 

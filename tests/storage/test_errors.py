@@ -49,6 +49,24 @@ def test_tabs_do_not_shift_the_caret() -> None:
     assert lines[2].index("^") == lines[1].index("x")
 
 
+def test_wide_characters_take_two_columns_and_combining_ones_none() -> None:
+    wide = str(PositionedError("here", text="'模型' = x", line=1, column=8)).split("\n")
+    assert wide[2] == " " * len("   1 | ") + " " * len("'....' = ") + "^"
+    combining = str(PositionedError("here", text="'e\u0301' = x", line=1, column=8)).split("\n")
+    assert combining[2] == " " * len("   1 | ") + " " * len("'e' = ") + "^"
+
+
+def test_the_caret_is_as_wide_as_what_it_stands_under() -> None:
+    lines = str(PositionedError("this", text="SELECT 模型 x", line=1, column=8, length=2)).split("\n")
+    assert lines[2].count("^") == 4
+
+
+def test_control_characters_never_reach_the_terminal() -> None:
+    lines = str(PositionedError("here", text="a\x1b[2J\r\x85\u2028b", line=1, column=9)).split("\n")
+    assert lines[1] == "   1 | a [2J   b"
+    assert lines[2].index("^") == lines[1].index("b")
+
+
 def test_the_caret_ends_with_its_line() -> None:
     text = "SELECT name FROM models\nWHERE x"
     lines = str(PositionedError("all of it", text=text, line=1, column=8, length=len(text))).split("\n")

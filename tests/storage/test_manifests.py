@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from storage.errors import StoreError
-from storage.manifests import Manifest, concatenate, load_manifest, save_manifest
+from storage.manifests import Manifest, load_manifest, save_manifest
 
 FIRST = Manifest(np.arange(48, dtype=np.uint8).reshape(3, 16), np.array([0, 1, 0]), ("ant", "bee"))
 SECOND = Manifest(np.arange(48, 80, dtype=np.uint8).reshape(2, 16), np.array([1, 0]), ("bee", "cat"))
@@ -52,15 +52,3 @@ def test_a_disk_that_refuses_is_a_store_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be written"):
         save_manifest(tmp_path, FIRST)
     assert list(tmp_path.glob(".*.tmp")) == []
-
-
-def test_concatenation_keeps_rows_in_order_and_labels_by_name() -> None:
-    together = concatenate([FIRST, SECOND])
-    assert together.classes == ("ant", "bee", "cat")
-    assert together.label_names.tolist() == [*FIRST.label_names, *SECOND.label_names]
-    np.testing.assert_array_equal(together.row_hashes, np.concatenate([FIRST.row_hashes, SECOND.row_hashes]))
-
-
-def test_concatenating_one_is_itself_and_order_counts() -> None:
-    assert concatenate([FIRST]).fingerprint == FIRST.fingerprint
-    assert concatenate([FIRST, SECOND]).fingerprint != concatenate([SECOND, FIRST]).fingerprint

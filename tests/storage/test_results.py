@@ -18,6 +18,7 @@ DONE = Measurement(
     value=0.75,
     n_test=4,
     per_row_correct=np.packbits([1, 1, 0, 1]).tobytes(),
+    replicates=np.array([0.5, 0.75], "<f4").tobytes(),
     layer="last",
     metrics={"accuracy": 0.75, "macro_f1": 0.5},
     curve=(0.5, 0.75),

@@ -30,6 +30,7 @@ DONE = Measurement(
     value=0.75,
     n_test=4,
     per_row_correct=np.packbits([1, 1, 0, 1]).tobytes(),
+    replicates=np.array([0.5, 1.0, 0.75], "<f4").tobytes(),
     layer="last",
     metrics={"accuracy": 0.75, "macro_f1": 0.5},
     curve=(0.25, 0.5),
@@ -38,7 +39,7 @@ BROKEN = Measurement(status="failed", cost_seconds=0.5, reason="its weights are 
 
 
 @pytest.fixture(autouse=True)
-def migrated(home: Path, tracking_template: Path) -> None:
+def migrated(home: Path, database_url: str, tracking_template: Path) -> None:
     """MLflow takes seconds to make its schema, so every test starts from a copy of one."""
     home.mkdir(exist_ok=True)
     (home / "mlflow.db").write_bytes(tracking_template.read_bytes())
@@ -75,7 +76,13 @@ def test_a_run_holds_the_whole_evaluation() -> None:
     assert run.info.run_name == "linear bert"
     assert run.info.end_time - run.info.start_time == 12_500
     assert run.data.params == {"lr": "0.1", "k": "3"}
-    assert run.data.metrics.items() >= {"accuracy": 0.75, "macro_f1": 0.5, "cost_seconds": 12.5}.items()
+    assert run.data.metrics == {
+        "accuracy": 0.75,
+        "macro_f1": 0.5,
+        "cost_seconds": 12.5,
+        "accuracy_standard_error": 0.25,
+        "validation_accuracy": 0.5,
+    }
     assert (
         run.data.tags.items()
         >= {
@@ -88,6 +95,7 @@ def test_a_run_holds_the_whole_evaluation() -> None:
             "shift.version": "1",
             "shift.n_test": "4",
             "shift.per_row_correct": "d0",
+            "shift.replicates": "0000003f0000803f0000403f",
         }.items()
     )
     client = MlflowClient(tracking_uri=current_settings().tracking_uri)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from storage.features import FeatureStore
 from storage.manifests import Manifest, save_manifest
 from storage.settings import current_settings
 from tasks.classification import score_features, score_majority
+from tasks.rankers.metrics import REPLICATES
 
 MODEL = Subject("model", "m")
 
@@ -84,6 +87,27 @@ def test_a_majority_class_the_test_split_lacks_is_never_right(home: object) -> N
     train = _split("train", [1, 1], ("a", "z"), store=False)
     test = _split("testing", [0, 1], ("a", "b"), store=False)
     assert score_majority(_evaluation(train, test)).value == 0.0
+
+
+def test_a_score_that_is_no_mean_over_rows_has_its_replicates(home: object) -> None:
+    train, test = _split("train", [0, 1, 0, 1], ("a", "z")), _split("testing", [0, 0, 0, 1], ("a", "b"))
+    measured = score_features(_evaluation(train, test, "linear", metric="macro_f1"), 0.0)
+    # The class b, which training lacks, has an F1 of 0; a has 1, or 6/7 when b is taken for it.
+    assert measured.metric == "macro_f1"
+    assert measured.value in (pytest.approx(1 / 3), pytest.approx(3 / 7))
+    assert measured.metrics == {"macro_f1": measured.value}
+    assert measured.n_test == 4
+    assert measured.per_row_correct == np.packbits([1, 1, 1, 0]).tobytes()
+    assert measured.replicates is not None
+    assert np.frombuffer(measured.replicates, "<f4").shape == (REPLICATES,)
+
+
+def test_the_majority_is_measured_by_the_metric_asked_for(home: object) -> None:
+    train = _split("train", [0, 1, 1], ("a", "z"), store=False)
+    test = _split("testing", [0, 0, 0, 1], ("a", "z"), store=False)
+    measured = score_majority(replace(_evaluation(train, test), params={"metric": "balanced_accuracy"}))
+    assert (measured.metric, measured.value) == ("balanced_accuracy", 0.5)
+    assert measured.replicates is not None
 
 
 def test_the_majority_needs_a_test_split(home: object) -> None:

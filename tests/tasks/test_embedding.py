@@ -10,12 +10,16 @@ import pytest
 from flows.registration import refresh_datasets, register_dataset, register_model
 from storage.baselines import RAW, raw_subject
 from storage.catalog import Catalog
+from storage.derivation import change_parts, derive
 from storage.errors import EvaluationError, StoreError
+from storage.evaluations import Subject
 from storage.features import FeatureStore
 from storage.manifests import load_manifest
+from storage.parts import one_per_dataset
 from storage.settings import current_settings
 from tasks import embedding
 from tasks.embedding import embed_dataset
+from tasks.readers.base import CHUNK_ROWS
 from tasks.sources.huggingface import TextModel
 
 
@@ -44,9 +48,9 @@ def _fingerprint(catalog: Catalog, model: str, dataset: str) -> str:
     return catalog.model(model).fingerprint
 
 
-def _embed(catalog: Catalog, model: str, dataset: str) -> int:
-    fingerprint = _fingerprint(catalog, model, dataset)
-    done = embed_dataset(model, fingerprint, dataset, catalog.dataset(dataset).fingerprint)
+def _embed(catalog: Catalog, model: str, dataset: str, *spans: tuple[int, int]) -> int:
+    fingerprint, record = _fingerprint(catalog, model, dataset), catalog.dataset(dataset)
+    done = embed_dataset(model, fingerprint, dataset, record.fingerprint, spans or [(0, record.num_rows)])
     assert done["seconds"] > 0
     return int(done["embedded_rows"])
 
@@ -118,6 +122,44 @@ def test_features_belong_to_the_content_of_a_model(catalog: Catalog, pool: objec
     _embed(catalog, "bert", "nature-test")
     assert _embed(catalog, "copy", "nature-test") == 0
     assert _embed(catalog, "roberta", "nature-test") > 0
+
+
+def test_only_the_rows_asked_for_are_embedded(catalog: Catalog, tmp_path: Path, embedded: list[str]) -> None:
+    path = _table(tmp_path / "d.csv", ["a cat", "a dog", "a fern", "a cat", "old moss", "a rose"], ["x", "y"] * 3)
+    register_dataset(catalog, "d", path)
+    assert _embed(catalog, "bert", "d", (1, 2), (3, 5)) == 3
+    assert sorted(embedded) == ["a cat", "a dog", "old moss"]
+    assert _embed(catalog, "bert", "d", (0, 3)) == 1
+    assert _embed(catalog, "bert", "d") == 1
+    assert sorted(embedded) == ["a cat", "a dog", "a fern", "a rose", "old moss"]
+
+
+def test_a_changed_dataset_embeds_only_the_rows_that_came_in(
+    catalog: Catalog, tmp_path: Path, embedded: list[str]
+) -> None:
+    register_dataset(catalog, "d", _table(tmp_path / "d.csv", ["a cat", "a dog", "a fern"], ["x", "y", "x"]))
+    register_dataset(catalog, "e", _table(tmp_path / "e.csv", ["a rose", "a dog", "old moss"], ["y", "y", "x"]))
+    _embed(catalog, "bert", "d")
+    embedded.clear()
+    d, e = (Subject(name, catalog.dataset(name).fingerprint) for name in ("d", "e"))
+    changed = change_parts(d, 3, [([0, 2], e, [1, 2])])
+    for part in one_per_dataset(changed):
+        _embed(catalog, "bert", part.dataset.name, *part.spans)
+    assert embedded == ["old moss"]
+    settings = current_settings()
+    hashes = derive(settings.manifests, changed).row_hashes
+    store = FeatureStore(settings.features)
+    features = store.read(store.key(catalog.model("bert").fingerprint), hashes)
+    np.testing.assert_array_equal(features[0], features[1])
+
+
+def test_a_dataset_that_lost_rows_meanwhile_is_a_transient_error(catalog: Catalog, tmp_path: Path) -> None:
+    texts = [f"a cat {number}" for number in range(CHUNK_ROWS + 1)]
+    register_dataset(catalog, "d", _table(tmp_path / "d.csv", texts, ["x", "y"] * (CHUNK_ROWS // 2) + ["x"]))
+    _table(tmp_path / "d.csv", texts[:CHUNK_ROWS], ["x", "y"] * (CHUNK_ROWS // 2))
+    with pytest.raises(EvaluationError, match="d changed while it was read") as caught:
+        _embed(catalog, "raw", "d", (CHUNK_ROWS, CHUNK_ROWS + 1))
+    assert caught.value.transient
 
 
 def test_a_dataset_that_changed_meanwhile_is_a_transient_error(catalog: Catalog, tmp_path: Path) -> None:

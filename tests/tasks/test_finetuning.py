@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,26 @@ from safetensors.numpy import load_file, save_file
 from flows.registration import register_dataset, register_model
 from storage.catalog import Catalog
 from storage.database import Database
+from storage.derivation import change_parts
 from storage.errors import EvaluationError
+from storage.evaluations import Subject
+from storage.parts import Part, whole
 from storage.settings import current_settings
 from tasks.finetuning import finetune_model
 
 OPTIONS: dict[str, Any] = {"epochs": 3, "lr": 5e-3, "batch_size": 8, "seed": 0}
 
 
-def _finetune(model: str, train: list[str], test: list[str], **options: Any) -> dict[str, Any]:
+def _part(name: str) -> Part:
+    dataset = Catalog(Database(current_settings())).dataset(name)
+    return whole(Subject(name, dataset.fingerprint), dataset.num_rows)
+
+
+def _finetune(model: str, train: Sequence[str | Part], test: Sequence[str | Part], **options: Any) -> dict[str, Any]:
+    """Fine-tune on parts, and on whole datasets by their names; arguments travel as JSON."""
     fingerprint = Catalog(Database(current_settings())).model(model).fingerprint
-    return finetune_model(model, fingerprint, train, test, **(OPTIONS | options))
+    splits = [[(_part(each) if isinstance(each, str) else each).json for each in split] for split in (train, test)]
+    return finetune_model(model, fingerprint, *json.loads(json.dumps(splits)), **(OPTIONS | options))
 
 
 def _tune(model: str, data: str, **options: Any) -> dict[str, Any]:
@@ -81,6 +93,43 @@ def test_a_class_that_training_never_saw_is_never_right(catalog: Catalog, tmp_pa
 def test_several_splits_are_taken_as_one(catalog: Catalog) -> None:
     result = _finetune("bert", ["nature-train", "nature-test"], ["nature-test", "nature-train"], epochs=1)
     assert len(result["per_row_correct"]) == 60
+
+
+def test_equal_content_gives_equal_results_whatever_way_it_was_made(catalog: Catalog, tmp_path: Path) -> None:
+    """Rows replaced train like a file with the same rows."""
+    train, test = _part("nature-train"), _part("nature-test")
+    changed = change_parts(train.dataset, train.num_rows, [([4, 0, 5], test.dataset, [7, 6, 8])])
+    with Path(catalog.dataset("nature-train").path).open(newline="") as file:
+        header, *rows = csv.reader(file)
+    with Path(catalog.dataset("nature-test").path).open(newline="") as file:
+        _, *others = csv.reader(file)
+    rows[4], rows[0], rows[5] = others[7], others[6], others[8]
+    with (tmp_path / "written.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    register_dataset(catalog, "written", str(tmp_path / "written.csv"))
+    tested = Part(test.dataset, ((0, 5),))
+    assert _without_time(_finetune("bert", changed, [tested], epochs=2)) == _without_time(
+        _finetune("bert", ["written"], [tested], epochs=2)
+    )
+
+
+def test_the_rows_that_are_tested_are_those_of_the_part_in_their_order(catalog: Catalog) -> None:
+    tuned = _tune("bert", "nature", epochs=1)
+    spans = ((20, 24), (3, 9))
+    part = Part(_part("nature-test").dataset, spans)
+    result = _finetune("bert", ["nature-train"], [part], epochs=1)
+    assert result["per_row_correct"] == [*tuned["per_row_correct"][20:24], *tuned["per_row_correct"][3:9]]
+    assert 0 < sum(tuned["per_row_correct"]) < len(tuned["per_row_correct"])
+
+
+def test_rows_that_changed_meanwhile_are_a_transient_error(catalog: Catalog, tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("text,label\n" + "a rose,x\na cat,y\n" * 5)
+    register_dataset(catalog, "d", str(path))
+    path.write_text("text,label\n" + "a rose,x\na dog,y\n" * 5)
+    with pytest.raises(EvaluationError, match="d changed while it was read") as caught:
+        _finetune("bert", ["d"], ["nature-test"])
+    assert caught.value.transient
 
 
 def test_a_loss_that_is_not_a_number_is_an_error(catalog: Catalog, pool: Any, tmp_path: Path) -> None:

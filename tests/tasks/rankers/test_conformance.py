@@ -13,7 +13,7 @@ from tasks.rankers.specs import RANKERS
 
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
-every_ranker = pytest.mark.parametrize("name", [spec.name for spec in RANKERS.values() if spec.kind == "features"])
+every_ranker = pytest.mark.parametrize("name", [spec.name for spec in RANKERS.values() if spec.implementation])
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,18 @@ from importlib import import_module
 
 import pytest
 
+from shiftql.ast import Literal, Name, RankerCall, Select
+from shiftql.parser import parse
 from storage.errors import BindingError
+from storage.names import fold
 from tasks.rankers import get_ranker
 from tasks.rankers.specs import RANKERS, Argument, RankerSpec, bind_arguments, find_ranker
 
 LINEAR = RANKERS["linear"]
+
+
+def argument_of(spec: RankerSpec, name: str) -> Argument:
+    return next(argument for argument in spec.arguments if argument.name == name)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +29,10 @@ LINEAR = RANKERS["linear"]
         ("COSINE_NN", "cosine_nn"),
         ("linear", "linear"),
         ("fine_tune", "finetune"),
+        ("h-score", "hscore"),
+        ("Two Phase", "twophase"),
+        ("task2vec", "task2vec"),
+        ("TransRate", "transrate"),
     ],
 )
 def test_any_spelling_finds_the_ranker(spelling: str, name: str) -> None:
@@ -31,8 +42,46 @@ def test_any_spelling_finds_the_ranker(spelling: str, name: str) -> None:
 def test_unknown_ranker_names_the_near_and_the_allowed() -> None:
     with pytest.raises(BindingError, match="did you mean Cosine NN") as caught:
         find_ranker("cosin nn")
-    assert caught.value.allowed == ("Euclidean NN", "Cosine NN", "Linear", "FineTune")
+    assert caught.value.allowed == tuple(spec.label for spec in RANKERS.values())
     assert caught.value.subject == "cosin nn"
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [("linnear", "Linear"), ("logm", "LogME"), ("nlep", "NLEEP"), ("twophas", "TwoPhase"), ("upstrem", "Upstream")],
+)
+def test_a_slip_is_answered_with_the_nearest_ranker_first(slip: str, meant: str) -> None:
+    with pytest.raises(BindingError, match=f"did you mean {meant}"):
+        find_ranker(slip)
+
+
+def test_no_two_rankers_answer_to_one_name() -> None:
+    names = [fold(name) for spec in RANKERS.values() for name in {spec.label, *spec.aliases}]
+    assert len(set(names)) == len(names)
+
+
+def test_only_rankers_that_use_the_models_own_classes_ask_for_their_probabilities() -> None:
+    assert {spec.label for spec in RANKERS.values() if spec.needs_source_probabilities} == {"LEEP", "NCE"}
+
+
+def test_scores_of_the_training_split_alone_need_no_test_split() -> None:
+    without = {spec.label for spec in RANKERS.values() if spec.kind == "features" and not spec.needs_test}
+    assert without == {"LEEP", "NLEEP", "LogME", "HScore", "NCE", "TransRate", "GBC"}
+
+
+@pytest.mark.parametrize("spec", RANKERS.values(), ids=RANKERS)
+def test_example_parses_and_gives_the_ranker_what_it_needs(spec: RankerSpec) -> None:
+    (question,) = parse(spec.example)
+    assert isinstance(question, Select)
+    assert question.trained_on
+    assert not spec.needs_test or question.tested_on
+    (key,) = question.order_by
+    assert isinstance(key.key, Name | RankerCall)
+    assert find_ranker(key.key.name) is spec
+    if isinstance(key.key, RankerCall):
+        given = {a.name: a.value.value for a in key.key.arguments if a.name and isinstance(a.value, Literal)}
+        bound = bind_arguments(spec, (), given)
+        assert [name for name, value in bound.items() if value != argument_of(spec, name).default] != []
 
 
 @pytest.mark.parametrize("spec", RANKERS.values(), ids=RANKERS)
@@ -41,13 +90,15 @@ def test_spec_is_keyed_by_its_name_and_its_defaults_bind(spec: RankerSpec) -> No
     defaults = bind_arguments(spec, (), {})
     fixed = {name: value for name, value in defaults.items() if value is not None}
     assert bind_arguments(spec, (), fixed) == defaults
-    assert all(type(fixed[a.name]) is a.kind for a in spec.arguments if a.default is not None)
+    assert all(type(a.default) is a.kind for a in spec.arguments if a.default is not None)
 
 
 @pytest.mark.parametrize("spec", RANKERS.values(), ids=RANKERS)
 def test_implementation_takes_exactly_the_arguments_of_its_spec(spec: RankerSpec) -> None:
     if spec.implementation is None:
-        with pytest.raises(BindingError, match="trains the model itself"):
+        with pytest.raises(
+            BindingError, match="trains the model itself" if spec.is_executable else "not executable yet"
+        ):
             get_ranker(spec.name)
         return
     module, _, name = spec.implementation.partition(":")
@@ -70,7 +121,8 @@ def test_whole_numbers_and_whole_floats_are_exchanged() -> None:
 @pytest.mark.parametrize(
     ("positional", "named", "message"),
     [
-        ((0.1, 2, 3), {}, "at most 2 arguments, not 3"),
+        ((0.1, 2, "accuracy", 3), {}, "at most 3 arguments, not 4"),
+        ((), {"metric": "f1"}, "'f1', but must be one of the allowed values"),
         ((), {"learning_rat": 0.1}, "did you mean learning_rate"),
         ((), {"momentum": 0.9}, "no argument 'momentum'"),
         ((0.1,), {"lr": 0.1}, "learning_rate twice"),
@@ -98,7 +150,21 @@ def test_arguments_that_do_not_fit_are_refused(
 def test_unknown_argument_lists_the_allowed_ones() -> None:
     with pytest.raises(BindingError) as caught:
         bind_arguments(LINEAR, (), {"momentum": 0.9})
-    assert caught.value.allowed == ("learning_rate", "num_epochs")
+    assert caught.value.allowed == ("learning_rate", "num_epochs", "metric")
+
+
+@pytest.mark.parametrize("name", ["euclidean_nn", "cosine_nn", "linear"])
+def test_accuracy_asked_for_by_name_is_the_same_question_as_unasked(name: str) -> None:
+    spec = RANKERS[name]
+    unasked = bind_arguments(spec, (), {})
+    assert "metric" not in unasked
+    assert bind_arguments(spec, (), {"metric": "accuracy"}) == unasked
+    assert bind_arguments(spec, (), {"Metric": "Macro F1"}) == {**unasked, "metric": "macro_f1"}
+
+
+def test_fine_tuning_takes_no_other_metric() -> None:
+    with pytest.raises(BindingError, match="FineTune has no argument 'metric'"):
+        bind_arguments(RANKERS["finetune"], (), {"metric": "macro_f1"})
 
 
 def test_value_outside_the_allowed_ones_is_refused() -> None:
@@ -112,8 +178,10 @@ def test_value_outside_the_allowed_ones_is_refused() -> None:
         needs_test=False,
         needs_source_probabilities=False,
         kind="features",
+        example="",
     )
     assert bind_arguments(spec, ("representative",), {}) == {"mode": "representative"}
+    assert bind_arguments(spec, ("Representative",), {}) == {"mode": "representative"}
     with pytest.raises(BindingError, match="'other', but must be one of the allowed values") as caught:
         bind_arguments(spec, ("other",), {})
     assert caught.value.allowed == ("own", "representative")

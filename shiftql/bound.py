@@ -1,0 +1,198 @@
+"""Bound statements: every name looked up, every value checked, filters compiled to SQL with bound parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import Select as SqlSelect
+
+from shiftql import ast
+from shiftql.scope import Projection
+from storage.catalog import DatasetRecord, ModelRecord
+from tasks.rankers.specs import RankerSpec
+
+
+@dataclass(frozen=True)
+class BoundChange:
+    """`rows` of a dataset are replaced by rows `by_rows` of `by`."""
+
+    rows: tuple[int, ...]
+    by: DatasetRecord
+    by_rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BoundDataset:
+    """A registered dataset, with rows replaced, or one of the two parts it is split into."""
+
+    record: DatasetRecord
+    changes: tuple[BoundChange, ...] = ()
+    held_out: Literal["train", "test"] | None = None
+
+    @property
+    def label(self) -> str:
+        """How people read it."""
+        changes = ", ".join(f"CHANGE {list(c.rows)} TO {c.by.name} {list(c.by_rows)}" for c in self.changes)
+        if self.held_out:
+            return f"{self.record.name} ({'the rest' if self.held_out == 'train' else 'held out'})"
+        return f"({self.record.name} {changes})" if changes else self.record.name
+
+
+@dataclass(frozen=True)
+class BoundRanker:
+    """A ranker with all its arguments; `label` is how people read it."""
+
+    spec: RankerSpec
+    params: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        arguments = ", ".join(f"{name}={value}" for name, value in self.params.items() if value is not None)
+        return f"{self.spec.label}({arguments})" if arguments else self.spec.label
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundQuery:
+    """A question. `projection` is its result as something to select from.
+
+    `inputs` are the questions it rests on that the database does not answer.
+    """
+
+    text: str
+    title: str
+    projection: Projection = field(compare=False, repr=False)
+    inputs: tuple[BoundQuery, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.projection.columns)
+
+    def rankings(self) -> Iterator[BoundRanking]:
+        """Every ranking below this question, those that others rest on first."""
+        return rankings_in(self.inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundRows(BoundQuery):
+    """A question the database answers alone once its inputs are known. `needs_task2vec` says it is about embeddings."""
+
+    condition: str | None = None
+    order: str | None = None
+    retrieve: str | None = None
+    limit: int | None = None
+    needs_task2vec: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundSet(BoundQuery):
+    """A set operation of two questions."""
+
+    operator: str
+    left: BoundQuery
+    right: BoundQuery
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundRanking(BoundQuery):
+    """A question that depends on a dataset. `models` are those that meet the condition, by name.
+
+    `beside` holds the selected columns by the models' names.
+    """
+
+    models: tuple[ModelRecord, ...]
+    condition: str | None
+    rankers: tuple[BoundRanker, ...]
+    train: tuple[BoundDataset, ...]
+    test: tuple[BoundDataset, ...]
+    descending: bool
+    limit: int | None
+    beside: Mapping[str, Mapping[str, Any]]
+    chunk: ast.Chunk | None = None
+    budget: ast.Budget | None = None
+    within: float | None = None
+
+    @cached_property
+    def datasets(self) -> tuple[BoundDataset, ...]:
+        return (*self.train, *self.test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundAverage(BoundQuery):
+    """Models by a statistic of recorded results over a set of datasets.
+
+    `incomplete` selects the names of models measured on some of the datasets only, and on how many.
+    """
+
+    shows_all: bool
+    function: str
+    metric: str
+    method: str
+    datasets: tuple[str, ...]
+    condition: str | None
+    descending: bool
+    limit: int | None
+    incomplete: SqlSelect[Any] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundDistances(BoundQuery):
+    """Datasets by their distance to a dataset."""
+
+    ranker: BoundRanker
+    train: tuple[BoundDataset, ...]
+    condition: str | None
+    descending: bool
+    limit: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundFinetune:
+    """Models to fine-tune on datasets with every combination of arguments, and the name to keep the result under."""
+
+    text: str
+    models: tuple[ModelRecord, ...]
+    train: tuple[BoundDataset, ...]
+    grid: tuple[Mapping[str, Any], ...]
+    name: str | None
+    inputs: tuple[BoundQuery, ...] = ()
+
+    def rankings(self) -> Iterator[BoundRanking]:
+        """Every ranking below this statement, those that others rest on first."""
+        return rankings_in(self.inputs)
+
+
+def rankings_in(questions: Iterable[BoundQuery]) -> Iterator[BoundRanking]:
+    """Every ranking among questions and below them, those that others rest on first."""
+    for question in questions:
+        yield from question.rankings()
+        if isinstance(question, BoundRanking):
+            yield question
+
+
+Question: TypeAlias = BoundQuery | BoundFinetune
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A ranking's outcome as (model id, rank, score); an assumed one where not everything is measured yet."""
+
+    rows: tuple[tuple[int, int, float], ...]
+    is_known: bool
+
+
+# Looks up what is known of a ranking.
+Lookup: TypeAlias = Callable[[BoundRanking], Ranked]
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A query under a name, as written in `text`, where the names in `declared` meant something; `number` counts."""
+
+    name: str
+    statement: ast.Declare
+    text: str
+    declared: Mapping[str, Declaration]
+    number: int

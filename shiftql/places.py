@@ -1,0 +1,52 @@
+"""Errors at a place of a query."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from shiftql import ast
+from storage.errors import BindingError
+from storage.names import near
+
+
+class Places:
+    """Raises BindingErrors whose carets stand under nodes of one text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def fail(
+        self,
+        node: ast.Node,
+        message: str,
+        name: str | None = None,
+        candidates: Iterable[str] = (),
+        *,
+        allowed: Sequence[str] = (),
+        fix: str | None = None,
+    ) -> NoReturn:
+        """Raise a BindingError at a node; with `name`, near candidates are proposed and all are allowed."""
+        candidates = list(candidates)
+        if name is not None and (matches := near(name, candidates)):
+            fix = f"did you mean {' or '.join(matches)}?"
+        raise self.placed(BindingError(message, subject=name, allowed=allowed or candidates, fix=fix), node)
+
+    def placed(self, error: BindingError, node: ast.Node) -> BindingError:
+        """The same error, said of a node."""
+        return BindingError(
+            error.message,
+            text=self.text,
+            line=node.position.line,
+            column=node.position.column,
+            length=node.position.length,
+            subject=error.subject,
+            allowed=error.allowed,
+            fix=error.fix,
+        )
+
+    def written(self, node: ast.Node | None) -> str | None:
+        """A node as it was written, on one line."""
+        if node is None:
+            return None
+        return " ".join(self.text[node.position.start : node.position.end].split())

@@ -1,0 +1,160 @@
+"""Conditions of a query as SQL, every value a bound parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, bindparam, not_, select
+from sqlalchemy.sql import sqltypes
+
+from shiftql import ast
+from shiftql.conditions import Like, all_of, any_of
+from shiftql.places import Places
+from shiftql.scope import Column, Projection
+
+_COMPARE: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+    "=": lambda left, right: left == right,
+    "!=": lambda left, right: left != right,
+    "<": lambda left, right: left < right,
+    "<=": lambda left, right: left <= right,
+    ">": lambda left, right: left > right,
+    ">=": lambda left, right: left >= right,
+}
+
+
+class Predicates:
+    """Compiles the conditions of one select.
+
+    `column` finds the column written at a node, `project` binds a nested query, and `is_declared` tells whether
+    a word is the name of a query.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        column: Callable[[ast.Column], Column],
+        project: Callable[[ast.Query], Projection],
+        is_declared: Callable[[str], bool],
+    ) -> None:
+        self._places = places
+        self._find = column
+        self._project = project
+        self._is_declared = is_declared
+
+    def compile(self, node: ast.Predicate) -> ColumnElement[bool]:
+        """The predicate in SQL. Raises BindingError where a name or value does not fit."""
+        match node:
+            case ast.And(operands=operands):
+                return all_of([self.compile(operand) for operand in operands])
+            case ast.Or(operands=operands):
+                return any_of([self.compile(operand) for operand in operands])
+            case ast.Not(operand=operand):
+                return not_(self.compile(operand))
+            case ast.Comparison():
+                return self._comparison(node)
+            case ast.Between(operand=operand, low=low, high=high):
+                column = self._column(operand)
+                return column.between(self._value(column, low, operand), self._value(column, high, operand))
+            case ast.InList(operand=operand, values=values):
+                only = values[0].value if len(values) == 1 else None
+                if isinstance(only, str) and self._is_declared(only):
+                    name = ast.DeclaredName(name=only, position=values[0].position)
+                    return self._membership(operand, name)
+                column = self._column(operand)
+                return column.in_([self._value(column, value, operand) for value in values])
+            case ast.InQuery(operand=operand, query=query):
+                return self._membership(operand, query)
+            case ast.IsNull(operand=operand):
+                return self._column(operand).is_(None)
+            case ast.Like(operand=operand, pattern=pattern):
+                column = self._column(operand)
+                if kind_of(column.type)[0] != "text":
+                    self._places.fail(node, f"LIKE is for text, and {operand.name} is not text")
+                return Like(column, bindparam(None, pattern, unique=True))
+            case ast.Column():
+                column = self._column(node)
+                return column.is_(True) if isinstance(column.type, sqltypes.Boolean) else column.is_not(None)
+
+    def _column(self, node: ast.Column) -> ColumnElement[Any]:
+        return self._find(node).expression
+
+    def _comparison(self, node: ast.Comparison) -> ColumnElement[bool]:
+        column = self._column(node.left)
+        match node.right:
+            case ast.Literal():
+                other: ColumnElement[Any] = self._value(column, node.right, node.left)
+            case ast.Column():
+                other = self._column(node.right)
+                self._check_kinds(column, other, node)
+            case ast.SubSelect(query=query):
+                projection = self._only_column(query, node.right)
+                first = projection.select.limit(1 if projection.limit is None else min(1, projection.limit))
+                other = first.scalar_subquery()
+                self._check_kinds(column, other, node)
+        return _COMPARE[node.operator](column, other)
+
+    def _membership(self, operand: ast.Column, query: ast.Query) -> ColumnElement[bool]:
+        """IN of a query: the column of the same name or the only one; rows without a value are in nothing."""
+        column = self._find(operand)
+        projection = self._only_column(query, query, column)
+        (values,) = projection.select.subquery().c
+        self._check_kinds(column.expression, values, operand)
+        return column.expression.in_(select(values).where(values.is_not(None)))
+
+    def _only_column(self, query: ast.Query, place: ast.Node, like: Column | None = None) -> Projection:
+        projection = self._project(query)
+        if len(projection.columns) == 1:
+            return projection
+        if like is not None and like.entity is not None:
+            same = {label: each for label, each in projection.nameable().items() if each.entity == like.entity}
+            if same and not projection.distinct:
+                return projection.only(next(iter(same)))
+        self._places.fail(
+            place,
+            f"this query has {len(projection.columns)} columns, and one is compared",
+            allowed=list(projection.columns),
+            fix="select one column",
+        )
+
+    def _check_kinds(self, left: ColumnElement[Any], right: ColumnElement[Any], place: ast.Node) -> None:
+        ours, theirs = kind_of(left.type)[0], kind_of(right.type)[0]
+        if ours != theirs and not isinstance(right.type, sqltypes.NullType):
+            self._places.fail(
+                place,
+                f"a {ours} is compared with a {theirs}",
+                fix="compare columns that hold the same kind of value",
+            )
+
+    def _value(self, column: ColumnElement[Any], literal: ast.Literal, written: ast.Column) -> ColumnElement[Any]:
+        value = literal.value
+        kind, fits, example = kind_of(column.type)
+        if kind == "date" and isinstance(value, str):
+            try:
+                value = datetime.fromisoformat(value)  # type: ignore[assignment]
+            except ValueError:
+                fits = ()
+        if kind == "truth value" and isinstance(value, str) and value.lower() in {"true", "false"}:
+            value = value.lower() == "true"
+        # bool is a subclass of int.
+        if not isinstance(value, fits) or (isinstance(value, bool) and kind != "truth value"):
+            self._places.fail(
+                literal,
+                f"{written.name} is compared with {literal.value!r}, but holds a {kind}",
+                fix=f"write for example {example}",
+            )
+        if kind == "date" and value.tzinfo is None:  # type: ignore[union-attr]
+            value = value.astimezone()  # type: ignore[union-attr]
+        return bindparam(None, value, type_=column.type, unique=True)
+
+
+def kind_of(column_type: Any) -> tuple[str, tuple[type, ...], str]:
+    """What a column holds in words, the Python types that fit, and an example."""
+    if isinstance(column_type, sqltypes.Boolean):
+        return "truth value", (bool,), "TRUE"
+    if isinstance(column_type, sqltypes.Numeric | sqltypes.Integer):
+        return "number", (int, float), "10M"
+    if isinstance(column_type, sqltypes.String) or getattr(column_type, "impl", None).__class__ is sqltypes.String:
+        return "text", (str,), "'text'"
+    return "date", (datetime,), "'2026-01-31'"

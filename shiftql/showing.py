@@ -1,0 +1,107 @@
+"""What SHOW lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Select as SqlSelect
+from sqlalchemy import select
+from sqlmodel import col
+
+from storage.catalog import DatasetRecord, ModelRecord
+from storage.database import Database
+from storage.names import fold
+from storage.results import EvaluationRecord
+from tasks.rankers.specs import RANKERS
+
+_LATEST_RUNS = 50
+
+
+def _models() -> SqlSelect[Any]:
+    model = ModelRecord
+    return select(
+        col(model.name),
+        col(model.source),
+        col(model.modality),
+        col(model.architecture),
+        col(model.num_params),
+        col(model.upstream_dataset),
+        col(model.upstream_accuracy),
+    ).order_by(col(model.name))
+
+
+def _datasets() -> SqlSelect[Any]:
+    dataset = DatasetRecord
+    return select(
+        col(dataset.name),
+        col(dataset.modality),
+        col(dataset.task),
+        col(dataset.type),
+        col(dataset.num_rows),
+        col(dataset.num_classes),
+    ).order_by(col(dataset.name))
+
+
+def _runs() -> SqlSelect[Any]:
+    run = EvaluationRecord
+    return (
+        select(
+            col(run.recorded),
+            col(run.method),
+            col(run.model_name).label("model"),
+            col(run.train_name).label("dataset"),
+            col(run.status),
+            col(run.metric),
+            col(run.value),
+            col(run.cost_seconds),
+            col(run.reason),
+        )
+        .where(col(run.status) != "claimed")
+        .order_by(col(run.recorded).desc(), col(run.fingerprint))
+        .limit(_LATEST_RUNS)
+    )
+
+
+_QUERIES: Mapping[str, Callable[[], SqlSelect[Any]]] = {"models": _models, "datasets": _datasets, "runs": _runs}
+SHOWN = ("models", "datasets", "runs", "watches", "rankers")
+
+
+def shown(what: str) -> str | None:
+    """The thing that a name in any spelling stands for, None where SHOW does not list it."""
+    return next((name for name in SHOWN if fold(name) == fold(what)), None)
+
+
+def rows_of(what: str, database: Database) -> tuple[tuple[str, ...], Sequence[Mapping[str, Any]]]:
+    """Columns and rows of what SHOW lists: models, datasets, the latest runs, watches or rankers."""
+    if what == "rankers":
+        return _rankers()
+    if what == "watches":
+        return ("name", "statement", "every_seconds"), []
+    with database.session() as session:
+        found = session.connection().execute(_QUERIES[what]())
+        columns = tuple(found.keys())
+        rows = [dict(zip(columns, row, strict=True)) for row in found]
+    for row in rows:
+        if "recorded" in row:
+            row["recorded"] = datetime.fromtimestamp(row["recorded"], UTC).isoformat(timespec="seconds")
+    return columns, rows
+
+
+def _rankers() -> tuple[tuple[str, ...], Sequence[Mapping[str, Any]]]:
+    rows = [
+        {
+            "ranker": spec.label,
+            "arguments": ", ".join(
+                argument.name if argument.default is None else f"{argument.name}={argument.default}"
+                for argument in spec.arguments
+            ),
+            "tasks": ", ".join(sorted(spec.tasks)),
+            "needs_test": spec.needs_test,
+            "executable": spec.is_executable,
+            "says": spec.summary,
+        }
+        for spec in RANKERS.values()
+    ]
+    return tuple(rows[0]), rows

@@ -1,0 +1,99 @@
+"""Derived datasets: registered ones with rows replaced, one after the other, or some of their rows.
+
+They have no files of their own, only a manifest; their rows are read where the registered datasets have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from storage.errors import StoreError
+from storage.evaluations import Subject
+from storage.manifests import Manifest, load_manifest, ordered_classes
+from storage.parts import Part, Spans
+
+
+def derive(root: Path, parts: Sequence[Part]) -> Manifest:
+    """The manifest of the rows of all parts in order, with the classes that occur, matched by name.
+
+    Equal rows with equal labels in equal order have one fingerprint, whatever they were derived from. `root` is
+    where the manifests of the registered datasets are. Raises StoreError when a dataset lacks a row.
+    """
+    manifests = {
+        fingerprint: load_manifest(root, fingerprint) for fingerprint in {p.dataset.fingerprint for p in parts}
+    }
+    for part in parts:
+        num_rows = len(manifests[part.dataset.fingerprint].labels)
+        for start, stop in part.spans:
+            _require_row(part.dataset, start, num_rows)
+            _require_row(part.dataset, stop - 1, num_rows)
+    numbers: dict[str, int] = {}
+    for manifest in manifests.values():
+        for name in manifest.classes:
+            numbers.setdefault(name, len(numbers))
+    numbered = {
+        fingerprint: np.array([numbers[name] for name in manifest.classes])[manifest.labels]
+        for fingerprint, manifest in manifests.items()
+    }
+    rows = [(part.dataset.fingerprint, rows_in(part.spans)) for part in parts]
+    used, labels = np.unique(np.concatenate([numbered[source][these] for source, these in rows]), return_inverse=True)
+    names = np.array(list(numbers))[used].tolist()
+    classes = ordered_classes(names)
+    return Manifest(
+        row_hashes=np.concatenate([manifests[source].row_hashes[these] for source, these in rows]),
+        labels=np.array([classes.index(name) for name in names], dtype=np.int64)[labels],
+        classes=classes,
+    )
+
+
+def change_parts(
+    dataset: Subject, num_rows: int, changes: Sequence[tuple[Sequence[int], Subject, Sequence[int]]]
+) -> tuple[Part, ...]:
+    """The parts of `dataset`, of `num_rows` rows, in which each change (rows, by, by_rows) puts rows of `by` in place.
+
+    Rows count from 0 and are those of the datasets before any change. Raises StoreError when `dataset` lacks a row.
+    """
+    datasets = list(dict.fromkeys([dataset, *(by for _, by, _ in changes)]))
+    origins = np.zeros(num_rows, dtype=np.int64)
+    rows = np.arange(num_rows)
+    for replaced, by, by_rows in changes:
+        for row in replaced:
+            _require_row(dataset, row, num_rows)
+        origins[list(replaced)] = datasets.index(by)
+        rows[list(replaced)] = by_rows
+    edges = [0, *(np.flatnonzero(np.diff(origins)) + 1), num_rows]
+    return tuple(Part(datasets[origins[start]], spans_of(rows[start:stop])) for start, stop in pairwise(edges))
+
+
+def rows_of(spans: Spans, manifest: Manifest) -> np.ndarray:
+    """The hashes of these rows of a dataset: (rows, 16) uint8."""
+    return manifest.row_hashes[rows_in(spans)]
+
+
+def rows_in(spans: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The number of every row in spans: (rows,) int64."""
+    return np.concatenate([np.arange(start, stop) for start, stop in spans])
+
+
+def spans_of(rows: np.ndarray) -> Spans:
+    """The spans of rows in order.
+
+    >>> spans_of(np.array([4, 5, 6, 9, 0]))
+    ((4, 7), (9, 10), (0, 1))
+    """
+    edges = np.flatnonzero(np.diff(rows) != 1)
+    starts, lasts = rows[[0, *(edges + 1)]], rows[[*edges, -1]]
+    return tuple(zip(starts.tolist(), (lasts + 1).tolist(), strict=True))
+
+
+def _require_row(dataset: Subject, row: int, num_rows: int) -> None:
+    if not 0 <= row < num_rows:
+        raise StoreError(
+            f"{dataset.name} has {num_rows} rows and no row {row}",
+            subject=dataset.name,
+            fix=f"rows count from 0 to {num_rows - 1}",
+        )
