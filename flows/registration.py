@@ -42,8 +42,8 @@ def register_dataset(
 
 def register_paths(catalog: Catalog, names: set[str]) -> None:
     """Register those of the names that are no dataset's but the path of a file or folder, under that very path."""
-    for name in names:
-        if catalog.find_dataset(name) is None and Path(name).exists():
+    for name in names - catalog.find_datasets(names).keys():
+        if Path(name).exists():
             register_dataset(catalog, name, name)
 
 

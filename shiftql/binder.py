@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, func
 from sqlalchemy import select as sql_select
+from sqlalchemy.orm import aliased
+from sqlmodel import col
 
 from shiftql import ast
 from shiftql.bound import (
@@ -58,6 +62,7 @@ _ACCURACY_NAMES = {"acc", "accuracy"}
 _AGGREGATED = {"accuracy", "error", "value", "cost_seconds"}
 # Recorded figures of which more is better.
 HIGHER_IS_BETTER = {"accuracy", "value"}
+_POOLED = aliased(ModelRecord)
 _PATH = re.compile(r"[/\\]|\.\w+$")
 
 
@@ -112,6 +117,8 @@ class _Binder(Places):
         self._database = database
         self._declared = declared
         self._lookup = lookup
+        self._found: dict[str, DatasetRecord] = {}
+        self._openings: Counter[str] = Counter()
 
     # --- queries ----------------------------------------------------------------------------------------------
 
@@ -135,6 +142,7 @@ class _Binder(Places):
                 fix=f"declare it first: DECLARE {written.name} AS SELECT …",
             )
         binder = _Binder(self._catalog, self._database, declaration.text, declaration.declared, self._lookup)
+        binder._openings = self._openings
         return binder.query(declaration.statement.query)
 
     def _set_operation(self, operation: ast.SetOperation) -> BoundSet:
@@ -253,7 +261,8 @@ class _Binder(Places):
             self.fail(
                 written, f"there is no relation {written.name!r}", written.name, [*RELATION_NAMES, *self._declared]
             )
-        return open_relation(RELATIONS[relation], name)
+        self._openings[relation] += 1
+        return open_relation(RELATIONS[relation], name, self._openings[relation])
 
     def _nested(self, query: ast.Query, name: str) -> Table:
         question = self.query(query)
@@ -286,11 +295,11 @@ class _Binder(Places):
                     [*self._declared, *names],
                 )
             return name != query.name
-        others = self._result(self.query(query), scope.inputs).as_table("others")
+        others = self._result(self.query(query), scope.inputs)
         for entity in (MODEL, MODEL_NAME, DATASET, DATASET_NAME):
             ours, theirs = table.with_entity(entity), others.with_entity(entity)
             if ours is not None and theirs is not None:
-                return ours.not_in(sql_select(theirs).where(theirs.is_not(None)))
+                return ours.not_in(others.only(theirs).values())
         self.fail(
             query, f"this does not tell which {table.row} is meant", fix="select model_id, name or dataset_id in it"
         )
@@ -511,7 +520,7 @@ class _Binder(Places):
         assert model_id is not None
         columns = self._items(select.items, scope)
         beside = self._beside(select.items, columns)
-        models = self._pool(base, model_id, train[0].record.modality if train else None)
+        models, values = self._pool(base, model_id, train[0].record.modality if train else None, beside)
         hidden = {**self._hidden(scope, {}), "model_id": Column(model_id, MODEL)}
         return BoundRanking(
             text=select.text,
@@ -525,7 +534,7 @@ class _Binder(Places):
             test=test,
             descending=key is not None and key.descending and not by_accuracy,
             limit=select.limit,
-            beside=self._values_beside(base, model_id, models, beside),
+            beside=values,
             chunk=select.chunk,
             budget=select.budget,
             within=select.within,
@@ -542,14 +551,28 @@ class _Binder(Places):
             )
         return table
 
-    def _pool(self, base: Any, model_id: ColumnElement[Any], modality: str | None) -> tuple[ModelRecord, ...]:
-        ids = base.with_only_columns(model_id, maintain_column_froms=True)
-        table = ModelRecord.__table__  # type: ignore[attr-defined]
-        statement = sql_select(ModelRecord).where(table.c.model_id.in_(ids)).order_by(table.c.name)
+    def _pool(
+        self,
+        base: Any,
+        model_id: ColumnElement[Any],
+        modality: str | None,
+        beside: Mapping[str, ColumnElement[Any]] = MappingProxyType({}),
+    ) -> tuple[tuple[ModelRecord, ...], dict[str, dict[str, Any]]]:
+        """The models of a query in the order of their names, and the columns beside each, of its first row."""
+        model = _POOLED
+        labelled = [each.label(f"c{number}") for number, each in enumerate(beside.values())]
+        statement = base.join(model, col(model.model_id) == model_id).with_only_columns(
+            model, *labelled, maintain_column_froms=True
+        )
         if modality is not None:
-            statement = statement.where(table.c.modality == modality)
+            statement = statement.where(col(model.modality) == modality)
+        models: dict[str, ModelRecord] = {}
+        found: dict[str, dict[str, Any]] = {}
         with self._database.session() as session:
-            return tuple(session.exec(statement).scalars())  # type: ignore[call-overload]
+            for record, *values in session.execute(statement.order_by(col(model.name))):
+                models.setdefault(record.name, record)
+                found.setdefault(record.name, dict(zip(beside, values, strict=True)))
+        return tuple(models.values()), found if beside else {}
 
     def _beside(
         self, items: Sequence[ast.Star | ast.SelectItem], columns: Mapping[str, Column]
@@ -561,28 +584,6 @@ class _Binder(Places):
             if label in RANKING_KEYS:
                 self.fail(item, f"a ranking has a column {label!r} of its own", fix="choose another name after AS")
         return {label: each.expression for label, each in columns.items()}
-
-    def _values_beside(
-        self,
-        base: Any,
-        model_id: ColumnElement[Any],
-        models: Sequence[ModelRecord],
-        beside: Mapping[str, ColumnElement[Any]],
-    ) -> dict[str, dict[str, Any]]:
-        if not beside:
-            return {}
-        names = {model.model_id: model.name for model in models}
-        statement = base.with_only_columns(
-            model_id,
-            *(each.label(f"c{number}") for number, each in enumerate(beside.values())),
-            maintain_column_froms=True,
-        )
-        found: dict[str, dict[str, Any]] = {}
-        with self._database.session() as session:
-            for number, *values in session.connection().execute(statement):
-                if number in names:
-                    found.setdefault(names[number], dict(zip(beside, values, strict=True)))
-        return found
 
     def _average(self, select: ast.Select, scope: _Scope, base: Any, rankers: Sequence[BoundRanker]) -> BoundAverage:
         (order,) = select.order_by
@@ -748,6 +749,7 @@ class _Binder(Places):
                 self._fail_missing(ranker, "TRAINED ON", place)
             if ranker.spec.needs_test and not select.tested_on and not _is_path(select.trained_on):
                 self._fail_missing(ranker, "TESTED ON", place)
+        self._found = self._catalog.find_datasets({each.name for each in (*select.trained_on, *select.tested_on)})
         train = tuple(map(self._dataset, select.trained_on))
         test = tuple(map(self._dataset, select.tested_on))
         places = [*select.trained_on, *select.tested_on]
@@ -795,7 +797,7 @@ class _Binder(Places):
         return BoundDataset(record, tuple(changes))
 
     def _record(self, place: ast.Node, name: str) -> DatasetRecord:
-        found = self._catalog.find_dataset(name)
+        found = self._found.get(name) or self._catalog.find_datasets([name]).get(name)
         if found is None:
             self.fail(
                 place,
@@ -859,7 +861,7 @@ class _Binder(Places):
             model_id = None if table is None else table.with_entity(MODEL)
             if table is None or model_id is None:
                 self.fail(query, "this query is not of models", fix="select model_id or the models' names")
-            found += self._pool(sql_select().select_from(table.source), model_id, None)
+            found += self._pool(sql_select().select_from(table.source), model_id, None)[0]
         return tuple({model.name: model for model in found}.values())
 
     def _grid(self, spec: RankerSpec, written: ast.Finetune) -> tuple[Mapping[str, Any], ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, not_, select
+from sqlalchemy import ColumnElement, bindparam, not_
 from sqlalchemy.sql import sqltypes
 
 from shiftql import ast
@@ -99,9 +99,9 @@ class Predicates:
         """IN of a query: the column of the same name or the only one; rows without a value are in nothing."""
         column = self._find(operand)
         projection = self._only_column(query, query, column)
-        (values,) = projection.select.subquery().c
-        self._check_kinds(column.expression, values, operand)
-        return column.expression.in_(select(values).where(values.is_not(None)))
+        (values,) = projection.columns.values()
+        self._check_kinds(column.expression, values.expression, operand)
+        return column.expression.in_(projection.values())
 
     def _only_column(self, query: ast.Query, place: ast.Node, like: Column | None = None) -> Projection:
         projection = self._project(query)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -25,7 +26,7 @@ from sqlalchemy import Select as SqlSelect
 from sqlalchemy import select as sql_select
 from sqlalchemy.sql.expression import CompoundSelect
 
-from shiftql.relations import Relation
+from shiftql.relations import RELATIONS, Relation
 from storage.catalog import ModelRecord
 from storage.names import fold
 
@@ -89,10 +90,19 @@ class Table:
         return next((each.expression for each in self.nameable.values() if each.entity == entity), None)
 
 
-def open_relation(relation: Relation, name: str) -> Table:
-    """A relation, going by `name`. Each opening is another alias, so that it may stand in its own sub-select."""
+def open_relation(relation: Relation, name: str, number: int = 0) -> Table:
+    """A relation, going by `name`. Openings of other `number`s are other aliases, so that one may stand in another's
+    sub-select."""
+    table = _opened(relation.name, number)
+    return replace(table, parts={fold(name): table})
+
+
+# Making the columns of an alias takes longer than all the rest of binding.
+@cache
+def _opened(name: str, number: int) -> Table:
+    relation = RELATIONS[name]
     alias = relation.table.alias()
-    table = Table(
+    return Table(
         name=relation.name,
         row=relation.row,
         source=alias,
@@ -102,7 +112,6 @@ def open_relation(relation: Relation, name: str) -> Table:
         order=(Sort(alias.c[relation.order]),),
         condition=None if relation.modality is None else alias.c.modality == relation.modality,
     )
-    return replace(table, parts={fold(name): table})
 
 
 def common_columns(left: Table, right: Table) -> list[str]:
@@ -158,6 +167,16 @@ class Projection:
         """The rows with the columns of the result alone, in order and without their labels."""
         return self._select(self.columns.values())
 
+    def values(self) -> SqlSelect[Any]:
+        """What the only column holds, in no order; rows without a value are left out, since NOT IN knows none."""
+        (column,) = self.columns.values()
+        if self.limit is None:
+            return self.base.with_only_columns(column.expression, maintain_column_froms=True).where(
+                column.expression.is_not(None)
+            )
+        (value,) = self.select.subquery().c
+        return sql_select(value).where(value.is_not(None))
+
     def as_table(self, name: str) -> Table:
         """The rows as something to select from."""
         hidden = {} if self.distinct else self.hidden
@@ -180,6 +199,11 @@ class Projection:
     def only(self, label: str) -> Projection:
         """The same rows with one column, which may be a hidden one."""
         return replace(self, columns={label: self.nameable()[label]}, hidden={})
+
+    def with_entity(self, entity: str) -> str | None:
+        """The label of the column that tells apart such entities; none of distinct rows is hidden."""
+        nameable = self.columns if self.distinct else self.nameable()
+        return next((label for label, each in nameable.items() if each.entity == entity), None)
 
     def nameable(self) -> dict[str, Column]:
         """Every column that can be named, by label."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,7 +55,9 @@ def _index_models() -> None:
         "date_added": [columns.date_added.desc()],
     }
     for key, ordered in keys.items():
-        Index(f"ix_models_{key}", *ordered, columns.name)
+        # The two that people set limits to are in the index too, so that a rare match is found without reading rows.
+        limited = [columns[other] for other in ("num_params", "upstream_accuracy") if other != key]
+        Index(f"ix_models_{key}", *ordered, columns.name, *limited)
     for equal in ("modality", "architecture", "source", "upstream_dataset"):
         for key, ordered in {**keys, "name": []}.items():
             Index(f"ix_models_{equal}_{key}", columns[equal], *ordered, columns.name)
@@ -114,10 +116,11 @@ class Catalog:
             found = session.exec(select(DatasetRecord).where(DatasetRecord.name == name)).first()
         return found or _missing("dataset", name, [dataset.name for dataset in self.datasets()])
 
-    def find_dataset(self, name: str) -> DatasetRecord | None:
-        """The dataset of that name, None where there is none."""
+    def find_datasets(self, names: Collection[str]) -> dict[str, DatasetRecord]:
+        """Those of the names that are a dataset's, with the dataset."""
         with self._database.session() as session:
-            return session.exec(select(DatasetRecord).where(DatasetRecord.name == name)).first()
+            found = session.exec(select(DatasetRecord).where(col(DatasetRecord.name).in_(names)))
+            return {dataset.name: dataset for dataset in found}
 
     def save_model(self, name: str, columns: Mapping[str, Any]) -> ModelRecord:
         """Insert or update the model `name`; columns not given keep their value."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 
+@lru_cache(maxsize=4096)
 def fold(name: str) -> str:
     """The comparison key of a built-in name: lower case, letters and digits only.
 

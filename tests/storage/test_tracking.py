@@ -194,7 +194,7 @@ def test_more_correct_rows_than_a_tag_holds_are_left_out() -> None:
 def test_rows_wait_while_mlflow_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     _record()
     with monkeypatch.context() as unreachable:
-        unreachable.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{current_settings().home}/shift.db/mlflow.db")
+        unreachable.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{current_settings().home}/mlflow.db/mlflow.db")
         with pytest.raises(Exception, match="File exists"):
             export_pending()
     assert export_pending() == 1

@@ -19,7 +19,10 @@ _KEYS = {
     "size_bytes": ["size_bytes"],
     "date_added": [sa.text("date_added DESC")],
 }
-_MODEL_INDICES = {f"ix_models_{key}": [*ordered, "name"] for key, ordered in _KEYS.items()} | {
+_MODEL_INDICES = {
+    f"ix_models_{key}": [*ordered, "name", *(other for other in ("num_params", "upstream_accuracy") if other != key)]
+    for key, ordered in _KEYS.items()
+} | {
     f"ix_models_{equal}_{key}": [equal, *ordered, "name"]
     for equal in ("modality", "architecture", "source", "upstream_dataset")
     for key, ordered in {**_KEYS, "name": []}.items()
