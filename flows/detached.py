@@ -9,9 +9,12 @@ from uuid import uuid4
 
 from storage.settings import Settings
 
+# Tells a detached process the name of its run.
+RUN_VARIABLE = "SHIFT_RUN"
+
 
 def compute_detached(script: str, settings: Settings) -> str:
-    """Start answering a script in the background; the name of the run, which its log in the home carries too."""
+    """Start answering a script in the background; the name of the run, a tag in Prefect and its log's name at home."""
     run = f"run-{uuid4().hex[:12]}"
     log = settings.home / "logs" / f"{run}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -21,7 +24,7 @@ def compute_detached(script: str, settings: Settings) -> str:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            env={**os.environ, "SHIFT_RUN": run},
+            env={**os.environ, RUN_VARIABLE: run},
             start_new_session=True,
         )
     return run

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from flows.detached import RUN_VARIABLE
 from flows.server import ensure_server
 from flows.slots import hosts_needed
 from shiftql.plan import PlanNode
@@ -36,8 +37,10 @@ def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, 
     # Prefect's own log lines would drown a person's answer; the server receives them all.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
 
     with importing():
+        from prefect import tags
         from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
         from flows.search import search
@@ -46,7 +49,9 @@ def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, 
     if api_url is not None:
         home = settings.home / "prefect"
         updates = {PREFECT_API_URL: api_url, PREFECT_HOME: home, PREFECT_LOCAL_STORAGE_PATH: home / "storage"}
-    with temporary_settings(updates=updates):
+    # The name that a search was detached under.
+    detached = [os.environ[RUN_VARIABLE]] if RUN_VARIABLE in os.environ else []
+    with temporary_settings(updates=updates), tags(*detached):
         try:
             return _run(lambda: search(statement))
         except ShiftError:

@@ -22,6 +22,7 @@ NO_MODELS = (
     "there are no models yet: 'shiftql playground DIR' makes an offline pool of models and datasets, "
     "'shiftql models add NAME LOCATION' registers a model of yours"
 )
+NO_RESULTS = "no model was measured on all of these datasets: fine-tune some with ORDER BY FineTune"
 NO_MODEL_FITS = "no model meets the condition and takes the dataset's kind of input: 'shiftql models list' shows all"
 
 
@@ -97,7 +98,7 @@ def _found_nothing(answer: Answer) -> bool:
         case RowsAnswer():
             return not answer.rows
         case RankingAnswer():
-            return not answer.failed and not _has_models(answer)
+            return not answer.failed and not answer.partial and not _has_models(answer)
         case ErrorAnswer():
             return isinstance(answer.error, BindingError)
         case _:
@@ -105,7 +106,8 @@ def _found_nothing(answer: Answer) -> bool:
 
 
 def _explain_nothing(session: Session, answer: Answer) -> None:
-    if not session.catalog.models():
+    if not session.catalog.has_models():
         click.echo(NO_MODELS, err=True)
     elif isinstance(answer, RankingAnswer):
-        click.echo(NO_MODEL_FITS, err=True)
+        baselines = any(answer.rankings.values())
+        click.echo(NO_MODEL_FITS if baselines else NO_RESULTS, err=True)

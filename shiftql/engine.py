@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -124,6 +124,12 @@ class Session:
                 return self._ask(query, text)
             case ast.Select() | ast.SetOperation() | ast.DeclaredName() | ast.Finetune():
                 return self._ask(statement, text)
+            case ast.Purge(what=what):
+                if what is not None:
+                    from shiftql.vocabulary import PURGED
+
+                    _one_of(PURGED, what, statement, text)
+                raise _not_executable("PURGE", statement, text)
             case ast.Watch(query=query):
                 self._bind(query, text)
                 raise _not_executable("WATCH", statement, text)
@@ -206,6 +212,7 @@ class Session:
         from shiftql.answering import answer
         from shiftql.answers import RankingAnswer
         from shiftql.script import write_script
+        from storage.baselines import MAJORITY, RAW
 
         waiting = replace(question, wait=None) if isinstance(question, ast.Select | ast.Finetune) else question
         run = compute_detached(write_script(waiting, self.declared), current_settings())
@@ -215,7 +222,7 @@ class Session:
         known = answer(bound, plan, self._database, {}, partial=True)
         if not isinstance(known, RankingAnswer):
             return known
-        running = sorted({evaluation.model.name for evaluation in plan.new_evaluations})
+        running = sorted({each.model.name for each in plan.new_evaluations} - {MAJORITY.name, RAW})
         return replace(known, running=tuple(running), work={**known.work, "run": run})
 
     # --- other statements -----------------------------------------------------------------------------------------
@@ -258,14 +265,10 @@ class Session:
         return _said(f"{statement.name} is declared; PRINT {statement.name} answers it")
 
     def _show(self, statement: ast.Show, text: str) -> Answer:
-        from shiftql.places import Places
-        from shiftql.showing import SHOWN, rows_of, shown
+        from shiftql.showing import rows_of
+        from shiftql.vocabulary import SHOWN
 
-        what = shown(statement.what)
-        if what is None:
-            names = [name.upper() for name in SHOWN]
-            Places(text).fail(statement, f"SHOW does not list {statement.what!r}", statement.what, names)
-        columns, rows = rows_of(what, self._database)
+        columns, rows = rows_of(_one_of(SHOWN, statement.what, statement, text), self._database)
         return RowsAnswer(statement=statement.text, seconds=0.0, columns=columns, rows=tuple(rows))
 
     def _register(self, statement: ast.Register, text: str) -> Answer:
@@ -289,6 +292,18 @@ def query(text: str) -> Answer:
             raise answer.error
     assert answer is not None
     return answer
+
+
+def _one_of(words: Iterable[str], written: str, statement: ast.Statement, text: str) -> str:
+    """The word that is written, in any spelling. Raises BindingError naming the near ones."""
+    from shiftql.places import Places
+    from storage.names import fold
+
+    for word in words:
+        if fold(word) == fold(written):
+            return word
+    phrase = type(statement).__name__.upper()
+    Places(text).fail(statement, f"{phrase} does not know {written!r}", written, words)
 
 
 def _said(text: str) -> TextAnswer:

@@ -93,7 +93,10 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
         parts.append(
             "\n".join(["failed", *(f"- {failure['model']}: {failure['reason']}" for failure in answer.failed)])
         )
-    unfinished = "; interrupted or out of budget, the best so far" if answer.partial else ""
+    if answer.running:
+        unfinished = f"; still being evaluated: {', '.join(answer.running)}"
+    else:
+        unfinished = "; interrupted or out of budget, the best so far" if answer.partial else ""
     parts.append(f"evaluated {answer.evaluated}, reused {answer.reused}, {_seconds(answer)}{unfinished}")
     return parts
 

@@ -12,7 +12,6 @@ from sqlmodel import col
 
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.database import Database
-from storage.names import fold
 from storage.results import EvaluationRecord
 from tasks.rankers.specs import RANKERS
 
@@ -64,20 +63,14 @@ def _runs() -> SqlSelect[Any]:
     )
 
 
-_QUERIES: Mapping[str, Callable[[], SqlSelect[Any]]] = {"models": _models, "datasets": _datasets, "runs": _runs}
-SHOWN = ("models", "datasets", "runs", "watches", "rankers")
-
-
-def shown(what: str) -> str | None:
-    """The thing that a name in any spelling stands for, None where SHOW does not list it."""
-    return next((name for name in SHOWN if fold(name) == fold(what)), None)
+_QUERIES: Mapping[str, Callable[[], SqlSelect[Any]]] = {"MODELS": _models, "DATASETS": _datasets, "RUNS": _runs}
 
 
 def rows_of(what: str, database: Database) -> tuple[tuple[str, ...], Sequence[Mapping[str, Any]]]:
-    """Columns and rows of what SHOW lists: models, datasets, the latest runs, watches or rankers."""
-    if what == "rankers":
+    """Columns and rows of one of the things that vocabulary.SHOWN lists."""
+    if what == "RANKERS":
         return _rankers()
-    if what == "watches":
+    if what == "WATCHES":
         return ("name", "statement", "every_seconds"), []
     with database.session() as session:
         found = session.connection().execute(_QUERIES[what]())

@@ -54,13 +54,16 @@ def _index_models() -> None:
         "size_bytes": [columns.size_bytes],
         "date_added": [columns.date_added.desc()],
     }
-    for key, ordered in keys.items():
-        # The two that people set limits to are in the index too, so that a rare match is found without reading rows.
-        limited = [columns[other] for other in ("num_params", "upstream_accuracy") if other != key]
-        Index(f"ix_models_{key}", *ordered, columns.name, *limited)
-    for equal in ("modality", "architecture", "source", "upstream_dataset"):
-        for key, ordered in {**keys, "name": []}.items():
-            Index(f"ix_models_{equal}_{key}", columns[equal], *ordered, columns.name)
+    # What people filter by most is in every index, so that a rare match is found without reading rows.
+    carried = ("architecture", "num_params", "upstream_accuracy")
+    for key, ordered in {**keys, "name": []}.items():
+        for equal in (None, "modality", "architecture", "source", "upstream_dataset"):
+            if equal is None and key == "name":
+                continue
+            name = f"ix_models_{key}" if equal is None else f"ix_models_{equal}_{key}"
+            first = [] if equal is None else [columns[equal]]
+            rest = [columns[other] for other in carried if other not in (key, equal)]
+            Index(name, *first, *ordered, columns.name, *rest)
 
 
 _index_models()
@@ -95,6 +98,11 @@ class Catalog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def has_models(self) -> bool:
+        """Whether any model is registered."""
+        with self._database.session() as session:
+            return session.exec(select(ModelRecord.model_id).limit(1)).first() is not None
 
     def models(self) -> list[ModelRecord]:
         with self._database.session() as session:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,44 +26,12 @@ from storage.evaluations import Evaluation, Measurement
 from storage.results import EvaluationRecord, ResultStore
 from storage.settings import current_settings
 from tasks import embedding
-from tasks.host import Host
-from tasks.sources import HOSTS
 
 NATURE = "TRAINED ON 'nature-train' TESTED ON 'nature-test'"
 LINEAR = f"SELECT num_params FROM text_models ORDER BY Linear {NATURE}"
 NEAREST = f'SELECT * FROM text_models ORDER BY "Cosine NN" {NATURE}'
 BOTH = f"SELECT * FROM text_models ORDER BY acc CLASSIFIED BY [Linear, EuclideanNN] {NATURE}"
 TEXT_ROWS = 36 + 24
-
-
-@pytest.fixture
-def server(prefect_server: None, catalog: Catalog, home: Path, tracking_template: Path) -> Iterator[None]:
-    """The pool registered, and Prefect with nothing cached."""
-    from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
-
-    (home / "mlflow.db").write_bytes(tracking_template.read_bytes())
-    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: home / "prefect-results"}):
-        yield
-
-
-@pytest.fixture
-def here(server: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hosts answer from this process, which has loaded everything already."""
-
-    def call(host: Host, function: str, **arguments: Any) -> Any:
-        module, _, attribute = function.partition(":")
-        with host._lock:
-            try:
-                result = getattr(import_module(module), attribute)(**json.loads(json.dumps(arguments)))
-            except Exception as error:
-                raise tasks.host._revive(tasks.host._describe(error)) from error
-        return json.loads(json.dumps(result))
-
-    monkeypatch.setattr(Host, "start", lambda host: None)
-    monkeypatch.setattr(Host, "call", call)
-    # One model is open at a time in a process, and here the baseline shares it with the others.
-    monkeypatch.setitem(HOSTS, "raw", HOSTS["huggingface"])
-    monkeypatch.setattr(embedding, "_opened", None)
 
 
 @pytest.fixture

@@ -122,7 +122,11 @@ class FakeSession:
     @property
     def catalog(self) -> SimpleNamespace:
         named = {kind: [SimpleNamespace(name=name) for name in getattr(self, kind)] for kind in ("models", "datasets")}
-        return SimpleNamespace(models=lambda: named["models"], datasets=lambda: named["datasets"])
+        return SimpleNamespace(
+            models=lambda: named["models"],
+            datasets=lambda: named["datasets"],
+            has_models=lambda: bool(named["models"]),
+        )
 
     def run(self, text: str) -> Iterator[Answer]:
         self.asked.append(text)
