@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
@@ -44,6 +45,17 @@ class Places:
             allowed=error.allowed,
             fix=error.fix,
         )
+
+    def part(self, node: ast.Node, words: str, after: ast.Node | None = None) -> ast.Node:
+        """Where in a node some words stand first; the whole node where they are written otherwise."""
+        pattern = r"\s+".join(map(re.escape, words.split()))
+        start = node.position.start if after is None else after.position.end
+        found = re.compile(rf"(?<![\w-]){pattern}(?![\w-])", re.IGNORECASE).search(self.text, start, node.position.end)
+        if found is None:
+            return node
+        line = self.text.count("\n", 0, found.start()) + 1
+        column = found.start() - self.text.rfind("\n", 0, found.start())
+        return ast.Node(position=ast.Position(line=line, column=column, start=found.start(), end=found.end()))
 
     def written(self, node: ast.Node | None) -> str | None:
         """A node as it was written, on one line."""

@@ -15,6 +15,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from storage.names import near
+
+# Where more is allowed than people read through, the nearest are shown.
+_READABLE, _NEAREST = 20, 10
+
 
 class ShiftError(Exception):
     """Root of all deliberate errors: what is wrong, where, what is allowed, how to mend it."""
@@ -36,10 +41,16 @@ class ShiftError(Exception):
     def __str__(self) -> str:
         lines = [self.message]
         if self.allowed:
-            lines.append(f"allowed: {', '.join(self.allowed)}")
+            lines.append(f"allowed: {', '.join(self._shown_of_allowed())}")
         if self.fix:
             lines.append(f"fix: {self.fix}")
         return "\n".join(lines)
+
+    def _shown_of_allowed(self) -> Sequence[str]:
+        if len(self.allowed) <= _READABLE:
+            return self.allowed
+        nearest = self.allowed[:_NEAREST] if self.subject is None else near(self.subject, self.allowed, _NEAREST, 0)
+        return [*nearest, f"… and {len(self.allowed) - len(nearest)} more"]
 
 
 class PositionedError(ShiftError):

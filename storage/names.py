@@ -15,13 +15,13 @@ def fold(name: str) -> str:
     >>> fold("Cosine NN") == fold("CosineNN") == fold("cosine_nn")
     True
     """
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[\W_]", "", name.lower()) or name
 
 
-def near(name: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
-    """The candidates a person who typed `name` may have meant, nearest first."""
+def near(name: str, candidates: Iterable[str], limit: int = 3, cutoff: float = 0.6) -> list[str]:
+    """The candidates a person who typed `name` may have meant, nearest first; 1 is the same name, 0 any name."""
     by_fold: dict[str, str] = {}
     for candidate in candidates:
         by_fold.setdefault(fold(candidate), candidate)
-    matches = difflib.get_close_matches(fold(name), by_fold, n=limit, cutoff=0.6)
+    matches = difflib.get_close_matches(fold(name), by_fold, n=limit, cutoff=cutoff)
     return [by_fold[match] for match in matches]

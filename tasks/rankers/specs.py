@@ -322,10 +322,10 @@ def find_ranker(name: str) -> RankerSpec:
             return spec
     labels = [spec.label for spec in RANKERS.values()]
     raise BindingError(
-        f"there is no ranker {name!r}{_did_you_mean(name, labels)}",
+        f"there is no ranker {name!r}",
         subject=name,
         allowed=labels,
-        fix="write one of the allowed names, in any spelling",
+        fix=_did_you_mean(name, labels) or "write one of the allowed names, in any spelling",
     )
 
 
@@ -333,18 +333,19 @@ def bind_arguments(spec: RankerSpec, positional: Sequence[Any], named: Mapping[s
     """Every argument's value by its canonical name, defaults filled in (but those that are dropped), in spec order.
 
     A whole number is taken for a float and a whole float for an integer; a truth value is neither.
-    Raises BindingError on an unknown argument, one given twice, and a value of wrong type or size.
+    Raises BindingError on an unknown argument, one given twice, and a value of wrong type or size; its subject is
+    the argument as it was named.
     """
     names = [argument.name for argument in spec.arguments]
     if len(positional) > len(names):
         raise BindingError(
-            f"{spec.label} takes at most {len(names)} arguments, not {len(positional)}",
+            f"{spec.label} takes {f'at most {len(names)}' if names else 'no'} arguments, not {len(positional)}",
             subject=spec.label,
             allowed=names,
-            fix=f"leave out the last {len(positional) - len(names)}",
+            fix=f"leave out the last {len(positional) - len(names)}" if names else f"write {spec.label}",
         )
     given = {
-        argument.name: _checked(spec, argument, value)
+        argument.name: _checked(spec, argument, value, argument.name)
         for argument, value in zip(spec.arguments, positional, strict=False)
     }
     for name, value in named.items():
@@ -355,7 +356,7 @@ def bind_arguments(spec: RankerSpec, positional: Sequence[Any], named: Mapping[s
                 subject=name,
                 fix=f"give {argument.name} once; by position it is number {names.index(argument.name) + 1}",
             )
-        given[argument.name] = _checked(spec, argument, value)
+        given[argument.name] = _checked(spec, argument, value, name)
     bound = ((argument, given.get(argument.name, argument.default)) for argument in spec.arguments)
     return {
         argument.name: value
@@ -371,21 +372,26 @@ def _find_argument(spec: RankerSpec, name: str) -> Argument:
     names = [argument.name for argument in spec.arguments]
     spellings = [*names, *(alias for argument in spec.arguments for alias in argument.aliases)]
     raise BindingError(
-        f"{spec.label} has no argument {name!r}{_did_you_mean(name, spellings)}",
+        f"{spec.label} has no argument {name!r}",
         subject=name,
         allowed=names,
+        fix=_did_you_mean(name, spellings)
+        or ("write one of the allowed names" if names else f"{spec.label} takes no arguments: leave them out"),
     )
 
 
-def _checked(spec: RankerSpec, argument: Argument, value: Any) -> Any:
+def _checked(spec: RankerSpec, argument: Argument, value: Any, written: str) -> Any:
     def refuse(requirement: str) -> NoReturn:
         raise BindingError(
             f"the value of {spec.label}'s {argument.name} is {value!r}, but must be {requirement}",
-            subject=argument.name,
+            subject=written,
             allowed=[str(choice) for choice in argument.allowed],
-            fix=f"leave {argument.name} out to have it chosen for each model"
-            if argument.default is None
-            else f"write for example {argument.name}={argument.default}",
+            fix=_did_you_mean(str(value), list(map(str, argument.allowed)))
+            or (
+                f"leave {argument.name} out to have it chosen for each model"
+                if argument.default is None
+                else f"write for example {argument.name}={argument.default}"
+            ),
         )
 
     kinds = {int: "a whole number", float: "a finite number", str: "text"}
@@ -406,6 +412,6 @@ def _checked(spec: RankerSpec, argument: Argument, value: Any) -> Any:
     return value
 
 
-def _did_you_mean(name: str, candidates: Sequence[str]) -> str:
+def _did_you_mean(name: str, candidates: Sequence[str]) -> str | None:
     matches = near(name, candidates)
-    return f"; did you mean {' or '.join(matches)}?" if matches else ""
+    return f"did you mean {' or '.join(matches)}?" if matches else None
