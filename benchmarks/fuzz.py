@@ -2,8 +2,9 @@
 
     python benchmarks/fuzz.py [--inputs 100000] [--seed 0]
 
-Random text and random mutations of valid queries go through the parser. Prints every text that raised anything
-else or took longer than a second, then a summary; the exit status is 1 if there was one.
+Random text and random mutations of valid queries are parsed, bound to a small catalog in a temporary home and
+planned; what the database answers alone is answered. Prints every text that raised anything else or took longer than
+a second, then a summary; the exit status is 1 if there was one.
 """
 
 from __future__ import annotations
@@ -12,10 +13,25 @@ import argparse
 import random
 import re
 import sys
+import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from shiftql.parser import parse
-from storage.errors import ShiftError
+from shiftql import ast
+from shiftql.answering import answer
+from shiftql.answers import Answer, ErrorAnswer, TextAnswer
+from shiftql.binder import bind
+from shiftql.bound import BoundAverage, BoundDataset, BoundRows, BoundSet, Question
+from shiftql.engine import Session
+from shiftql.plan import Split
+from shiftql.planner import plan
+from storage.catalog import Catalog, DatasetRecord, ModelRecord
+from storage.database import Database
+from storage.evaluations import Subject
+from storage.parts import whole
+from storage.settings import Settings
 
 LIMIT_SECONDS = 1.0
 
@@ -31,32 +47,39 @@ SELECT name FROM models WHERE name = 'it''s' AND finetuned OR NOT (trusted AND (
 SELECT name FROM models WHERE model_id NOT IN (SELECT model_id FROM benchmark_results WHERE accuracy < 0.5)
 SELECT name FROM models WHERE num_params = (SELECT num_params FROM small) AND name IN declared
 SELECT vec FROM readers WHERE probe = m AND name = readers.name
-SELECT * FROM models NATURAL JOIN BenchmarkResults NATURAL JOIN (SELECT name AS reader FROM datasets) d
+SELECT * FROM models NATURAL JOIN BenchmarkResults NATURAL JOIN (SELECT name AS dataset_name FROM datasets) d
 SELECT name FROM (SELECT * FROM text_models WHERE token_length >= 128) AS t ORDER BY t.name ASC, num_params
-SELECT name FROM models ORDER BY Linear(lr=0.1, num_epochs=[10, 20], metric='macro_f1') TRAINED ON a TESTED ON b
+SELECT name FROM models ORDER BY Linear(lr=0.1, num_epochs=20, metric='macro_f1') TRAINED ON a TESTED ON b
 SELECT name FROM image_models ORDER BY "Cosine NN"(k=1) DESC TRAINED ON './photos' TESTED ON TASK photos-test WITHIN 30m
-SELECT * FROM models ORDER BY err CLASSIFIED BY ["Cosine NN", Linear(learning_rate=0.01)] CHUNK 64 BUDGET 160 WAIT
-SELECT * FROM models CLASSIFIED BY LEEP TRAINED ON [a, b] CHUNK AUTO BUDGET AUTO NOWAIT
-SELECT name FROM models ORDER BY AVG(err) CLASSIFIED BY Linear TRAINED ON a TESTED ON BENCHMARK structured
+SELECT * FROM models ORDER BY err CLASSIFIED BY ["Cosine NN", Linear(1)] TRAINED ON a TESTED ON b CHUNK 64 BUDGET 9 WAIT
+SELECT * FROM models ORDER BY acc CLASSIFIED BY LEEP TRAINED ON [a, b] CHUNK AUTO BUDGET AUTO NOWAIT
+SELECT name FROM models ORDER BY AVG(err) CLASSIFIED BY Linear TESTED ON [BENCHMARK a, BENCHMARK b]
 SELECT name FROM models ORDER BY SUM(acc) TESTED ON [TASK a, BENCHMARK b] BUDGET 500 epochs WITHIN '1 h'
-SELECT name FROM m ORDER BY Linear TRAINED ON (d CHANGE [0, 1] TO e [4, 5], CHANGE [2] TO f [7], [3] TO e [1])
-SELECT name FROM m ORDER BY Linear TRAINED ON [(d CHANGE [0] TO e [4]), g] TESTED ON (h) BUDGET 1h30m
-SELECT name FROM BenchmarkResults RETRIEVE 2 GRP DataReaderId ORD Accuracy DESC BUDGET 10 pulls
-SELECT name FROM models OTHER THAN (SELECT name FROM small) LIMIT 1
+SELECT name FROM models ORDER BY Linear TRAINED ON (d CHANGE [0, 1] TO e [4, 5], [2] TO f [7], [3] TO e [1]) TESTED ON a
+SELECT name FROM models ORDER BY Linear TRAINED ON [(d CHANGE [0] TO e [4]), g] TESTED ON (h) BUDGET 1h30m
+SELECT model_name FROM BenchmarkResults RETRIEVE 2 GRP DataReaderId ORD Accuracy DESC WITHIN 10m
+SELECT name FROM models OTHER THAN (SELECT name FROM text_models) LIMIT 1
 SELECT name FROM models OTHER THAN small UNION ALL SELECT name FROM datasets INTERSECT small EXCEPT (a UNION b)
 (small) UNION SELECT name FROM models
-DECLARE small AS SELECT name FROM models WHERE num_params < 100K; PRINT small UNION big; PRINT small
-RANK models BY "LEEP" TRAINED ON digits-train
-RANK name, num_params FROM models WHERE trusted BY 'Linear(learning_rate=0.1, metric="rmse")' TRAINED ON digits
-RANK (SELECT * FROM models) BY NN(k=3) TRAINED ON a TESTED ON b LIMIT 5 NOWAIT
+DECLARE small AS SELECT name FROM models WHERE num_params < 100K; PRINT small UNION small; PRINT small
+DECLARE s AS SELECT * FROM models LIMIT 2; SELECT model_id FROM s NATURAL JOIN (SELECT source FROM s) t
+DECLARE near AS SELECT name FROM models ORDER BY Linear TRAINED ON a TESTED ON b;SELECT name FROM models OTHER THAN near
+DECLARE set AS SELECT name FROM datasets; SELECT name, num_params FROM models ORDER BY AVG(acc) TESTED ON BENCHMARK set
+DECLARE q AS SELECT model_id FROM BenchmarkResults RETRIEVE 2 GRP dataset_id ORD acc;SELECT * FROM q NATURAL JOIN models
+SELECT DISTINCT name FROM models WHERE model_id IN (SELECT model_id FROM models) AND name LIKE '%v_t%' ORDER BY name
+DECLARE t AS SELECT num_params AS n FROM models; SELECT n FROM t WHERE n > (SELECT n FROM t LIMIT 1) UNION t
+SELECT m.name, d.name AS e FROM models m NATURAL JOIN benchmark_results NATURAL JOIN datasets d WHERE m.name != d.name
+RANK models BY "LEEP" TRAINED ON digits TESTED ON a
+RANK name, num_params FROM models WHERE trusted BY 'Linear(lr=0.1, metric="macro_f1")' TRAINED ON digits TESTED ON a
+RANK (SELECT * FROM models) BY CosineNN(k=3) TRAINED ON a TESTED ON b LIMIT 5 NOWAIT
 EXPLAIN SELECT name FROM models
 EXPLAIN ANALYZE JSON RANK models BY LogME TRAINED ON a
-EXPLAIN JSON FINETUNE [a, b] WITH d
+EXPLAIN JSON FINETUNE [resnet, vit] WITH d
 FINETUNE resnet WITH digits (lr=[0.01, 0.001], epochs=5, batch_size=32) AS 'digits-reader' WAIT
 FINETUNE (SELECT name FROM models LIMIT 3) WITH [d, (e CHANGE [0] TO f [1])] ()
 REGISTER DATASET "photos" (name, num_classes, type) VALUES ('photos', 10, folder)
 REGISTER MODEL vit FROM 'hf://google/vit' WITH (source=huggingface, trusted=false); REGISTER MODELS FROM './pool'
-WATCH best AS SELECT name FROM models ORDER BY Linear TRAINED ON d EVERY '1d'; UNWATCH best
+WATCH best AS SELECT name FROM models ORDER BY LEEP TRAINED ON d EVERY '1d'; UNWATCH best
 SHOW MODELS; SHOW RUNS; PURGE; PURGE features
 USE localhost:4200; USE 'http://other:4200/api'
 HELP; HELP ORDER BY
@@ -73,15 +96,15 @@ def main() -> None:
     generator = random.Random(options.seed)
     failures = refused = 0
     slowest = 0.0
+    directory = tempfile.TemporaryDirectory()
+    database = small_catalog(Path(directory.name))
     started = time.perf_counter()
     for _ in range(options.inputs):
         text = random_input(generator)
         begun = time.perf_counter()
         trouble = None
         try:
-            ask(text)
-        except ShiftError as error:
-            refused += bool(str(error))
+            refused += ask(text, database) is not None
         except Exception as error:
             trouble = f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - begun
@@ -99,9 +122,61 @@ def main() -> None:
     sys.exit(1 if failures else 0)
 
 
-def ask(text: str) -> None:
-    """Everything that happens to a text before anything is executed."""
-    parse(text)
+class BindingSession(Session):
+    """A session on a catalog whose files are nowhere: answers what the database answers alone."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self.__dict__["_database"] = database
+
+    def add_model(self, *_: object, **__: object) -> ModelRecord:
+        return ModelRecord()
+
+    def add_dataset(self, *_: object, **__: object) -> DatasetRecord:
+        return DatasetRecord()
+
+    def _refresh(self, question: ast.Query | ast.Finetune, text: str) -> None:
+        pass
+
+    def _bind(self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False) -> Question:
+        return bind(question, self._database, text, self.declared)
+
+    def _run(self, question: ast.Query | ast.Finetune, text: str) -> tuple[Answer, Mapping[str, Any]]:
+        bound = self._bind(question, text)
+        planned = plan(bound, _together)
+        if isinstance(bound, BoundRows | BoundSet | BoundAverage) and planned.obstacle is None:
+            return answer(bound, planned, self._database, {}), {}
+        return TextAnswer(statement=text, seconds=0.0, text=""), {}
+
+    def _explain(self, statement: ast.Explain, text: str) -> Answer:
+        return self._run(statement.statement, text)[0]
+
+
+def ask(text: str, database: Database) -> str | None:
+    """Everything that happens to a text before anything is computed; the error a person would see, if there is one."""
+    *_, last = BindingSession(database).run(text)
+    return str(last.error) if isinstance(last, ErrorAnswer) else None
+
+
+def small_catalog(home: Path) -> Database:
+    """A catalog with the names that the valid queries hold."""
+    database = Database(Settings(home, f"sqlite:///{home / 'shift.db'}", ""))
+    catalog = Catalog(database)
+    common = {"path": "", "signature": ""}
+    for number, name in enumerate(("resnet", "it's", "vit", "bert")):
+        columns = {"source": "huggingface", "modality": ("image", "text")[number // 3], "num_params": 10**number}
+        catalog.save_model(name, {**common, **columns, "fingerprint": f"model {number}"})
+    for number, name in enumerate(("a", "b", "d", "e", "f", "g", "h", "digits", "photos-test", "./photos", "prices")):
+        columns = {"type": "csv", "modality": "image", "num_rows": 8, "num_classes": 2}
+        task = "regression" if name == "prices" else "classification"
+        catalog.save_dataset(name, {**common, **columns, "task": task, "fingerprint": f"dataset {number}"})
+    return database
+
+
+def _together(datasets: Sequence[BoundDataset]) -> Split:
+    subjects = [Subject(dataset.label, dataset.record.fingerprint) for dataset in datasets]
+    parts = [whole(subject, dataset.record.num_rows) for subject, dataset in zip(subjects, datasets, strict=True)]
+    return Split(subjects[0], tuple(parts))
 
 
 def random_input(generator: random.Random) -> str:

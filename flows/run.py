@@ -17,7 +17,8 @@ from shiftql.plan import PlanNode
 from shiftql.progress import progress
 from storage.errors import ShiftError, StoreError
 from storage.settings import Settings
-from tasks.host import host, importing
+from storage.uncollected import uncollected
+from tasks.host import host
 
 
 def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, 
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
 
-    with importing():
+    with uncollected():
         from prefect import tags
         from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 

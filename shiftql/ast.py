@@ -7,6 +7,7 @@ no part in equality. Names stand as they were written; the binder finds out what
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from typing import Any, TypeAlias
 
 
@@ -394,10 +395,18 @@ class Help(Statement):
 def children(node: Node) -> list[Node]:
     """The nodes right below a node, as written."""
     found: list[Node] = []
-    for each in fields(node):
-        value = getattr(node, each.name)
-        found += [part for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, Node)]
+    for name in _names_of_fields(type(node)):  # type: ignore[arg-type]
+        value = getattr(node, name)
+        if isinstance(value, Node):
+            found.append(value)
+        elif isinstance(value, tuple):
+            found += [part for part in value if isinstance(part, Node)]
     return found
+
+
+@cache
+def _names_of_fields(kind: Any) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(kind))
 
 
 def to_json(node: Node) -> dict[str, Any]:

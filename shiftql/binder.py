@@ -134,36 +134,44 @@ class _Binder(Places):
     def _declared_query(self, written: ast.DeclaredName) -> BoundQuery:
         declaration = self._declared.get(fold(written.name))
         if declaration is None:
+            relation = _relation_named(written.name)
             self.fail(
                 written,
                 f"nothing is declared as {written.name!r}",
                 written.name,
-                self._declared,
-                fix=f"declare it first: DECLARE {written.name} AS SELECT …",
+                self._declared_names(),
+                fix=f"declare it first: DECLARE {written.name} AS SELECT …"
+                if relation is None
+                else f"it is a relation: SELECT * FROM {relation}",
             )
         binder = _Binder(self._catalog, self._database, declaration.text, declaration.declared, self._lookup)
         binder._openings = self._openings
         return binder.query(declaration.statement.query)
+
+    def _declared_names(self) -> list[str]:
+        return [declaration.name for declaration in self._declared.values()]
 
     def _set_operation(self, operation: ast.SetOperation) -> BoundSet:
         left, right = self.query(operation.left), self.query(operation.right)
         inputs: list[BoundQuery] = []
         ours, theirs = self._result(left, inputs), self._result(right, inputs)
         if operation.keeps_duplicates and operation.operator != "union":
-            self.fail(operation, f"{operation.operator.upper()} ALL is not in the language", fix="leave ALL out")
+            phrase = f"{operation.operator.upper()} ALL"
+            place = self.part(operation, phrase, after=operation.left)
+            self.fail(place, f"{phrase} is not in the language", fix="leave ALL out")
         if len(ours.columns) != len(theirs.columns):
             self.fail(
                 operation.right,
-                f"{operation.operator.upper()} of {len(ours.columns)} columns with {len(theirs.columns)}",
-                allowed=list(ours.columns),
-                fix="select the same columns on both sides",
+                f"{operation.operator.upper()} is of the same columns, and the left side has {len(ours.columns)}, the"
+                f" right side {len(theirs.columns)}",
+                fix="select as many columns on both sides",
             )
         for label, mine, other in zip(ours.columns, ours.columns.values(), theirs.columns.values(), strict=True):
             kinds = [kind_of(each.expression.type)[0] for each in (mine, other)]
             if kinds[0] != kinds[1]:
                 self.fail(
                     operation.right,
-                    f"{label} is a {kinds[0]} on the left and a {kinds[1]} on the right",
+                    f"{label} is {kinds[0]} on the left and {kinds[1]} on the right",
                     fix="select the columns in the same order on both sides",
                 )
         compound = combine(operation.operator, ours.select, theirs.select, keeps_duplicates=operation.keeps_duplicates)
@@ -220,7 +228,11 @@ class _Binder(Places):
         rankers = self._rankers(select, scope)
         if select.retrieve is not None:
             if rankers:
-                self.fail(select.retrieve, "RETRIEVE orders by a column, and a ranker orders this already")
+                self.fail(
+                    select.retrieve,
+                    "RETRIEVE orders by a column, and a ranker orders this already",
+                    fix="rank what a sub-select retrieves: FROM (SELECT * FROM … RETRIEVE …)",
+                )
             base, scope.table = self._retrieved(select.retrieve, base, scope)
         if any(isinstance(key.key, ast.Aggregate) for key in select.order_by):
             return self._average(select, scope, base, rankers)
@@ -235,31 +247,34 @@ class _Binder(Places):
         table = self._source(first)
         for written in others:
             right = self._source(written)
-            if twice := table.parts.keys() & right.parts.keys():
-                self.fail(
-                    written, f"two sources go by the name {min(twice)!r}", fix="give one of them another name with AS"
-                )
+            if table.parts.keys() & right.parts.keys():
+                name = written.alias or (written.name if isinstance(written, ast.Relation) else right.name)
+                self.fail(written, f"two sources go by the name {name!r}", fix="give one of them another name with AS")
             common = common_columns(table, right)
             if not common:
                 self.fail(
                     written,
                     f"{table.name} and {right.name} have no column in common to join on",
-                    allowed=list(table.columns),
-                    fix="select a column that both have, as model_id",
+                    fix="select a column that both have; benchmark_results has model_id and dataset_id",
                 )
             table = join(table, right, common)
         return table
 
     def _source(self, written: ast.Relation | ast.SubSelect) -> Table:
         if isinstance(written, ast.SubSelect):
-            return self._nested(written.query, written.alias or "sub-select")
+            if written.alias is None:
+                self._openings["sub-select"] += 1
+            return self._nested(written.query, written.alias or f"sub-select {self._openings['sub-select']}")
         name = written.alias or written.name
         if fold(written.name) in self._declared:
             return self._nested(ast.DeclaredName(name=written.name, position=written.position), name)
         relation = _relation_named(written.name)
         if relation is None:
             self.fail(
-                written, f"there is no relation {written.name!r}", written.name, [*RELATION_NAMES, *self._declared]
+                self.part(written, written.name),
+                f"there is no relation {written.name!r}",
+                written.name,
+                [*RELATION_NAMES, *self._declared_names()],
             )
         self._openings[relation] += 1
         return open_relation(RELATIONS[relation], name, self._openings[relation])
@@ -292,7 +307,7 @@ class _Binder(Places):
                     query,
                     f"nothing is declared as {query.name!r}, and no {kind} is called so",
                     query.name,
-                    [*self._declared, *names],
+                    [*self._declared_names(), *names],
                 )
             return name != query.name
         others = self._result(self.query(query), scope.inputs)
@@ -301,7 +316,9 @@ class _Binder(Places):
             if ours is not None and theirs is not None:
                 return ours.not_in(others.only(theirs).values())
         self.fail(
-            query, f"this does not tell which {table.row} is meant", fix="select model_id, name or dataset_id in it"
+            query,
+            f"this does not tell which rows of {table.name} are meant",
+            fix="select model_id or dataset_id, or the name, on both sides",
         )
 
     def _retrieved(self, written: ast.Retrieve, base: Any, scope: _Scope) -> tuple[Any, Table]:
@@ -325,10 +342,26 @@ class _Binder(Places):
         label = table.label_of(node.name)
         if label is not None:
             return scope.take(table.nameable[label])
-        clashing = [each for each in table.columns if each.endswith(f".{node.name}")]
+        clashing = [
+            f"{name}.{label}"
+            for name, part in zip(_names_of(table.parts), table.parts.values(), strict=True)
+            if (label := part.label_of(node.name)) is not None
+        ]
         if clashing:
-            self.fail(node, f"{node.name!r} could be either of two columns", allowed=clashing, fix="name its relation")
-        self.fail(node, f"{table.name} has no column {node.name!r}", node.name, table.columns)
+            self.fail(
+                node,
+                f"{node.name!r} could be either of {len(clashing)} columns",
+                allowed=clashing,
+                fix="name its relation",
+            )
+        others = [each.name for each in RELATIONS.values() if each.modality is None and node.name in each.columns]
+        self.fail(
+            node,
+            f"{table.name} has no column {node.name!r}",
+            node.name,
+            table.columns,
+            fix=f"it is a column of {' and '.join(others)}" if others else None,
+        )
 
     def _is_column(self, key: ast.Name | ast.RankerCall | ast.Aggregate, table: Table) -> bool:
         if not isinstance(key, ast.Name):
@@ -345,7 +378,7 @@ class _Binder(Places):
                 column = self._column(item.expression, scope)
                 new = {item.alias or self._label(item.expression, scope.table): column}
             for label, column in new.items():
-                if label in found:
+                if fold(label) in map(fold, found):
                     self.fail(item, f"two columns of the result are called {label!r}", fix="rename one with AS")
                 found[label] = column
         return found
@@ -502,8 +535,9 @@ class _Binder(Places):
         try:
             return bind_arguments(spec, positional, named)
         except BindingError as error:
-            guilty = [argument for argument in arguments if argument.name and error.subject == argument.name]
-            raise self.placed(error, guilty[0] if guilty else call) from None
+            names = (argument.name for argument in spec.arguments)
+            guilty = [each for each in arguments if error.subject == (each.name or next(names, None))]
+            raise self.placed(error, guilty[-1] if guilty else call) from None
 
     def _ranking(self, select: ast.Select, scope: _Scope, base: Any, rankers: Sequence[BoundRanker]) -> BoundRanking:
         table = self._models_of(select, scope)
@@ -511,7 +545,11 @@ class _Binder(Places):
             base = sql_select().select_from(table.source).where(*base._where_criteria)
             scope.table = table
         if select.distinct:
-            self.fail(select, "DISTINCT is for columns; a ranking holds each model once", fix="leave DISTINCT out")
+            self.fail(
+                self.part(select, "DISTINCT"),
+                "DISTINCT is for columns; a ranking holds each model once",
+                fix="leave DISTINCT out",
+            )
         train, test = self._splits(select, rankers)
         key = select.order_by[0] if select.order_by else None
         # The highest accuracy is the best, so neither direction of ORDER BY acc asks for the worst first.
@@ -545,7 +583,7 @@ class _Binder(Places):
         if table is None:
             self.fail(
                 select.sources[0],
-                f"a ranker ranks models, and {scope.table.name} holds a {scope.table.row} each",
+                f"a ranker ranks models, and {scope.table.name} holds none",
                 allowed=["models", "image_models", "text_models"],
                 fix="select from models, or from a query that has model_id or the models' names",
             )
@@ -592,7 +630,7 @@ class _Binder(Places):
         results = open_relation(RELATIONS["benchmark_results"], "results")
         label = results.label_of(key.metric)
         if label not in _AGGREGATED:
-            self.fail(key, f"no results hold {key.metric!r}", key.metric, sorted(_AGGREGATED))
+            self.fail(self.part(key, key.metric), f"no results hold {key.metric!r}", key.metric, sorted(_AGGREGATED))
         table = self._models_of(select, scope)
         if len(rankers) > 1 or any(ranker.params != bind_arguments(ranker.spec, (), {}) for ranker in rankers):
             self.fail(
@@ -602,13 +640,15 @@ class _Binder(Places):
             )
         if select.trained_on:
             self.fail(
-                select.trained_on[0], "a statistic over a set of datasets is trained on nothing", fix="leave it out"
+                select.trained_on[0],
+                "a statistic is of recorded results, and nothing is trained for it",
+                fix="leave TRAINED ON out",
             )
         if not select.tested_on:
             self.fail(
                 order,
                 f"{key.function.upper()}({key.metric}) is over a set of datasets",
-                fix="add TESTED ON BENCHMARK <declared set or datasets>",
+                fix="add TESTED ON BENCHMARK and a declared set, or datasets in […]",
             )
         datasets, ids = self._benchmark(select.tested_on, scope)
         method = rankers[0].spec.name if rankers else "finetune"
@@ -679,7 +719,7 @@ class _Binder(Places):
             if isinstance(dataset, ast.ChangedDataset):
                 self.fail(dataset, "recorded results are of registered datasets", fix="name one without CHANGE")
             if fold(dataset.name) not in self._declared:
-                names.append(self._dataset(dataset).record.name)
+                names.append(self._record(dataset, dataset.name, self._declared_names()).name)
                 continue
             declared = ast.DeclaredName(name=dataset.name, position=dataset.position)
             table = self._result(self.query(declared), scope.inputs).as_table(dataset.name)
@@ -702,7 +742,7 @@ class _Binder(Places):
                 names += session.connection().execute(statement).scalars()
         names = list(dict.fromkeys(names))
         if not names:
-            self.fail(written[0], "this set holds no dataset", fix="PRINT it to see what it selects")
+            self.fail(written[0], "this set holds no dataset", fix=f"see what it selects: PRINT {written[0].name}")
         records = DatasetRecord.__table__.alias()  # type: ignore[attr-defined]
         return tuple(names), sql_select(records.c.dataset_id).where(records.c.name.in_(names))
 
@@ -712,8 +752,8 @@ class _Binder(Places):
         if scope.table.with_entity(DATASET) is None:
             self.fail(
                 select.sources[0],
-                f"{rankers[0].spec.label} ranks datasets, and {scope.table.name} holds a {scope.table.row} each",
-                allowed=["datasets"],
+                f"{rankers[0].spec.label} ranks datasets, and {scope.table.name} holds none",
+                fix="select from datasets, or from a query that has dataset_id",
             )
         if not select.trained_on:
             self._fail_missing(rankers[0], "TRAINED ON", select.order_by[0])
@@ -742,7 +782,8 @@ class _Binder(Places):
         self, select: ast.Select, rankers: Sequence[BoundRanker]
     ) -> tuple[tuple[BoundDataset, ...], tuple[BoundDataset, ...]]:
         """What is trained and tested on; a part of a path is held out where nothing else is to be tested on."""
-        place: ast.Node = select.order_by[0] if select.order_by else select
+        places: tuple[ast.Node, ...] = (*select.order_by, *select.trained_on, *select.tested_on, select)
+        place = places[0]
         task_aware = [ranker for ranker in rankers if ranker.spec.kind != "catalog"]
         for ranker in task_aware:
             if not select.trained_on:
@@ -752,8 +793,7 @@ class _Binder(Places):
         self._found = self._catalog.find_datasets({each.name for each in (*select.trained_on, *select.tested_on)})
         train = tuple(map(self._dataset, select.trained_on))
         test = tuple(map(self._dataset, select.tested_on))
-        places = [*select.trained_on, *select.tested_on]
-        for written, dataset in zip(places, (*train, *test), strict=True):
+        for written, dataset in zip((*select.trained_on, *select.tested_on), (*train, *test), strict=True):
             self._check_fit(written, dataset.record, train[0].record, rankers)
         if train and not test and any(ranker.spec.needs_test for ranker in rankers):
             test = tuple(replace(dataset, held_out="test") for dataset in train)
@@ -796,14 +836,14 @@ class _Binder(Places):
             changes.append(BoundChange(change.rows, by, change.by_rows))
         return BoundDataset(record, tuple(changes))
 
-    def _record(self, place: ast.Node, name: str) -> DatasetRecord:
+    def _record(self, place: ast.Node, name: str, candidates: Sequence[str] = ()) -> DatasetRecord:
         found = self._found.get(name) or self._catalog.find_datasets([name]).get(name)
         if found is None:
             self.fail(
-                place,
+                self.part(place, name),
                 f"there is no dataset {name!r}",
                 name,
-                [dataset.name for dataset in self._catalog.datasets()],
+                [*candidates, *(dataset.name for dataset in self._catalog.datasets())],
                 fix=f"register it with 'shiftql datasets add {name} PATH'",
             )
         return found
@@ -823,6 +863,7 @@ class _Binder(Places):
                     place,
                     f"{ranker.spec.label} is not defined for {dataset.task}, the task of {dataset.name}",
                     allowed=[spec.label for spec in RANKERS.values() if dataset.task in spec.tasks],
+                    fix=f"{ranker.spec.label} is for {', '.join(sorted(ranker.spec.tasks))}",
                 )
 
     # --- fine-tuning --------------------------------------------------------------------------------------------
@@ -832,7 +873,13 @@ class _Binder(Places):
         train = tuple(map(self._dataset, written.datasets))
         spec = find_ranker("FineTune")
         for place, dataset in zip(written.datasets, train, strict=True):
-            self._check_fit(place, dataset.record, train[0].record, [BoundRanker(spec, {})])
+            self._check_fit(place, dataset.record, train[0].record, ())
+            if dataset.record.task not in spec.tasks:
+                self.fail(
+                    place,
+                    f"models are not fine-tuned for {dataset.record.task}, the task of {dataset.label}",
+                    fix=f"name a dataset for {' or '.join(sorted(spec.tasks))}",
+                )
         return BoundFinetune(
             text=written.text,
             models=self._models_to_finetune(written, inputs),
@@ -853,7 +900,15 @@ class _Binder(Places):
                 elif name in registered:
                     found.append(registered[name])
                 else:
-                    self.fail(written, f"there is no model {name!r}", name, [*registered, *self._declared])
+                    self.fail(
+                        self.part(written, name),
+                        f"there is no model {name!r}",
+                        name,
+                        [*registered, *self._declared_names()],
+                        fix="SHOW MODELS lists them"
+                        if _relation_named(name) is None
+                        else f"fine-tune its rows: FINETUNE (SELECT name FROM {name}) WITH …",
+                    )
         else:
             queries, found = [written.models], []
         for query in queries:
@@ -879,7 +934,7 @@ def _relation_named(name: str) -> str | None:
 
 
 def _names_of(parts: Mapping[str, Table]) -> list[str]:
-    return [table.name for table in parts.values()]
+    return [table.name if fold(table.name) == name else name for name, table in parts.items()]
 
 
 def _name_of(table: Table) -> ColumnElement[Any]:

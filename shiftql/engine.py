@@ -13,8 +13,9 @@ from shiftql import ast
 from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RowsAnswer, TextAnswer
 from shiftql.parser import parse
 from shiftql.progress import progress
-from storage.errors import BindingError, PlanError, ShiftError
+from storage.errors import BindingError, PlanError, ShiftError, StoreError
 from storage.settings import current_settings
+from storage.uncollected import uncollected
 
 if TYPE_CHECKING:
     from shiftql.bound import Declaration, Question
@@ -52,7 +53,8 @@ class Session:
         """The answer to each statement of `text`, as it is found; ends after the first that fails."""
         started = time.perf_counter()
         try:
-            statements = parse(text)
+            with uncollected():
+                statements = parse(text)
         except ShiftError as error:
             yield ErrorAnswer(statement=text, seconds=time.perf_counter() - started, error=error)
             return
@@ -63,6 +65,12 @@ class Session:
                 answer = self._answer(statement, text)
             except ShiftError as error:
                 yield ErrorAnswer(statement=written, seconds=time.perf_counter() - started, error=error)
+                return
+            except Exception as error:
+                problem = _of_the_database(error)
+                if problem is None:
+                    raise
+                yield ErrorAnswer(statement=written, seconds=time.perf_counter() - started, error=problem)
                 return
             yield replace(answer, statement=written, seconds=time.perf_counter() - started)
 
@@ -116,10 +124,8 @@ class Session:
                 return self._register(statement, text)
             case ast.Show():
                 return self._show(statement, text)
-            case ast.Help(topic=topic):
-                from shiftql.reference import help_text
-
-                return _said(help_text(topic))
+            case ast.Help():
+                return _help(statement, text)
             case ast.Print(query=query):
                 return self._ask(query, text)
             case ast.Select() | ast.SetOperation() | ast.DeclaredName() | ast.Finetune():
@@ -171,8 +177,9 @@ class Session:
     ) -> tuple[Question, PlanNode]:
         from shiftql.preparation import prepare
 
-        bound = self._bind(question, text, final=final)
-        return bound, prepare(bound, self._database)
+        with uncollected():
+            bound = self._bind(question, text, final=final)
+            return bound, prepare(bound, self._database)
 
     def _refresh(self, question: ast.Query | ast.Finetune, text: str) -> None:
         """Take note of changed files, and of paths that stand for datasets, before names are bound to fingerprints."""
@@ -248,16 +255,16 @@ class Session:
         )
 
     def _declare(self, statement: ast.Declare, text: str) -> Answer:
+        from shiftql.places import Places
         from shiftql.relations import RELATION_NAMES
         from shiftql.script import declare
         from storage.names import fold
 
         if fold(statement.name) in map(fold, RELATION_NAMES):
-            raise BindingError(
+            places = Places(text)
+            places.fail(
+                places.part(statement, statement.name),
                 f"{statement.name!r} is a relation's name already",
-                text=text,
-                line=statement.position.line,
-                column=statement.position.column,
                 fix="declare the query under another name",
             )
         self._bind(statement.query, text)
@@ -303,7 +310,31 @@ def _one_of(words: Iterable[str], written: str, statement: ast.Statement, text: 
         if fold(word) == fold(written):
             return word
     phrase = type(statement).__name__.upper()
-    Places(text).fail(statement, f"{phrase} does not know {written!r}", written, words)
+    places = Places(text)
+    places.fail(places.part(statement, written), f"{phrase} does not know {written!r}", written, words)
+
+
+def _help(statement: ast.Help, text: str) -> TextAnswer:
+    from shiftql.places import Places
+    from shiftql.reference import help_text
+
+    try:
+        return _said(help_text(statement.topic))
+    except BindingError as error:
+        places = Places(text)
+        raise places.placed(error, places.part(statement, statement.topic or "")) from None
+
+
+def _of_the_database(error: Exception) -> StoreError | None:
+    """What to tell of an error of the database or its driver; None for any other."""
+    from sqlalchemy.exc import DBAPIError
+
+    if not isinstance(error, DBAPIError | UnicodeEncodeError):
+        return None
+    return StoreError(
+        f"the database cannot answer this: {getattr(error, 'orig', error)}",
+        fix="ask something simpler; if SHOW MODELS fails too, check SHIFT_DATABASE_URL and the disk",
+    )
 
 
 def _said(text: str) -> TextAnswer:

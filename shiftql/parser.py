@@ -68,8 +68,8 @@ from shiftql.ast import (
 from shiftql.syntax_errors import Place, explain_unexpected, syntax_error
 from storage.errors import QuerySyntaxError
 
-# Later stages walk conditions recursively; Python's own limit is about 1,000 frames.
-MAX_NESTING = 100
+# SQLite's parser takes about 90 levels of parentheses, of which a NOT is two.
+MAX_NESTING = 40
 # What a column of the catalog can hold: 64 bits with sign.
 NUMBER_LIMIT = 2.0**63
 MAX_DIGITS = 40
@@ -447,10 +447,15 @@ class _TreeBuilder(Transformer_NonRecursive):
     def argument(self, meta: Meta, name: Token | None, value: Literal | Values) -> Argument:
         return Argument(name=_text(name), value=value, position=_position(meta))
 
-    def datasets(self, meta: Meta, *parts: Dataset | tuple[Change, Meta]) -> tuple[Dataset, ...]:
+    def datasets(self, meta: Meta, *parts: Token | Dataset | tuple[Change, Meta]) -> tuple[Dataset, ...]:
         """The datasets of a list; a change that names no dataset belongs to the one before it."""
+        role = parts[0].lower() if isinstance(parts[0], Token) else None
         datasets: list[Dataset] = []
         for part in parts:
+            if isinstance(part, Token):
+                continue
+            if isinstance(part, DatasetName) and role is not None:
+                part = replace(part, role=role)
             if isinstance(part, DatasetName | ChangedDataset):
                 datasets.append(part)
                 continue

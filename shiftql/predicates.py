@@ -6,13 +6,18 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, not_
+from sqlalchemy import ColumnElement, not_
 from sqlalchemy.sql import sqltypes
 
 from shiftql import ast
 from shiftql.conditions import Like, all_of, any_of
+from shiftql.conditions import value as bound_value
 from shiftql.places import Places
 from shiftql.scope import Column, Projection
+from storage.errors import BindingError
+
+# SQLite takes 32,766 parameters.
+_MOST_VALUES = 30_000
 
 _COMPARE: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "=": lambda left, right: left == right,
@@ -42,6 +47,7 @@ class Predicates:
         self._find = column
         self._project = project
         self._is_declared = is_declared
+        self._num_values = 0
 
     def compile(self, node: ast.Predicate) -> ColumnElement[bool]:
         """The predicate in SQL. Raises BindingError where a name or value does not fit."""
@@ -50,6 +56,8 @@ class Predicates:
                 return all_of([self.compile(operand) for operand in operands])
             case ast.Or(operands=operands):
                 return any_of([self.compile(operand) for operand in operands])
+            case ast.Not(operand=ast.Not(operand=operand)):
+                return self.compile(operand)
             case ast.Not(operand=operand):
                 return not_(self.compile(operand))
             case ast.Comparison():
@@ -70,9 +78,14 @@ class Predicates:
                 return self._column(operand).is_(None)
             case ast.Like(operand=operand, pattern=pattern):
                 column = self._column(operand)
-                if kind_of(column.type)[0] != "text":
-                    self._places.fail(node, f"LIKE is for text, and {operand.name} is not text")
-                return Like(column, bindparam(None, pattern, unique=True))
+                kind = kind_of(column.type)[0]
+                if kind != "text":
+                    self._places.fail(
+                        operand,
+                        f"LIKE is for text, and {operand.name} holds {kind}",
+                        fix="compare it with =, < or BETWEEN",
+                    )
+                return Like(column, bound_value(pattern, column.type))
             case ast.Column():
                 column = self._column(node)
                 return column.is_(True) if isinstance(column.type, sqltypes.Boolean) else column.is_not(None)
@@ -87,12 +100,12 @@ class Predicates:
                 other: ColumnElement[Any] = self._value(column, node.right, node.left)
             case ast.Column():
                 other = self._column(node.right)
-                self._check_kinds(column, other, node)
+                self._check_kinds(node.left, column, other, node.right)
             case ast.SubSelect(query=query):
                 projection = self._only_column(query, node.right)
                 first = projection.select.limit(1 if projection.limit is None else min(1, projection.limit))
                 other = first.scalar_subquery()
-                self._check_kinds(column, other, node)
+                self._check_kinds(node.left, column, other, node.right)
         return _COMPARE[node.operator](column, other)
 
     def _membership(self, operand: ast.Column, query: ast.Query) -> ColumnElement[bool]:
@@ -100,7 +113,7 @@ class Predicates:
         column = self._find(operand)
         projection = self._only_column(query, query, column)
         (values,) = projection.columns.values()
-        self._check_kinds(column.expression, values.expression, operand)
+        self._check_kinds(operand, column.expression, values.expression, query)
         return column.expression.in_(projection.values())
 
     def _only_column(self, query: ast.Query, place: ast.Node, like: Column | None = None) -> Projection:
@@ -114,47 +127,64 @@ class Predicates:
         self._places.fail(
             place,
             f"this query has {len(projection.columns)} columns, and one is compared",
-            allowed=list(projection.columns),
-            fix="select one column",
+            fix=f"select one of them: {' or '.join(list(projection.columns)[:3])}",
         )
 
-    def _check_kinds(self, left: ColumnElement[Any], right: ColumnElement[Any], place: ast.Node) -> None:
+    def _check_kinds(
+        self, written: ast.Column, left: ColumnElement[Any], right: ColumnElement[Any], place: ast.Node
+    ) -> None:
         ours, theirs = kind_of(left.type)[0], kind_of(right.type)[0]
         if ours != theirs and not isinstance(right.type, sqltypes.NullType):
             self._places.fail(
                 place,
-                f"a {ours} is compared with a {theirs}",
+                f"{written.name} holds {ours}, and is compared with {theirs}",
                 fix="compare columns that hold the same kind of value",
             )
 
     def _value(self, column: ColumnElement[Any], literal: ast.Literal, written: ast.Column) -> ColumnElement[Any]:
         value = literal.value
         kind, fits, example = kind_of(column.type)
-        if kind == "date" and isinstance(value, str):
+        if kind == "a date" and isinstance(value, str):
             try:
                 value = datetime.fromisoformat(value)  # type: ignore[assignment]
             except ValueError:
                 fits = ()
-        if kind == "truth value" and isinstance(value, str) and value.lower() in {"true", "false"}:
+        if kind == "a truth value" and isinstance(value, str) and value.lower() in {"true", "false"}:
             value = value.lower() == "true"
         # bool is a subclass of int.
-        if not isinstance(value, fits) or (isinstance(value, bool) and kind != "truth value"):
+        if not isinstance(value, fits) or (isinstance(value, bool) and kind != "a truth value"):
             self._places.fail(
                 literal,
-                f"{written.name} is compared with {literal.value!r}, but holds a {kind}",
-                fix=f"write for example {example}",
+                f"{written.name} is compared with {literal.value!r}, but holds {kind}",
+                fix=f"write for example {example}" + self._hint_at_column(literal),
             )
-        if kind == "date" and value.tzinfo is None:  # type: ignore[union-attr]
+        if kind == "a date" and value.tzinfo is None:  # type: ignore[union-attr]
             value = value.astimezone()  # type: ignore[union-attr]
-        return bindparam(None, value, type_=column.type, unique=True)
+        self._num_values += 1
+        if self._num_values > _MOST_VALUES:
+            self._places.fail(
+                literal,
+                f"a condition holds at most {_MOST_VALUES:,} values",
+                fix="compare with a range, a pattern or a sub-select",
+            )
+        return bound_value(value, column.type)
+
+    def _hint_at_column(self, literal: ast.Literal) -> str:
+        if not isinstance(literal.value, str):
+            return ""
+        try:
+            self._find(ast.Column(name=literal.value, position=literal.position))
+        except BindingError:
+            return ""
+        return f"; a column on the right stands with its relation, as models.{literal.value}"
 
 
 def kind_of(column_type: Any) -> tuple[str, tuple[type, ...], str]:
     """What a column holds in words, the Python types that fit, and an example."""
     if isinstance(column_type, sqltypes.Boolean):
-        return "truth value", (bool,), "TRUE"
+        return "a truth value", (bool,), "TRUE"
     if isinstance(column_type, sqltypes.Numeric | sqltypes.Integer):
-        return "number", (int, float), "10M"
+        return "a number", (int, float), "10M" if isinstance(column_type, sqltypes.Integer) else "0.5"
     if isinstance(column_type, sqltypes.String) or getattr(column_type, "impl", None).__class__ is sqltypes.String:
         return "text", (str,), "'text'"
-    return "date", (datetime,), "'2026-01-31'"
+    return "a date", (datetime,), "'2026-01-31'"

@@ -265,10 +265,10 @@ def as_markdown() -> str:
 def _fail(topic: str) -> None:
     names = near(topic, topics())
     raise BindingError(
-        f"there is no help for {topic!r}" + (f"; did you mean {' or '.join(names)}?" if names else ""),
+        f"there is no help for {topic!r}",
         subject=topic,
         allowed=list(map(_plural, KINDS)),
-        fix="HELP alone lists every topic",
+        fix=f"did you mean {' or '.join(names)}?" if names else "HELP alone lists every topic",
     )
 
 

@@ -44,10 +44,16 @@ def registration(statement: ast.Register, text: str) -> Registration:
     location, source = statement.location, None
     columns: dict[str, Any] = {}
     options: dict[str, str] = {}
+    given: set[str] = set()
     for setting in statement.settings:
         if setting.name is None or isinstance(setting.value, ast.Values):
             places.fail(setting, "a setting is a name and one value", fix="write for example WITH (source=tfhub)")
         key, value = fold(setting.name), setting.value.value
+        if key in given:
+            places.fail(setting, f"{setting.name} is given twice", fix="give it once")
+        given.add(key)
+        if key == "name" and value != statement.name:
+            places.fail(setting, f"the {statement.kind} is named twice", fix="write the same name in both places")
         if key in _LOCATIONS:
             location = str(value)
         elif key in _FORMATS[statement.kind]:
@@ -59,10 +65,14 @@ def registration(statement: ast.Register, text: str) -> Registration:
                 column, converted = _column(setting, value, places)
                 columns[column] = converted
     if statement.name is None:
-        places.fail(statement, f"a {statement.kind} is registered under a name", fix='write REGISTER … "name" FROM …')
+        places.fail(
+            statement,
+            f"a {statement.kind} is registered under a name",
+            fix=f"write REGISTER {statement.kind.upper()} \"name\" FROM '{location}'",
+        )
     if location is None:
         places.fail(
-            statement, f"it is not said where the {statement.kind} lies", fix="add FROM 'path', or a column path"
+            statement, f"it is not said where the {statement.kind} lies", fix="add the column path and its value"
         )
     return Registration(statement.name, location, source, columns, options)
 
@@ -76,6 +86,6 @@ def _column(setting: ast.Argument, value: Any, places: Places) -> tuple[str, Any
     kind = _TOLD[column]
     fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not fits or (isinstance(value, bool) and kind is not bool):
-        words = {str: "text", float: "a number", bool: "TRUE or FALSE"}
-        places.fail(setting, f"{column} is {value!r}, and must be {words[kind]}", fix="write a value that fits")
+        words, example = {str: ("text", "'text'"), float: ("a number", "0.5"), bool: ("TRUE or FALSE", "TRUE")}[kind]
+        places.fail(setting, f"{column} is {value!r}, and must be {words}", fix=f"write for example {column}={example}")
     return column, value

@@ -60,7 +60,6 @@ class Table:
     """
 
     name: str
-    row: str
     source: FromClause
     columns: Mapping[str, Column]
     hidden: Mapping[str, Column] = field(default_factory=dict)
@@ -104,7 +103,6 @@ def _opened(name: str, number: int) -> Table:
     alias = relation.table.alias()
     return Table(
         name=relation.name,
-        row=relation.row,
         source=alias,
         columns={label: Column(alias.c[label], relation.entities[label]) for label in relation.columns},
         hidden={label: Column(literal_column("''", String), f"task2vec.{label}") for label in relation.computed},
@@ -129,14 +127,13 @@ def join(left: Table, right: Table, common: Sequence[str]) -> Table:
     conditions = [table.condition for table in (left, right) if table.condition is not None]
     clashing = (left.columns.keys() & right.columns.keys()) - set(common)
     columns = {
-        f"{table.name}.{label}" if label in clashing else label: each
+        f"{_owner(table, each)}.{label}" if label in clashing else label: each
         for table in (left, right)
         for label, each in table.columns.items()
         if not (table is right and label in common)
     }
     return Table(
         name=f"{left.name} and {right.name}",
-        row=f"{left.row} and {right.row}",
         source=left.source.join(right.source, onclause),
         columns=columns,
         hidden={**right.hidden, **left.hidden},
@@ -145,6 +142,15 @@ def join(left: Table, right: Table, common: Sequence[str]) -> Table:
         condition=and_(*conditions) if conditions else None,
         parts={**left.parts, **right.parts},
         inputs=(*left.inputs, *right.inputs),
+    )
+
+
+def _owner(table: Table, column: Column) -> str:
+    """The name of the one of the joined tables that holds a column."""
+    return next(
+        part.name
+        for part in table.parts.values()
+        if any(each.expression is column.expression for each in part.columns.values())
     )
 
 
@@ -187,7 +193,6 @@ class Projection:
         columns = {label: Column(next(found), each.entity) for label, each in self.columns.items()}
         table = Table(
             name=name,
-            row="row of it",
             source=inner,
             columns=columns,
             hidden={label: Column(next(found), each.entity) for label, each in hidden.items()},
@@ -232,7 +237,6 @@ def first_of_groups(base: SqlSelect[Any], table: Table, group: ColumnElement[Any
     ).subquery()
     retrieved = Table(
         name=table.name,
-        row=table.row,
         source=inner,
         columns={label: Column(inner.c[labels[label]], each.entity) for label, each in table.columns.items()},
         hidden={label: Column(inner.c[labels[label]], each.entity) for label, each in table.hidden.items()},

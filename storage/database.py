@@ -16,6 +16,7 @@ from storage.settings import Settings
 # The newest revision in storage/migrations/versions; a test holds the two together.
 SCHEMA_REVISION = "0002"
 _BUSY_SECONDS = 30
+_CACHE_KIBIBYTES = 65_536
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -91,6 +92,7 @@ def _create_engine(url: str) -> Engine:
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA cache_size=-{_CACHE_KIBIBYTES}")
         cursor.close()
 
     if hasattr(os, "register_at_fork"):

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from storage.names import near
 
 # Where more is allowed than people read through, the nearest are shown.
-_READABLE, _NEAREST = 20, 10
+_READABLE, _NEAREST = 30, 10
 
 
 class ShiftError(Exception):

@@ -9,7 +9,6 @@ arguments; arrays do not travel, the stores hold them.
 from __future__ import annotations
 
 import atexit
-import gc
 import json
 import os
 import select
@@ -18,14 +17,14 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from storage.errors import EvaluationError, ShiftError
 from storage.settings import current_settings
+from storage.uncollected import uncollected
 
 # What a host imports at once, before its first call.
 _PRELOAD = {
@@ -174,18 +173,6 @@ def stop_hosts() -> None:
         _hosts.clear()
 
 
-@contextmanager
-def importing() -> Iterator[None]:
-    """Import large modules without looking for garbage, of which they make none: that takes a sixth of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
 def _revive(error: dict[str, Any]) -> ShiftError:
     return EvaluationError(error["message"], transient=error["transient"], fix=error["fix"])
 
@@ -202,7 +189,7 @@ def _serve(name: str, replies: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     framework = name.split("-")[0]
     os.nice(_NICENESS.get(framework, 0))
-    with importing():
+    with uncollected():
         for module in _PRELOAD.get(framework, ()):
             import_module(module)
     replies.write(_READY)

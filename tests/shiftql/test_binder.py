@@ -168,7 +168,7 @@ ERRORS = {
     ),
     "a ranking of different rows": (
         f"SELECT DISTINCT name FROM models ORDER BY Linear {TEXT}",
-        "SELECT",
+        "DISTINCT",
         "DISTINCT",
         "",
     ),
@@ -209,10 +209,10 @@ ERRORS = {
         "10M",
     ),
     "a truth value for a number": ("SELECT * FROM models WHERE num_params = TRUE", "TRUE", "holds a number", ""),
-    "a number for text": ("SELECT * FROM models WHERE source IN (torch, 3)", "3", "holds a text", "'text'"),
+    "a number for text": ("SELECT * FROM models WHERE source IN (torch, 3)", "3", "holds text", "'text'"),
     "a number for a truth value": ("SELECT * FROM models WHERE finetuned = 1", "1", "holds a truth value", "TRUE"),
     "no date": ("SELECT * FROM models WHERE date_added > '2026-13-01'", "'2026-13-01'", "holds a date", "2026-01-31"),
-    "a number between texts": ("SELECT * FROM models WHERE name BETWEEN 1 AND b", "1", "holds a text", ""),
+    "a number between texts": ("SELECT * FROM models WHERE name BETWEEN 1 AND b", "1", "holds text", ""),
     "a pattern for a number": (
         "SELECT * FROM models WHERE num_params LIKE '1%'",
         "num_params",

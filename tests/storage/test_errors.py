@@ -25,6 +25,14 @@ def test_allowed_values_stand_before_the_fix() -> None:
     assert str(ShiftError("no", allowed=["a", "b"], fix="write a")) == "no\nallowed: a, b\nfix: write a"
 
 
+def test_of_hundreds_of_allowed_names_the_nearest_are_shown() -> None:
+    names = [f"digits-{number}" for number in range(300)] + ["reviews-train"]
+    lines = str(ShiftError("no", subject="revews-train", allowed=names)).split("\n")
+    assert lines[1].startswith("allowed: reviews-train, ")
+    assert lines[1].endswith(", … and 291 more")
+    assert lines[1].count(",") == 10
+
+
 def test_the_caret_stands_under_the_place() -> None:
     error = PositionedError(
         "there is no column 'nam'",

@@ -36,3 +36,8 @@ def test_nothing_is_proposed_for_a_name_unlike_all() -> None:
 
 def test_no_more_is_proposed_than_asked_for() -> None:
     assert len(near("name", ["name1", "name2", "name3", "name4"], limit=2)) == 2
+
+
+def test_names_in_any_script_differ_where_their_letters_do() -> None:
+    assert len({fold(name) for name in ("宽", "高", "größe", "grobe", "+", "-")}) == 6
+    assert fold("Größe_1") == fold("größe 1")

@@ -16,27 +16,27 @@ depends_on = None
 
 
 # Each sort key, how it is written in an index, and how many of a million models share a value of it.
-_KEYS = {
+_KEYS: dict[str, tuple[list[Any], list[int]]] = {
     "upstream_accuracy": ([sa.text("upstream_accuracy DESC")], [131]),
     "num_params": (["num_params"], [3]),
     "size_bytes": (["size_bytes"], [3]),
     "date_added": ([sa.text("date_added DESC")], [1]),
 }
-_FILTERS = {"modality": 333_334, "architecture": 4_673, "source": 333_334, "upstream_dataset": 205}
+_FILTERS = {None: None, "modality": 333_334, "architecture": 4_673, "source": 333_334, "upstream_dataset": 205}
 _CARRIED = ("architecture", "num_params", "upstream_accuracy")
 
 
 def _model_indices() -> dict[str, tuple[list[Any], str]]:
     """The columns of every index by its name, and its row of SQLite's statistics."""
     indices = {}
-    for key, (ordered, shared) in [*_KEYS.items(), ("name", ([], []))]:
-        for filter_, alike in [(None, None), *_FILTERS.items()]:
+    for key, (ordered, shared) in {**_KEYS, "name": ([], [])}.items():
+        for filter_, alike in _FILTERS.items():
             if filter_ is None and key == "name":
                 continue
             carried = [column for column in _CARRIED if column not in (key, filter_)]
             name = f"ix_models_{key}" if filter_ is None else f"ix_models_{filter_}_{key}"
-            columns = [*([filter_] if filter_ else []), *ordered, "name", *carried]
-            counts = [1_000_000, *([alike] if alike else []), *shared, *[1] * (1 + len(carried))]
+            columns = [*filter(None, [filter_]), *ordered, "name", *carried]
+            counts = [1_000_000, *filter(None, [alike]), *shared, *[1] * (1 + len(carried))]
             indices[name] = (columns, " ".join(map(str, counts)))
     return indices
 

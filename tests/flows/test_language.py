@@ -1,0 +1,149 @@
+"""Statements that take more than one ranking, or more than a SELECT, on tiny real models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RankingAnswer, RowsAnswer, TextAnswer
+from shiftql.engine import Session
+from storage.errors import PlanError
+
+COLOURS = "TRAINED ON colours-train TESTED ON colours-test"
+ROWS = 36 + 24
+
+
+@pytest.fixture
+def session(here: None) -> Session:
+    return Session()
+
+
+def answers(session: Session, text: str) -> list[Answer]:
+    found = list(session.run(text))
+    assert not [str(answer.error) for answer in found if isinstance(answer, ErrorAnswer)]
+    return found
+
+
+def rows(session: Session, text: str) -> list[tuple[Any, ...]]:
+    (answer,) = answers(session, text)
+    assert isinstance(answer, RowsAnswer)
+    return [tuple(row.values()) for row in answer.rows]
+
+
+def ranking(session: Session, text: str) -> RankingAnswer:
+    answer = answers(session, text)[-1]
+    assert isinstance(answer, RankingAnswer)
+    return answer
+
+
+def best(answer: RankingAnswer) -> list[str]:
+    return [row["model"] for row in answer.ranking if not row.get("baseline")]
+
+
+def test_a_ranking_can_be_selected_from(session: Session) -> None:
+    inner = f"SELECT * FROM models ORDER BY Linear {COLOURS}"
+    found = rows(session, f"SELECT rank, name, score FROM ({inner})")
+    ranked = ranking(session, inner)
+    assert found == [(row["rank"], row["model"], row["score"]) for row in ranked.ranking if not row.get("baseline")]
+    assert ranked.evaluated == 0
+
+
+def test_a_ranking_of_a_ranking_holds_the_models_of_the_inner_one(session: Session) -> None:
+    inner = f"SELECT name FROM models ORDER BY 'Cosine NN' {COLOURS} LIMIT 1"
+    outer = ranking(session, f"SELECT name FROM models WHERE name IN ({inner}) ORDER BY Linear {COLOURS}")
+    assert best(outer) == best(ranking(session, inner))
+
+
+def test_other_than_a_declared_ranking_is_the_rest(session: Session) -> None:
+    text = f"DECLARE first AS SELECT name FROM models ORDER BY Linear {COLOURS} LIMIT 1"
+    answers(session, text)
+    everything = best(ranking(session, f"SELECT name FROM models ORDER BY Linear {COLOURS}"))
+    rest = best(ranking(session, f"SELECT name FROM models ORDER BY Linear {COLOURS} OTHER THAN first"))
+    assert rest == everything[1:]
+
+
+def test_a_set_operation_evaluates_equal_rankings_once(session: Session) -> None:
+    one = f"(SELECT name FROM models ORDER BY Linear {COLOURS} LIMIT 2)"
+    assert len(rows(session, f"{one} UNION {one}")) == 2
+    assert rows(session, f"{one} EXCEPT {one}") == []
+    assert rows(session, f"{one} INTERSECT {one}") == rows(session, f"{one} UNION {one}")
+    counted = rows(session, "SELECT model_name FROM benchmark_results WHERE method = linear")
+    assert len(counted) == len(set(counted)) == 3
+
+
+def test_a_changed_dataset_embeds_only_the_rows_that_came_in(session: Session) -> None:
+    ranking(session, f"SELECT * FROM models ORDER BY 'Cosine NN' {COLOURS}")
+    changed = "TRAINED ON (colours-train CHANGE [0, 5] TO photos-train [1, 2]) TESTED ON colours-test"
+    answer = ranking(session, f"SELECT * FROM models ORDER BY 'Cosine NN' {changed}")
+    # Two models and the raw baseline embed the two new rows each.
+    assert answer.work["embedded_rows"] == 2 * 3
+    assert answer.evaluated == 2
+
+
+def test_a_path_is_a_dataset_and_a_part_of_it_is_held_out(session: Session, tmp_path: Path) -> None:
+    path = tmp_path / "sentences.csv"
+    lines = [f"{word},{label}" for word, label in (("cat", "animals"), ("tree", "plants")) for _ in range(10)]
+    path.write_text("\n".join(["text,label", *(f"{number} {line}" for number, line in enumerate(lines))]))
+    answer = ranking(session, f"SELECT * FROM models ORDER BY Linear TRAINED ON '{path}'")
+    assert len(best(answer)) == 2
+    assert {row["n_test"] for row in answer.ranking} == {4}
+
+
+def test_registering_and_asking_go_together(session: Session, tmp_path: Path) -> None:
+    path = tmp_path / "animals.csv"
+    path.write_text("sentence,kind\na cat,animal\na rose,plant\na dog,animal\na fern,plant\n")
+    first, second = answers(
+        session,
+        f"REGISTER DATASET mine FROM '{path}' WITH (text_column=sentence, label_column=kind);"
+        "SELECT num_rows, num_classes FROM datasets WHERE name = mine",
+    )
+    assert isinstance(first, TextAnswer)
+    assert isinstance(second, RowsAnswer)
+    assert dict(second.rows[0]) == {"num_rows": 4, "num_classes": 2}
+
+
+def test_an_analyzed_plan_says_what_was_computed_and_reused(session: Session) -> None:
+    question = f"SELECT name FROM models ORDER BY Linear {COLOURS}"
+    for new, reused in ((4, 0), (0, 4)):
+        (answer,) = answers(session, f"EXPLAIN ANALYZE {question}")
+        assert isinstance(answer, ExplainAnswer)
+        evaluate = answer.plan["children"][0]
+        assert (evaluate["new"], evaluate["reused"]) == (new, reused)
+
+
+def test_what_is_not_executable_yet_says_so_and_is_planned(session: Session) -> None:
+    text = f"SELECT name FROM models ORDER BY Linear {COLOURS} CHUNK 8 BUDGET 40"
+    (answer,) = session.run(text)
+    assert isinstance(answer, ErrorAnswer)
+    assert isinstance(answer.error, PlanError)
+    assert "successive halving is not executable yet" in str(answer.error)
+    (explained,) = answers(session, f"EXPLAIN {text}")
+    assert isinstance(explained, ExplainAnswer)
+    assert "SuccessiveHalving" in explained.text
+
+
+def test_auto_leaves_halving_to_the_optimizer(session: Session) -> None:
+    answer = ranking(session, f"SELECT name FROM models ORDER BY Linear {COLOURS} CHUNK AUTO BUDGET AUTO")
+    assert len(best(answer)) == 2
+
+
+def test_a_statistic_ranks_by_what_was_measured_on_every_dataset(session: Session) -> None:
+    for name in ("colours", "photos"):
+        ranking(session, f"SELECT * FROM models ORDER BY Linear TRAINED ON {name}-train TESTED ON {name}-test")
+    ranking(session, "SELECT * FROM models ORDER BY Linear TRAINED ON nature-train TESTED ON nature-test")
+    answers(session, "DECLARE pictures AS SELECT name FROM datasets WHERE modality = image AND name LIKE '%-train'")
+    ask = "SELECT name FROM models ORDER BY AVG(err) TESTED ON BENCHMARK pictures CLASSIFIED BY Linear"
+    found = ranking(session, ask)
+    errors = {model: [error for name, error in rows(session, RESULTS) if name == model] for model in ("resnet", "vit")}
+    averages = {model: sum(values) / 2 for model, values in errors.items()}
+    assert best(found) == sorted(averages, key=lambda model: (averages[model], model))
+    assert [row["score"] for row in found.ranking] == pytest.approx(sorted(averages.values()))
+    assert not found.failed
+
+
+RESULTS = (
+    "SELECT model_name, error FROM benchmark_results WHERE method = linear AND model_id IS NOT NULL"
+    " AND dataset_name IN (colours-train, photos-train)"
+)
