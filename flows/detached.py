@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from uuid import uuid4
+from hashlib import sha256
+from pathlib import Path
+
+import psutil
+from filelock import FileLock
 
 from storage.settings import Settings
 
@@ -14,12 +18,18 @@ RUN_VARIABLE = "SHIFT_RUN"
 
 
 def compute_detached(script: str, settings: Settings) -> str:
-    """Start answering a script in the background; the name of the run, a tag in Prefect and its log's name at home."""
-    run = f"run-{uuid4().hex[:12]}"
+    """Start answering a script in the background, unless it is being answered there; the name of the run.
+
+    It is a tag of the flow run in Prefect and the name of its log in the home.
+    """
+    run = f"run-{sha256(script.encode()).hexdigest()[:12]}"
     log = settings.home / "logs" / f"{run}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        subprocess.Popen(
+    owner = log.with_suffix(".pid")
+    with FileLock(log.with_suffix(".lock")), log.open("ab") as file:
+        if _is_alive(owner):
+            return run
+        process = subprocess.Popen(
             [sys.executable, "-P", "-m", "shiftql", "-c", script],
             stdin=subprocess.DEVNULL,
             stdout=file,
@@ -27,4 +37,15 @@ def compute_detached(script: str, settings: Settings) -> str:
             env={**os.environ, RUN_VARIABLE: run},
             start_new_session=True,
         )
+        owner.write_text(f"{process.pid} {psutil.Process(process.pid).create_time()}")
     return run
+
+
+def _is_alive(owner: Path) -> bool:
+    """Whether the process noted in a file still runs; its start time tells it from a later one of the same number."""
+    try:
+        pid, started = owner.read_text().split()
+        process = psutil.Process(int(pid))
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - float(started)) < 1
+    except (OSError, ValueError, psutil.NoSuchProcess):
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,11 +41,13 @@ def register_dataset(
     return catalog.save_dataset(name, inspect_dataset(path, reader, options))
 
 
-def register_paths(catalog: Catalog, names: set[str]) -> None:
-    """Register those of the names that are no dataset's but the path of a file or folder, under that very path."""
-    for name in names - catalog.find_datasets(names).keys():
-        if Path(name).exists():
-            register_dataset(catalog, name, name)
+def register_paths(catalog: Catalog, names: set[str]) -> list[str]:
+    """Register those of the names that are no dataset's but a file or folder, under its full path; the new ones."""
+    paths = {os.path.abspath(name) for name in names - catalog.find_datasets(names).keys() if Path(name).exists()}
+    new = sorted(paths - catalog.find_datasets(paths).keys())
+    for path in new:
+        register_dataset(catalog, path, path)
+    return new
 
 
 def refresh_models(catalog: Catalog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -154,7 +155,7 @@ class _Binder(Places):
     def _set_operation(self, operation: ast.SetOperation) -> BoundSet:
         left, right = self.query(operation.left), self.query(operation.right)
         inputs: list[BoundQuery] = []
-        ours, theirs = self._result(left, inputs), self._result(right, inputs)
+        ours, theirs = self._result(left, inputs, operation.left), self._result(right, inputs, operation.right)
         if operation.keeps_duplicates and operation.operator != "union":
             phrase = f"{operation.operator.upper()} ALL"
             place = self.part(operation, phrase, after=operation.left)
@@ -197,7 +198,7 @@ class _Binder(Places):
             right=right,
         )
 
-    def _result(self, question: BoundQuery, inputs: list[BoundQuery]) -> Projection:
+    def _result(self, question: BoundQuery, inputs: list[BoundQuery], place: ast.Node) -> Projection:
         """The rows of a nested question; what has to be known for them is added to `inputs`."""
         if isinstance(question, BoundDistances) or (isinstance(question, BoundRows) and question.needs_task2vec):
             inputs.append(question)
@@ -205,6 +206,12 @@ class _Binder(Places):
         if not isinstance(question, BoundRanking):
             inputs += question.inputs
             return question.projection
+        if len(question.rankers) > 1:
+            self.fail(
+                place,
+                f"this query has {len(question.rankers)} rankings, and one can be selected from",
+                fix="name one ranker in CLASSIFIED BY",
+            )
         inputs.append(question)
         ranked = ranked_models(self._lookup(question).rows)
         projection = question.projection
@@ -218,7 +225,7 @@ class _Binder(Places):
         )
 
     def _select(self, select: ast.Select) -> BoundQuery:
-        scope = _Scope(self._sources(select))
+        scope = _Scope(_with_aliases(self._sources(select), select.items))
         conditions = [] if scope.table.condition is None else [scope.table.condition]
         if select.where is not None:
             conditions.append(self._predicates(scope).compile(select.where))
@@ -282,12 +289,12 @@ class _Binder(Places):
     def _nested(self, query: ast.Query, name: str) -> Table:
         question = self.query(query)
         inputs: list[BoundQuery] = []
-        table = self._result(question, inputs).as_table(name)
+        table = self._result(question, inputs, query).as_table(name)
         return replace(table, inputs=tuple(inputs))
 
     def _predicates(self, scope: _Scope) -> Predicates:
         def project(query: ast.Query) -> Projection:
-            return self._result(self.query(query), scope.inputs)
+            return self._result(self.query(query), scope.inputs, query)
 
         return Predicates(
             self, lambda node: self._column(node, scope), project, lambda name: fold(name) in self._declared
@@ -310,7 +317,7 @@ class _Binder(Places):
                     [*self._declared_names(), *names],
                 )
             return name != query.name
-        others = self._result(self.query(query), scope.inputs)
+        others = self._result(self.query(query), scope.inputs, query)
         for entity in (MODEL, MODEL_NAME, DATASET, DATASET_NAME):
             ours, theirs = table.with_entity(entity), others.with_entity(entity)
             if ours is not None and theirs is not None:
@@ -722,7 +729,7 @@ class _Binder(Places):
                 names.append(self._record(dataset, dataset.name, self._declared_names()).name)
                 continue
             declared = ast.DeclaredName(name=dataset.name, position=dataset.position)
-            table = self._result(self.query(declared), scope.inputs).as_table(dataset.name)
+            table = self._result(self.query(declared), scope.inputs, dataset).as_table(dataset.name)
             name = table.with_entity(DATASET_NAME)
             number = table.with_entity(DATASET)
             if name is None and number is None:
@@ -795,10 +802,22 @@ class _Binder(Places):
         test = tuple(map(self._dataset, select.tested_on))
         for written, dataset in zip((*select.trained_on, *select.tested_on), (*train, *test), strict=True):
             self._check_fit(written, dataset.record, train[0].record, rankers)
+        self._check_classes(select, train, test)
         if train and not test and any(ranker.spec.needs_test for ranker in rankers):
             test = tuple(replace(dataset, held_out="test") for dataset in train)
             train = tuple(replace(dataset, held_out="train") for dataset in train)
         return train, test
+
+    def _check_classes(self, select: ast.Select, train: Sequence[BoundDataset], test: Sequence[BoundDataset]) -> None:
+        """Refuse a test split of which no class occurs in training: every model would be wrong on every row."""
+        learnt = {name for dataset in train for name in dataset.record.class_names}
+        asked = {name for dataset in test for name in dataset.record.class_names}
+        if learnt and asked and not learnt & asked:
+            self.fail(
+                select.tested_on[0],
+                f"no class of {test[0].label} occurs in {train[0].label}",
+                fix="test on a split of the same task: SHOW DATASETS lists them",
+            )
 
     def _fail_missing(self, ranker: BoundRanker, clause: str, place: ast.Node) -> NoReturn:
         self.fail(
@@ -837,7 +856,12 @@ class _Binder(Places):
         return BoundDataset(record, tuple(changes))
 
     def _record(self, place: ast.Node, name: str, candidates: Sequence[str] = ()) -> DatasetRecord:
-        found = self._found.get(name) or self._catalog.find_datasets([name]).get(name)
+        found = self._found.get(name)
+        if found is None:
+            # A path is registered in full.
+            path = os.path.abspath(name)
+            registered = self._catalog.find_datasets([name, path])
+            found = registered.get(name) or registered.get(path)
         if found is None:
             self.fail(
                 self.part(place, name),
@@ -912,7 +936,7 @@ class _Binder(Places):
         else:
             queries, found = [written.models], []
         for query in queries:
-            table = with_models(self._result(self.query(query), inputs).as_table("models"))
+            table = with_models(self._result(self.query(query), inputs, query).as_table("models"))
             model_id = None if table is None else table.with_entity(MODEL)
             if table is None or model_id is None:
                 self.fail(query, "this query is not of models", fix="select model_id or the models' names")
@@ -926,6 +950,17 @@ class _Binder(Places):
             values = argument.value.values if isinstance(argument.value, ast.Values) else (argument.value,)
             grid = [(*chosen, replace(argument, value=value)) for chosen in grid for value in values]
         return tuple(self._arguments(spec, chosen, written) for chosen in grid)
+
+
+def _with_aliases(table: Table, items: Sequence[ast.Star | ast.SelectItem]) -> Table:
+    """The table whose columns can be named by what they are selected as too."""
+    aliases = dict(table.aliases)
+    for item in items:
+        if isinstance(item, ast.SelectItem) and item.alias and item.expression.qualifier is None:
+            label = table.label_of(item.expression.name)
+            if label is not None:
+                aliases.setdefault(item.alias, label)
+    return replace(table, aliases=aliases)
 
 
 def _relation_named(name: str) -> str | None:

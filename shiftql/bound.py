@@ -37,7 +37,7 @@ class BoundDataset:
         """How people read it."""
         changes = ", ".join(f"CHANGE {list(c.rows)} TO {c.by.name} {list(c.by_rows)}" for c in self.changes)
         if self.held_out:
-            return f"{self.record.name} ({'the rest' if self.held_out == 'train' else 'held out'})"
+            return f"{self.record.name} ({'but for the rows held out' if self.held_out == 'train' else 'held out'})"
         return f"({self.record.name} {changes})" if changes else self.record.name
 
 

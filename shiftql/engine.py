@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -35,6 +36,7 @@ class Session:
     def __init__(self, *, wait: bool = True) -> None:
         self._wait = wait
         self.declared: dict[str, Declaration] = {}
+        self._new_paths: list[str] = []
 
     @cached_property
     def _database(self) -> Database:
@@ -51,6 +53,8 @@ class Session:
 
     def run(self, text: str) -> Iterator[Answer]:
         """The answer to each statement of `text`, as it is found; ends after the first that fails."""
+        if not isinstance(text, str):
+            raise TypeError(f"a query is text, not {type(text).__name__}")
         started = time.perf_counter()
         try:
             with uncollected():
@@ -61,17 +65,18 @@ class Session:
         for statement in statements:
             started = time.perf_counter()
             written = text[statement.position.start : statement.position.end]
+            self._new_paths = []
             try:
                 answer = self._answer(statement, text)
-            except ShiftError as error:
-                yield ErrorAnswer(statement=written, seconds=time.perf_counter() - started, error=error)
-                return
             except Exception as error:
-                problem = _of_the_database(error)
+                self._forget_paths()
+                problem = error if isinstance(error, ShiftError) else _of_the_database(error)
                 if problem is None:
                     raise
                 yield ErrorAnswer(statement=written, seconds=time.perf_counter() - started, error=problem)
                 return
+            if isinstance(statement, ast.Explain | ast.Declare):
+                self._forget_paths()
             yield replace(answer, statement=written, seconds=time.perf_counter() - started)
 
     def add_model(
@@ -155,6 +160,7 @@ class Session:
         bound, plan = self._prepare(question, text)
         if plan.obstacle is not None:
             raise _not_executable(plan.obstacle, question, text)
+        _say_what_is_held_out(plan)
         if not plan.new_evaluations:
             return answer(bound, plan, self._database, {}), {}
         if not self._waits_for(question):
@@ -189,10 +195,15 @@ class Session:
         if names:
             from flows.registration import refresh_datasets, refresh_models, register_paths
 
-            register_paths(self.catalog, names)
+            self._new_paths += register_paths(self.catalog, names)
             refresh_models(self.catalog)
-            for name in refresh_datasets(self.catalog, names):
+            for name in refresh_datasets(self.catalog, names | {os.path.abspath(name) for name in names}):
                 progress.get().note(f"the files of {name} changed and were read again")
+
+    def _forget_paths(self) -> None:
+        """Take the paths that a statement made datasets of out of the catalog again."""
+        for path in self._new_paths:
+            self.catalog.remove_dataset(path)
 
     def _compute(self, question: ast.Query | ast.Finetune, text: str, plan: PlanNode) -> tuple[Mapping[str, Any], bool]:
         """Run what is new as a flow; what it did, and whether it was interrupted before its end."""
@@ -284,11 +295,15 @@ class Session:
         if statement.kind == "models":
             raise _not_executable("REGISTER MODELS", statement, text)
         wanted = registration(statement, text)
+        known = (self.catalog.models if statement.kind == "model" else self.catalog.datasets)()
+        again = ", in place of the earlier one" if wanted.name in {record.name for record in known} else ""
         if statement.kind == "model":
             model = self.add_model(wanted.name, wanted.location, source=wanted.format, columns=wanted.columns)
-            return _said(f"model {model.name} is registered: {model.modality}, from {model.source}")
+            return _said(f"model {model.name} is registered: {model.modality}, from {model.source}{again}")
         dataset = self.add_dataset(wanted.name, wanted.location, reader=wanted.format, options=wanted.options)
-        return _said(f"dataset {dataset.name} is registered: {dataset.num_rows} rows, {dataset.num_classes} classes")
+        return _said(
+            f"dataset {dataset.name} is registered: {dataset.num_rows} rows, {dataset.num_classes} classes{again}"
+        )
 
 
 def query(text: str) -> Answer:
@@ -299,6 +314,15 @@ def query(text: str) -> Answer:
             raise answer.error
     assert answer is not None
     return answer
+
+
+def _say_what_is_held_out(plan: PlanNode) -> None:
+    from shiftql.plan import Rank
+
+    tests = {node.test.subject: node.test for node in plan.walk() if isinstance(node, Rank) and node.test}
+    for test in tests.values():
+        if "(held out)" in test.subject.name:
+            progress.get().note(f"tested on {test.num_rows} rows of {test.subject.name}, a fifth of each class, seed 0")
 
 
 def _one_of(words: Iterable[str], written: str, statement: ast.Statement, text: str) -> str:

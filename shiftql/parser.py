@@ -262,6 +262,15 @@ class _TreeBuilder(Transformer_NonRecursive):
 
     named_query = query
 
+    def others(self, meta: Meta, declared: DeclaredName, query: Query) -> Select:
+        """All of a declared name but what a query results in."""
+        return Select(
+            items=(Star(position=declared.position),),
+            sources=(Relation(name=declared.name, position=declared.position),),
+            other_than=query,
+            **self._statement(meta),
+        )
+
     def _combined(self, operator: str, keeps_duplicates: bool, left: Query, right: Query) -> SetOperation:
         position = Position(
             line=left.position.line,
@@ -301,7 +310,7 @@ class _TreeBuilder(Transformer_NonRecursive):
             given[clause] = value
         select = Select(items=items, sources=sources, distinct=distinct is not None, **given, **self._statement(meta))
         inner = [source.query for source in sources if isinstance(source, SubSelect)]
-        return self._nested(meta, select, (*inner, given.get("where"), given.get("other_than")))
+        return self._nested(meta, select, (*inner, given.get("where"), given.get("other_than")), levels=2)
 
     def rank(self, meta: Meta, *parts: Any) -> Select:
         """RANK is a SELECT that says BY for ORDER BY and may leave out what is selected."""
@@ -562,8 +571,8 @@ class _TreeBuilder(Transformer_NonRecursive):
             raise self._error(token, f"{token!s} is no time to wait", "write for example 90s, 30m, 2h or 1d")
         return seconds
 
-    def _nested(self, place: Meta | Node, node: _Nested, inner: Sequence[object]) -> _Nested:
-        depth = 1 + max((self._depths.get(id(each), 0) for each in inner), default=0)
+    def _nested(self, place: Meta | Node, node: _Nested, inner: Sequence[object], levels: int = 1) -> _Nested:
+        depth = levels + max((self._depths.get(id(each), 0) for each in inner), default=0)
         if depth > MAX_NESTING:
             raise self._error(
                 place,

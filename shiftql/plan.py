@@ -101,7 +101,8 @@ class Query(PlanNode):
 
 
 def _query_parts(question: BoundRows | BoundAverage) -> Iterator[str]:
-    yield f"Query {question.title}"
+    is_embedding = isinstance(question, BoundRows) and question.needs_task2vec
+    yield f"{'Embed by Task2Vec' if is_embedding else 'Query'} {question.title}"
     if question.condition:
         yield f"where {question.condition}"
     if isinstance(question, BoundAverage):
@@ -263,6 +264,8 @@ class Evaluate(PlanNode):
 
     @property
     def description(self) -> str:
+        if not self.evaluations and isinstance(self.below, Scan):
+            return f"Order {_count(self.below.found, 'model')} by {self.ranker.label}, at a cost not known before"
         known = sum(planned.known for planned in self.evaluations)
         baselines = sum(planned.baseline for planned in self.evaluations)
         models = len(self.evaluations) - baselines

@@ -103,9 +103,15 @@ class Predicates:
                 self._check_kinds(node.left, column, other, node.right)
             case ast.SubSelect(query=query):
                 projection = self._only_column(query, node.right)
-                first = projection.select.limit(1 if projection.limit is None else min(1, projection.limit))
-                other = first.scalar_subquery()
-                self._check_kinds(node.left, column, other, node.right)
+                (only,) = projection.columns.values()
+                self._check_kinds(node.left, column, only.expression, node.right)
+                if projection.limit is None or projection.limit > 1:
+                    self._places.fail(
+                        node.right,
+                        "this query may result in several rows, and one is compared",
+                        fix="add LIMIT 1, or compare with IN",
+                    )
+                other = projection.select.scalar_subquery()
         return _COMPARE[node.operator](column, other)
 
     def _membership(self, operand: ast.Column, query: ast.Query) -> ColumnElement[bool]:
@@ -120,7 +126,9 @@ class Predicates:
         projection = self._project(query)
         if len(projection.columns) == 1:
             return projection
-        if like is not None and like.entity is not None:
+        # Of a name or of all columns the one that is meant is clear; of columns written here one too many is a slip.
+        is_any = isinstance(query, ast.DeclaredName) or _selects_all(query)
+        if is_any and like is not None and like.entity is not None:
             same = {label: each for label, each in projection.nameable().items() if each.entity == like.entity}
             if same and not projection.distinct:
                 return projection.only(next(iter(same)))
@@ -177,6 +185,10 @@ class Predicates:
         except BindingError:
             return ""
         return f"; a column on the right stands with its relation, as models.{literal.value}"
+
+
+def _selects_all(query: ast.Query) -> bool:
+    return isinstance(query, ast.Select) and any(isinstance(item, ast.Star) for item in query.items)
 
 
 def kind_of(column_type: Any) -> tuple[str, tuple[type, ...], str]:

@@ -64,7 +64,7 @@ def registration(statement: ast.Register, text: str) -> Registration:
             else:
                 column, converted = _column(setting, value, places)
                 columns[column] = converted
-    if statement.name is None:
+    if not (statement.name or "").strip():
         places.fail(
             statement,
             f"a {statement.kind} is registered under a name",
@@ -74,6 +74,7 @@ def registration(statement: ast.Register, text: str) -> Registration:
         places.fail(
             statement, f"it is not said where the {statement.kind} lies", fix="add the column path and its value"
         )
+    assert statement.name is not None
     return Registration(statement.name, location, source, columns, options)
 
 

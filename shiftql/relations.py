@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Float, FromClause, case, literal_column, null
+from sqlalchemy import Float, FromClause, case, func, literal_column, null
 from sqlalchemy import select as sql_select
 
+from storage.baselines import MAJORITY, raw_subject
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.results import EvaluationRecord
 
@@ -76,6 +77,7 @@ _RESULT_COLUMNS = {
     "error": "1 - accuracy",
     "cost_seconds": "what measuring it took",
     "fidelity": "how much of a full evaluation it was, as JSON",
+    "params": "arguments of the ranker, as JSON; of several the best result counts",
 }
 
 
@@ -112,6 +114,15 @@ def _benchmark_results() -> Relation:
     measured = EvaluationRecord.__table__  # type: ignore[attr-defined]
     model = ModelRecord.__table__  # type: ignore[attr-defined]
     dataset = DatasetRecord.__table__  # type: ignore[attr-defined]
+    baselines = [MAJORITY.fingerprint, *(raw_subject(modality).fingerprint for modality in ("image", "text"))]
+    loss = case((measured.c.higher_is_better.is_(True), -measured.c.value), else_=measured.c.value)
+    group = [measured.c[name] for name in ("model_fingerprint", "train_fingerprint", "method", "metric", "fidelity")]
+    number = func.row_number().over(partition_by=group, order_by=[loss, measured.c.fingerprint])
+    measured = (
+        sql_select(measured, number.label("number"))
+        .where(measured.c.status == "completed", measured.c.model_fingerprint.not_in(baselines))
+        .subquery("measured")
+    )
     accuracy = case((measured.c.metric == "accuracy", measured.c.value), else_=null())
     view = (
         sql_select(
@@ -126,11 +137,12 @@ def _benchmark_results() -> Relation:
             (literal_column("1.0", Float) - accuracy).label("error"),
             measured.c.cost_seconds,
             measured.c.fidelity,
+            measured.c.params,
         )
         .select_from(measured)
         .outerjoin(model, model.c.fingerprint == measured.c.model_fingerprint)
         .outerjoin(dataset, dataset.c.fingerprint == measured.c.train_fingerprint)
-        .where(measured.c.status == "completed")
+        .where(measured.c.number == 1)
         .subquery("benchmark_results")
     )
     return Relation(

@@ -89,6 +89,10 @@ class DatasetRecord(SQLModel, table=True):
     date_added: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
     @property
+    def class_names(self) -> list[str]:
+        return json.loads(self.classes)
+
+    @property
     def reader_options(self) -> dict[str, str]:
         return json.loads(self.options)
 

@@ -238,8 +238,8 @@ def test_long_condition_is_printed():
     "text",
     [
         "SELECT a FROM m WHERE " + "(a OR b AND " * (MAX_NESTING // 2 - 1) + "c" + ")" * (MAX_NESTING // 2 - 1),
-        "SELECT a FROM (" * (MAX_NESTING - 1) + "SELECT a FROM m" + ")" * (MAX_NESTING - 1),
-        "SELECT a FROM m WHERE b IN (" * (MAX_NESTING // 2 - 1) + "SELECT a FROM m" + ")" * (MAX_NESTING // 2 - 1),
+        "SELECT a FROM (" * (MAX_NESTING // 2 - 1) + "SELECT a FROM m" + ")" * (MAX_NESTING // 2 - 1),
+        "SELECT a FROM m WHERE b IN (" * (MAX_NESTING // 3 - 1) + "SELECT a FROM m" + ")" * (MAX_NESTING // 3 - 1),
         "PRINT " + " UNION ".join(["a"] * MAX_NESTING),
     ],
 )
