@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
 from zipfile import BadZipFile
@@ -69,6 +70,8 @@ def save_manifest(root: Path, manifest: Manifest) -> None:
         temporary.unlink(missing_ok=True)
 
 
+# What a fingerprint stands for never changes, and a question looks at the same few manifests again and again.
+@lru_cache(maxsize=8)
 def load_manifest(root: Path, fingerprint: str) -> Manifest:
     """The manifest of a dataset fingerprint. Raises StoreError when it is gone or torn."""
     path = root / f"{fingerprint}.npz"
