@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
 from sqlalchemy import ColumnElement, func
 from sqlalchemy import select as sql_select
@@ -18,8 +16,6 @@ from sqlmodel import col
 from shiftql import ast
 from shiftql.bound import (
     BoundAverage,
-    BoundChange,
-    BoundDataset,
     BoundDistances,
     BoundFinetune,
     BoundQuery,
@@ -32,8 +28,10 @@ from shiftql.bound import (
     Question,
     Ranked,
 )
+from shiftql.dataset_binder import DatasetBinder
 from shiftql.places import Places
 from shiftql.predicates import Predicates, kind_of
+from shiftql.ranker_binder import ACCURACY_NAMES, ERROR_NAMES, RankerBinder
 from shiftql.relations import RELATION_NAMES, RELATIONS
 from shiftql.scope import (
     Column,
@@ -51,20 +49,16 @@ from shiftql.scope import (
 from shiftql.tables import RANKING_KEYS
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
-from storage.errors import BindingError
 from storage.names import fold
 from tasks.rankers.specs import RANKERS, RankerSpec, bind_arguments, find_ranker
 
 MODEL, MODEL_NAME = "model.model_id", "model.name"
 DATASET, DATASET_NAME = "dataset.dataset_id", "dataset.name"
 
-_ERROR_NAMES = {"err", "error"}
-_ACCURACY_NAMES = {"acc", "accuracy"}
 _AGGREGATED = {"accuracy", "error", "value", "cost_seconds"}
 # Recorded figures of which more is better.
 HIGHER_IS_BETTER = {"accuracy", "value"}
 _POOLED = aliased(ModelRecord)
-_PATH = re.compile(r"[/\\]|\.\w+$")
 
 
 def nothing_known(question: BoundRanking) -> Ranked:
@@ -118,7 +112,8 @@ class _Binder(Places):
         self._database = database
         self._declared = declared
         self._lookup = lookup
-        self._found: dict[str, DatasetRecord] = {}
+        self._datasets = DatasetBinder(catalog, text)
+        self._calls = RankerBinder(text)
         self._openings: Counter[str] = Counter()
 
     # --- queries ----------------------------------------------------------------------------------------------
@@ -474,7 +469,7 @@ class _Binder(Places):
             if not isinstance(key, ast.Aggregate) and not _is_loss_or_accuracy(key):
                 where = select.order_by[0] if select.order_by else select.classified_by[0]
                 self.fail(where, "CLASSIFIED BY goes with ORDER BY err or ORDER BY acc", fix="write ORDER BY acc")
-            return [self._ranker(call) for call in select.classified_by]
+            return [self._calls.bind(call) for call in select.classified_by]
         keys = [key for key in select.order_by if not self._is_column(key.key, scope.table)]
         if any(isinstance(key.key, ast.Aggregate) for key in keys):
             if len(select.order_by) > 1:
@@ -498,53 +493,7 @@ class _Binder(Places):
             )
         key = keys[0].key
         assert not isinstance(key, ast.Aggregate)
-        return [self._ranker(key, scope.table)]
-
-    def _ranker(self, call: ast.RankerCall | ast.Name, table: Table | None = None) -> BoundRanker:
-        try:
-            spec = find_ranker(call.name)
-        except BindingError as error:
-            if isinstance(call, ast.Name) and table is not None:
-                self._fail_key(call, table)
-            raise self.placed(error, call) from None
-        arguments = call.arguments if isinstance(call, ast.RankerCall) else ()
-        return BoundRanker(spec, self._arguments(spec, arguments, call))
-
-    def _fail_key(self, key: ast.Name, table: Table) -> NoReturn:
-        if fold(key.name) in _ERROR_NAMES | _ACCURACY_NAMES:
-            self.fail(
-                key,
-                f"{table.name} has no column {key.name!r}, and no ranker says what to classify by",
-                allowed=[spec.label for spec in RANKERS.values()],
-                fix=f"write ORDER BY Linear, or ORDER BY {key.name} … CLASSIFIED BY Linear",
-            )
-        self.fail(
-            key,
-            f"there is neither a column nor a ranker {key.name!r}",
-            key.name,
-            [*table.columns, *(spec.label for spec in RANKERS.values())],
-        )
-
-    def _arguments(self, spec: RankerSpec, arguments: Sequence[ast.Argument], call: ast.Node) -> dict[str, Any]:
-        positional: list[Any] = []
-        named: dict[str, Any] = {}
-        for argument in arguments:
-            if isinstance(argument.value, ast.Values):
-                self.fail(argument, f"{spec.label} takes one value here, not a list", fix="write one value")
-            if argument.name is None:
-                if named:
-                    self.fail(argument, "an argument by place stands after one by name", fix="name it, or put it first")
-                positional.append(argument.value.value)
-            elif argument.name in named:
-                self.fail(argument, f"{spec.label} is given {argument.name} twice", fix="give it once")
-            else:
-                named[argument.name] = argument.value.value
-        try:
-            return bind_arguments(spec, positional, named)
-        except BindingError as error:
-            names = (argument.name for argument in spec.arguments)
-            guilty = [each for each in arguments if error.subject == (each.name or next(names, None))]
-            raise self.placed(error, guilty[-1] if guilty else call) from None
+        return [self._calls.bind(key, scope.table)]
 
     def _ranking(self, select: ast.Select, scope: _Scope, base: Any, rankers: Sequence[BoundRanker]) -> BoundRanking:
         table = self._models_of(select, scope)
@@ -557,10 +506,10 @@ class _Binder(Places):
                 "DISTINCT is for columns; a ranking holds each model once",
                 fix="leave DISTINCT out",
             )
-        train, test = self._splits(select, rankers)
+        train, test = self._datasets.splits(select, rankers)
         key = select.order_by[0] if select.order_by else None
         # The highest accuracy is the best, so neither direction of ORDER BY acc asks for the worst first.
-        by_accuracy = key is not None and isinstance(key.key, ast.Name) and fold(key.key.name) in _ACCURACY_NAMES
+        by_accuracy = key is not None and isinstance(key.key, ast.Name) and fold(key.key.name) in ACCURACY_NAMES
         model_id = table.with_entity(MODEL)
         assert model_id is not None
         columns = self._items(select.items, scope)
@@ -726,7 +675,7 @@ class _Binder(Places):
             if isinstance(dataset, ast.ChangedDataset):
                 self.fail(dataset, "recorded results are of registered datasets", fix="name one without CHANGE")
             if fold(dataset.name) not in self._declared:
-                names.append(self._record(dataset, dataset.name, self._declared_names()).name)
+                names.append(self._datasets.record(dataset, dataset.name, self._declared_names()).name)
                 continue
             declared = ast.DeclaredName(name=dataset.name, position=dataset.position)
             table = self._result(self.query(declared), scope.inputs, dataset).as_table(dataset.name)
@@ -763,7 +712,7 @@ class _Binder(Places):
                 fix="select from datasets, or from a query that has dataset_id",
             )
         if not select.trained_on:
-            self._fail_missing(rankers[0], "TRAINED ON", select.order_by[0])
+            self._datasets.fail_missing(rankers[0], "TRAINED ON", select.order_by[0])
         columns = self._items(select.items, scope)
         return BoundDistances(
             text=select.text,
@@ -777,127 +726,20 @@ class _Binder(Places):
             ),
             inputs=(*scope.table.inputs, *scope.inputs),
             ranker=rankers[0],
-            train=tuple(map(self._dataset, select.trained_on)),
+            train=tuple(map(self._datasets.bind, select.trained_on)),
             condition=self._condition(select),
             descending=select.order_by[0].descending,
             limit=select.limit,
         )
 
-    # --- datasets -----------------------------------------------------------------------------------------------
-
-    def _splits(
-        self, select: ast.Select, rankers: Sequence[BoundRanker]
-    ) -> tuple[tuple[BoundDataset, ...], tuple[BoundDataset, ...]]:
-        """What is trained and tested on; a part of a path is held out where nothing else is to be tested on."""
-        places: tuple[ast.Node, ...] = (*select.order_by, *select.trained_on, *select.tested_on, select)
-        place = places[0]
-        task_aware = [ranker for ranker in rankers if ranker.spec.kind != "catalog"]
-        for ranker in task_aware:
-            if not select.trained_on:
-                self._fail_missing(ranker, "TRAINED ON", place)
-            if ranker.spec.needs_test and not select.tested_on and not _is_path(select.trained_on):
-                self._fail_missing(ranker, "TESTED ON", place)
-        self._found = self._catalog.find_datasets({each.name for each in (*select.trained_on, *select.tested_on)})
-        train = tuple(map(self._dataset, select.trained_on))
-        test = tuple(map(self._dataset, select.tested_on))
-        for written, dataset in zip((*select.trained_on, *select.tested_on), (*train, *test), strict=True):
-            self._check_fit(written, dataset.record, train[0].record, rankers)
-        self._check_classes(select, train, test)
-        if train and not test and any(ranker.spec.needs_test for ranker in rankers):
-            test = tuple(replace(dataset, held_out="test") for dataset in train)
-            train = tuple(replace(dataset, held_out="train") for dataset in train)
-        return train, test
-
-    def _check_classes(self, select: ast.Select, train: Sequence[BoundDataset], test: Sequence[BoundDataset]) -> None:
-        """Refuse a test split of which no class occurs in training: every model would be wrong on every row."""
-        learnt = {name for dataset in train for name in dataset.record.class_names}
-        asked = {name for dataset in test for name in dataset.record.class_names}
-        if learnt and asked and not learnt & asked:
-            self.fail(
-                select.tested_on[0],
-                f"no class of {test[0].label} occurs in {train[0].label}",
-                fix="test on a split of the same task: SHOW DATASETS lists them",
-            )
-
-    def _fail_missing(self, ranker: BoundRanker, clause: str, place: ast.Node) -> NoReturn:
-        self.fail(
-            place,
-            f"{ranker.spec.label} needs {clause} a dataset",
-            allowed=[dataset.name for dataset in self._catalog.datasets()],
-            fix=f"add {clause} <dataset>; SHOW DATASETS lists them",
-        )
-
-    def _dataset(self, written: ast.Dataset) -> BoundDataset:
-        record = self._record(written, written.name)
-        if isinstance(written, ast.DatasetName):
-            return BoundDataset(record)
-        changes = []
-        replaced: set[int] = set()
-        for change in written.changes:
-            by = self._record(change, change.by)
-            for rows, dataset in ((change.rows, record), (change.by_rows, by)):
-                if max(rows) >= dataset.num_rows:
-                    self.fail(
-                        change,
-                        f"{dataset.name} has {dataset.num_rows} rows and no row {max(rows)}",
-                        fix=f"rows count from 0 to {dataset.num_rows - 1}",
-                    )
-            if twice := replaced & set(change.rows):
-                self.fail(change, f"row {min(twice)} is replaced twice", fix="list every row once")
-            replaced |= set(change.rows)
-            if (by.modality, by.task) != (record.modality, record.task):
-                self.fail(
-                    change,
-                    f"{by.name} is for {by.task} of {by.modality} rows and {record.name} for {record.task} of"
-                    f" {record.modality} rows",
-                    fix="take the rows from a dataset of the same kind",
-                )
-            changes.append(BoundChange(change.rows, by, change.by_rows))
-        return BoundDataset(record, tuple(changes))
-
-    def _record(self, place: ast.Node, name: str, candidates: Sequence[str] = ()) -> DatasetRecord:
-        found = self._found.get(name)
-        if found is None:
-            # A path is registered in full.
-            path = os.path.abspath(name)
-            registered = self._catalog.find_datasets([name, path])
-            found = registered.get(name) or registered.get(path)
-        if found is None:
-            self.fail(
-                self.part(place, name),
-                f"there is no dataset {name!r}",
-                name,
-                [*candidates, *(dataset.name for dataset in self._catalog.datasets())],
-                fix=f"register it with 'shiftql datasets add {name} PATH'",
-            )
-        return found
-
-    def _check_fit(
-        self, place: ast.Node, dataset: DatasetRecord, first: DatasetRecord, rankers: Iterable[BoundRanker]
-    ) -> None:
-        if dataset.modality != first.modality:
-            self.fail(
-                place,
-                f"{dataset.name} holds {dataset.modality} rows and {first.name} {first.modality}",
-                fix="train and test on the same kind of rows",
-            )
-        for ranker in rankers:
-            if dataset.task not in ranker.spec.tasks:
-                self.fail(
-                    place,
-                    f"{ranker.spec.label} is not defined for {dataset.task}, the task of {dataset.name}",
-                    allowed=[spec.label for spec in RANKERS.values() if dataset.task in spec.tasks],
-                    fix=f"{ranker.spec.label} is for {', '.join(sorted(ranker.spec.tasks))}",
-                )
-
     # --- fine-tuning --------------------------------------------------------------------------------------------
 
     def finetune(self, written: ast.Finetune) -> BoundFinetune:
         inputs: list[BoundQuery] = []
-        train = tuple(map(self._dataset, written.datasets))
+        train = tuple(map(self._datasets.bind, written.datasets))
         spec = find_ranker("FineTune")
         for place, dataset in zip(written.datasets, train, strict=True):
-            self._check_fit(place, dataset.record, train[0].record, ())
+            self._datasets.check_fit(place, dataset.record, train[0].record, ())
             if dataset.record.task not in spec.tasks:
                 self.fail(
                     place,
@@ -949,7 +791,7 @@ class _Binder(Places):
         for argument in written.arguments:
             values = argument.value.values if isinstance(argument.value, ast.Values) else (argument.value,)
             grid = [(*chosen, replace(argument, value=value)) for chosen in grid for value in values]
-        return tuple(self._arguments(spec, chosen, written) for chosen in grid)
+        return tuple(self._calls.arguments(spec, chosen, written) for chosen in grid)
 
 
 def _with_aliases(table: Table, items: Sequence[ast.Star | ast.SelectItem]) -> Table:
@@ -979,9 +821,5 @@ def _name_of(table: Table) -> ColumnElement[Any]:
     return model_id if name is None else name
 
 
-def _is_path(written: Sequence[ast.Dataset]) -> bool:
-    return all(isinstance(dataset, ast.DatasetName) and _PATH.search(dataset.name) for dataset in written)
-
-
 def _is_loss_or_accuracy(key: object) -> bool:
-    return isinstance(key, ast.Name) and fold(key.name) in _ERROR_NAMES | _ACCURACY_NAMES
+    return isinstance(key, ast.Name) and fold(key.name) in ERROR_NAMES | ACCURACY_NAMES
