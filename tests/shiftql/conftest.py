@@ -157,6 +157,17 @@ def any_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         yield _with_small_catalog(Settings(tmp_path_factory.mktemp("catalog"), url, ""))
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def own_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """The small catalog in every kind of database, for tests of one module that add to it."""
+    home = tmp_path_factory.mktemp("catalog")
+    if request.param == "sqlite":
+        yield _with_small_catalog(Settings(home, f"sqlite:///{home / 'shift.db'}", ""))
+        return
+    with request.getfixturevalue("postgresql").database() as url:
+        yield _with_small_catalog(Settings(home, url, ""))
+
+
 def _with_small_catalog(settings: Settings) -> Database:
     database = Database(settings)
     catalog = Catalog(database)
