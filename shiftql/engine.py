@@ -159,7 +159,7 @@ class Session:
         self._refresh(question, text)
         bound, plan = self._prepare(question, text)
         if plan.obstacle is not None:
-            raise _not_executable(plan.obstacle, question, text)
+            raise _not_executable(plan.obstacle, question, text, _culprit(question))
         _say_what_is_held_out(plan)
         if not plan.new_evaluations:
             return answer(bound, plan, self._database, {}), {}
@@ -365,13 +365,21 @@ def _said(text: str) -> TextAnswer:
     return TextAnswer(statement="", seconds=0.0, text=text)
 
 
-def _not_executable(what: str, node: ast.Node, text: str) -> PlanError:
+def _culprit(question: ast.Query | ast.Finetune) -> ast.Node:
+    """What of a question most likely is not executable: its limits, else what it orders by."""
+    if not isinstance(question, ast.Select):
+        return question
+    return question.chunk or question.budget or next(iter(question.order_by), question)
+
+
+def _not_executable(what: str, node: ast.Node, text: str, culprit: ast.Node | None = None) -> PlanError:
+    place = (culprit or node).position
     return PlanError(
         f"{what} is not executable yet",
         text=text,
-        line=node.position.line,
-        column=node.position.column,
-        length=node.position.length,
+        line=place.line,
+        column=place.column,
+        length=place.length,
         subject=what,
         fix="EXPLAIN shows how it is planned" if isinstance(node, ast.Select | ast.Finetune) else None,
     )
