@@ -363,8 +363,10 @@ class _TreeBuilder(Transformer_NonRecursive):
             return self.ranker_call(meta, name, ())
         # Blanks up to the string keep the places within it right.
         before = re.sub(r"[^\n]", " ", self._text[: meta.start_pos + 1])
+        words, _, arguments = name.partition("(")
+        called = re.sub(r"(?<=\S)\s+(?=\S)", lambda blanks: "_" * len(blanks[0]), words)
         try:
-            tree = lark_parser().parse(before + name, start="ranker_call")
+            tree = lark_parser().parse(f"{before}{called}({arguments}", start="ranker_call")
         except UnexpectedInput:
             raise self._error(
                 meta, f"{name!s} is not a ranker with arguments", 'write for example "Linear(learning_rate=0.1)"'

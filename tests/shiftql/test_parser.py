@@ -239,3 +239,9 @@ def test_ranker_keeps_the_order_of_its_arguments():
         ("k", 2),
         ("metric", "macro_f1"),
     ]
+
+
+def test_ranker_of_several_words_may_stand_in_quotes_with_its_arguments():
+    (quoted,) = parse('RANK models BY "Cosine NN(k=5)" TRAINED ON a TESTED ON b')
+    (joined,) = parse("RANK models BY Cosine_NN(k=5) TRAINED ON a TESTED ON b")
+    assert quoted == joined
