@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import ColumnElement, func
+from sqlalchemy import Select as SqlSelect
 from sqlalchemy import select as sql_select
 from sqlalchemy.orm import aliased
 from sqlmodel import col
@@ -32,7 +33,7 @@ from shiftql.dataset_binder import DatasetBinder
 from shiftql.places import Places
 from shiftql.predicates import Predicates, kind_of
 from shiftql.ranker_binder import ACCURACY_NAMES, ERROR_NAMES, RankerBinder
-from shiftql.relations import RELATION_NAMES, RELATIONS
+from shiftql.relations import RELATION_NAMES, RELATIONS, relation_named
 from shiftql.scope import (
     Column,
     Projection,
@@ -87,11 +88,17 @@ def bind(
 
 @dataclass
 class _Scope:
-    """One select while it is bound: what it selects from, and the rankings that found their way into it."""
+    """One select while it is bound: from what and which rows, and the rankings that found their way into it."""
 
     table: Table
+    conditions: list[ColumnElement[bool]] = field(default_factory=list)
     inputs: list[BoundQuery] = field(default_factory=list)
     needs_task2vec: bool = False
+
+    @property
+    def base(self) -> SqlSelect[Any]:
+        """The rows in SQL, without columns."""
+        return sql_select().select_from(self.table.source).where(*self.conditions)
 
     def take(self, column: Column) -> Column:
         self.needs_task2vec |= (column.entity or "").startswith("task2vec.")
@@ -130,7 +137,7 @@ class _Binder(Places):
     def _declared_query(self, written: ast.DeclaredName) -> BoundQuery:
         declaration = self._declared.get(fold(written.name))
         if declaration is None:
-            relation = _relation_named(written.name)
+            relation = relation_named(written.name)
             self.fail(
                 written,
                 f"nothing is declared as {written.name!r}",
@@ -138,7 +145,7 @@ class _Binder(Places):
                 self._declared_names(),
                 fix=f"declare it first: DECLARE {written.name} AS SELECT …"
                 if relation is None
-                else f"it is a relation: SELECT * FROM {relation}",
+                else f"it is a relation: SELECT * FROM {relation.name}",
             )
         binder = _Binder(self._catalog, self._database, declaration.text, declaration.declared, self._lookup)
         binder._openings = self._openings
@@ -221,12 +228,12 @@ class _Binder(Places):
 
     def _select(self, select: ast.Select) -> BoundQuery:
         scope = _Scope(_with_aliases(self._sources(select), select.items))
-        conditions = [] if scope.table.condition is None else [scope.table.condition]
+        if scope.table.condition is not None:
+            scope.conditions.append(scope.table.condition)
         if select.where is not None:
-            conditions.append(self._predicates(scope).compile(select.where))
+            scope.conditions.append(self._predicates(scope).compile(select.where))
         if select.other_than is not None:
-            conditions.append(self._other_than(select.other_than, scope))
-        base = sql_select().select_from(scope.table.source).where(*conditions)
+            scope.conditions.append(self._other_than(select.other_than, scope))
         rankers = self._rankers(select, scope)
         if select.retrieve is not None:
             if rankers:
@@ -235,14 +242,14 @@ class _Binder(Places):
                     "RETRIEVE orders by a column, and a ranker orders this already",
                     fix="rank what a sub-select retrieves: FROM (SELECT * FROM … RETRIEVE …)",
                 )
-            base, scope.table = self._retrieved(select.retrieve, base, scope)
+            self._retrieve(select.retrieve, scope)
         if any(isinstance(key.key, ast.Aggregate) for key in select.order_by):
-            return self._average(select, scope, base, rankers)
+            return self._average(select, scope, rankers)
         if rankers and rankers[0].spec.kind == "task2vec":
-            return self._distances(select, scope, base, rankers)
+            return self._distances(select, scope, rankers)
         if rankers:
-            return self._ranking(select, scope, base, rankers)
-        return self._rows(select, scope, base)
+            return self._ranking(select, scope, rankers)
+        return self._rows(select, scope)
 
     def _sources(self, select: ast.Select) -> Table:
         first, *others = select.sources
@@ -270,7 +277,7 @@ class _Binder(Places):
         name = written.alias or written.name
         if fold(written.name) in self._declared:
             return self._nested(ast.DeclaredName(name=written.name, position=written.position), name)
-        relation = _relation_named(written.name)
+        relation = relation_named(written.name)
         if relation is None:
             self.fail(
                 self.part(written, written.name),
@@ -278,8 +285,8 @@ class _Binder(Places):
                 written.name,
                 [*RELATION_NAMES, *self._declared_names()],
             )
-        self._openings[relation] += 1
-        return open_relation(RELATIONS[relation], name, self._openings[relation])
+        self._openings[relation.name] += 1
+        return open_relation(relation, name, self._openings[relation.name])
 
     def _nested(self, query: ast.Query, name: str) -> Table:
         question = self.query(query)
@@ -323,11 +330,12 @@ class _Binder(Places):
             fix="select model_id or dataset_id, or the name, on both sides",
         )
 
-    def _retrieved(self, written: ast.Retrieve, base: Any, scope: _Scope) -> tuple[Any, Table]:
+    def _retrieve(self, written: ast.Retrieve, scope: _Scope) -> None:
+        """Leave only the first rows of every group in the scope."""
         group, order = (self._column(node, scope).expression for node in (written.group, written.order))
-        table = first_of_groups(base, scope.table, group, Sort(order, written.descending), written.count)
-        assert table.condition is not None
-        return sql_select().select_from(table.source).where(table.condition), table
+        scope.table = first_of_groups(scope.base, scope.table, group, Sort(order, written.descending), written.count)
+        assert scope.table.condition is not None
+        scope.conditions = [scope.table.condition]
 
     # --- columns ----------------------------------------------------------------------------------------------
 
@@ -396,7 +404,7 @@ class _Binder(Places):
 
     # --- questions the database answers -------------------------------------------------------------------------
 
-    def _rows(self, select: ast.Select, scope: _Scope, base: Any) -> BoundRows:
+    def _rows(self, select: ast.Select, scope: _Scope) -> BoundRows:
         for clause, node in (("CHUNK", select.chunk), ("BUDGET", select.budget)):
             if node is not None:
                 self.fail(node, f"{clause} is for rankers, and ORDER BY names none", fix=f"leave {clause} out")
@@ -419,7 +427,7 @@ class _Binder(Places):
             text=select.text,
             title=scope.table.name,
             projection=Projection(
-                base=base,
+                base=scope.base,
                 columns=columns,
                 hidden=self._hidden(scope, columns),
                 sorts=sorts,
@@ -495,11 +503,8 @@ class _Binder(Places):
         assert not isinstance(key, ast.Aggregate)
         return [self._calls.bind(key, scope.table)]
 
-    def _ranking(self, select: ast.Select, scope: _Scope, base: Any, rankers: Sequence[BoundRanker]) -> BoundRanking:
-        table = self._models_of(select, scope)
-        if table is not scope.table:
-            base = sql_select().select_from(table.source).where(*base._where_criteria)
-            scope.table = table
+    def _ranking(self, select: ast.Select, scope: _Scope, rankers: Sequence[BoundRanker]) -> BoundRanking:
+        table = scope.table = self._models_of(select, scope)
         if select.distinct:
             self.fail(
                 self.part(select, "DISTINCT"),
@@ -514,12 +519,12 @@ class _Binder(Places):
         assert model_id is not None
         columns = self._items(select.items, scope)
         beside = self._beside(select.items, columns)
-        models, values = self._pool(base, model_id, train[0].record.modality if train else None, beside)
+        models, values = self._pool(scope.base, model_id, train[0].record.modality if train else None, beside)
         hidden = {**self._hidden(scope, {}), "model_id": Column(model_id, MODEL)}
         return BoundRanking(
             text=select.text,
             title=table.name,
-            projection=Projection(base=base, columns=columns, hidden=hidden, sorts=table.order),
+            projection=Projection(base=scope.base, columns=columns, hidden=hidden, sorts=table.order),
             inputs=(*table.inputs, *scope.inputs),
             models=models,
             condition=self._condition(select),
@@ -579,7 +584,7 @@ class _Binder(Places):
                 self.fail(item, f"a ranking has a column {label!r} of its own", fix="choose another name after AS")
         return {label: each.expression for label, each in columns.items()}
 
-    def _average(self, select: ast.Select, scope: _Scope, base: Any, rankers: Sequence[BoundRanker]) -> BoundAverage:
+    def _average(self, select: ast.Select, scope: _Scope, rankers: Sequence[BoundRanker]) -> BoundAverage:
         (order,) = select.order_by
         key = order.key
         assert isinstance(key, ast.Aggregate)
@@ -633,7 +638,7 @@ class _Binder(Places):
         columns = self._items(select.items, scope)
         self._beside(select.items, columns)
         joined = sql_select().select_from(table.source.join(statistic, statistic.c.model_id == model_id))
-        joined = joined.where(*base._where_criteria)
+        joined = joined.where(*scope.conditions)
         higher = label in HIGHER_IS_BETTER
         descending = order.descending and not higher
         complete = joined.where(statistic.c.n_datasets == len(datasets))
@@ -702,9 +707,7 @@ class _Binder(Places):
         records = DatasetRecord.__table__.alias()  # type: ignore[attr-defined]
         return tuple(names), sql_select(records.c.dataset_id).where(records.c.name.in_(names))
 
-    def _distances(
-        self, select: ast.Select, scope: _Scope, base: Any, rankers: Sequence[BoundRanker]
-    ) -> BoundDistances:
+    def _distances(self, select: ast.Select, scope: _Scope, rankers: Sequence[BoundRanker]) -> BoundDistances:
         if scope.table.with_entity(DATASET) is None:
             self.fail(
                 select.sources[0],
@@ -718,7 +721,7 @@ class _Binder(Places):
             text=select.text,
             title=scope.table.name,
             projection=Projection(
-                base=base,
+                base=scope.base,
                 columns=columns,
                 hidden=self._hidden(scope, columns),
                 sorts=scope.table.order,
@@ -772,7 +775,7 @@ class _Binder(Places):
                         name,
                         [*registered, *self._declared_names()],
                         fix="SHOW MODELS lists them"
-                        if _relation_named(name) is None
+                        if relation_named(name) is None
                         else f"fine-tune its rows: FINETUNE (SELECT name FROM {name}) WITH …",
                     )
         else:
@@ -803,11 +806,6 @@ def _with_aliases(table: Table, items: Sequence[ast.Star | ast.SelectItem]) -> T
             if label is not None:
                 aliases.setdefault(item.alias, label)
     return replace(table, aliases=aliases)
-
-
-def _relation_named(name: str) -> str | None:
-    wanted = fold(name)
-    return next((relation for alias, relation in RELATION_NAMES.items() if fold(alias) == wanted), None)
 
 
 def _names_of(parts: Mapping[str, Table]) -> list[str]:

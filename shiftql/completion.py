@@ -16,7 +16,7 @@ from lark.exceptions import LarkError, UnexpectedToken
 
 from shiftql.parser import AGGREGATES, MAX_NESTING, lark_parser
 from shiftql.reference import topics
-from shiftql.relations import RELATION_NAMES, RELATIONS, Relation
+from shiftql.relations import RELATION_NAMES, RELATIONS, Relation, relation_named
 from shiftql.shortcuts import SHORTCUTS, CatalogNames, is_shortcut
 from shiftql.vocabulary import KEYWORDS, PURGED, RESERVED, SHOWN
 from storage.errors import BindingError
@@ -199,7 +199,7 @@ def _scope(words: Sequence[str], begin: int, nesting: int = 0) -> _Scope:
         elif word in RESERVED:
             break
         elif latest is None:
-            latest = _relation(word)
+            latest = relation_named(word)
             if latest:
                 relations[fold(word)] = latest
         else:
@@ -222,12 +222,6 @@ def _level(words: Sequence[str], begin: int) -> Iterator[int]:
             yield index
         if word in ("(", "["):
             depth += 1
-
-
-def _relation(name: str) -> Relation | None:
-    by_fold = {fold(alias): relation for alias, relation in RELATION_NAMES.items()}
-    found = by_fold.get(fold(name))
-    return None if found is None else RELATIONS[found]
 
 
 def _candidates(text: str, typed: str, scope: _Scope, names: KnownNames) -> Candidates:

@@ -267,11 +267,10 @@ class Session:
 
     def _declare(self, statement: ast.Declare, text: str) -> Answer:
         from shiftql.places import Places
-        from shiftql.relations import RELATION_NAMES
+        from shiftql.relations import relation_named
         from shiftql.script import declare
-        from storage.names import fold
 
-        if fold(statement.name) in map(fold, RELATION_NAMES):
+        if relation_named(statement.name) is not None:
             places = Places(text)
             places.fail(
                 places.part(statement, statement.name),

@@ -10,6 +10,7 @@ from sqlalchemy import select as sql_select
 
 from storage.baselines import MAJORITY, raw_subject
 from storage.catalog import DatasetRecord, ModelRecord
+from storage.names import fold
 from storage.results import EvaluationRecord
 
 
@@ -180,3 +181,9 @@ RELATIONS: Mapping[str, Relation] = {
 
 # Every name a relation goes by.
 RELATION_NAMES: Mapping[str, str] = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
+
+
+def relation_named(name: str) -> Relation | None:
+    """The relation that goes by a name in any spelling, None where there is none."""
+    wanted = fold(name)
+    return next((RELATIONS[relation] for alias, relation in RELATION_NAMES.items() if fold(alias) == wanted), None)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from shiftql.relations import RELATION_NAMES
+from shiftql.relations import RELATION_NAMES, relation_named
 from storage.errors import BindingError
-from storage.names import fold, near
+from storage.names import near
 
 LEAVE = "\\q"
 
@@ -69,7 +69,7 @@ def statement_of(text: str, names: CatalogNames) -> str:
 
 
 def _described(name: str, names: CatalogNames) -> str:
-    if fold(name) in map(fold, RELATION_NAMES):
+    if relation_named(name) is not None:
         return f"HELP {name}"
     for relation, known in (("models", names.models), ("datasets", names.datasets)):
         if name in known:
