@@ -35,9 +35,9 @@ from shiftql.plan import (
 from shiftql.relations import RELATIONS
 from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
 from storage.catalog import ModelRecord
-from storage.embedding_version import EMBEDDING_VERSION
 from storage.evaluations import Evaluation, Subject
 from storage.parts import one_per_dataset
+from storage.views import EMBEDDING_VERSION
 from storage.workload import fits_one_core
 
 # Which sources can be fine-tuned.

@@ -322,6 +322,8 @@ def _described(argument: Argument) -> str:
         kind += f" from {argument.minimum:g}" if argument.minimum == int(argument.minimum) else " above 0"
     if argument.allowed:
         kind = f"one of {', '.join(map(str, argument.allowed))}"
+        if argument.may_be_number:
+            kind += ", or a whole number"
     default = "chosen for you" if argument.default is None else str(argument.default).removesuffix(".0")
     return f"{kind}; where left out, {default}"
 

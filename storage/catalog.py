@@ -19,7 +19,11 @@ _SIZE = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class ModelRecord(SQLModel, table=True):
-    """One version of a model in the pool. `fingerprint` is of its files' content, see storage.fingerprints."""
+    """One version of a model in the pool. `fingerprint` is of its files' content, see storage.fingerprints.
+
+    `num_layers` counts the hidden layers; `labels`, JSON, are the classes its head tells apart, if it has one.
+    `handle` and `revision` (a commit) say where a hub has it.
+    """
 
     __tablename__ = "models"
 
@@ -31,6 +35,11 @@ class ModelRecord(SQLModel, table=True):
     signature: str
     modality: str
     architecture: str | None = None
+    dtype: str | None = None
+    num_layers: int | None = None
+    labels: str = "[]"
+    handle: str | None = None
+    revision: str | None = None
     num_params: int | None = Field(default=None, sa_type=_SIZE)  # type: ignore[call-overload]
     size_bytes: int | None = Field(default=None, sa_type=_SIZE)  # type: ignore[call-overload]
     embedding_dim: int | None = None
@@ -70,7 +79,10 @@ _index_models()
 
 
 class DatasetRecord(SQLModel, table=True):
-    """One dataset split. `type` names its reader; `options` and `classes` are JSON."""
+    """One dataset split. `type` names its reader; `options` and `classes` are JSON.
+
+    `num_skipped` rows could not be read and are no part of it.
+    """
 
     __tablename__ = "datasets"
 
@@ -86,6 +98,7 @@ class DatasetRecord(SQLModel, table=True):
     num_rows: int
     num_classes: int
     classes: str = "[]"
+    num_skipped: int = 0
     date_added: datetime = Field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
 
     @property

@@ -18,9 +18,9 @@ from uuid import uuid4
 
 import numpy as np
 
-from storage.embedding_version import EMBEDDING_VERSION, LAYER, POOLING
 from storage.errors import StoreError
 from storage.fingerprints import fingerprint_of
+from storage.views import EMBEDDING_VERSION, LAST, View
 
 # What numpy raises on a file that is torn or gone.
 _UNREADABLE = (OSError, ValueError, EOFError)
@@ -32,9 +32,9 @@ class FeatureStore:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def key(self, model_fingerprint: str) -> str:
+    def key(self, model_fingerprint: str, view: View = LAST) -> str:
         """Under what the features of a model are stored."""
-        return fingerprint_of(model_fingerprint, LAYER, POOLING, EMBEDDING_VERSION)
+        return fingerprint_of(model_fingerprint, view.layer, view.pooling, EMBEDDING_VERSION)
 
     def missing(self, key: str, row_hashes: np.ndarray) -> np.ndarray:
         """Indices into `row_hashes` ((n, 16) uint8) of rows without features; of equal rows only the first."""

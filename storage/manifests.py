@@ -17,19 +17,29 @@ from storage.fingerprints import fingerprint_of_rows
 
 @dataclass(frozen=True)
 class Manifest:
-    """`row_hashes` is (rows, 16) uint8; `labels` (rows,) int64 indexes `classes`, the class names."""
+    """`row_hashes` is (rows, 16) uint8; `labels` index `classes`, the class names, by the task:
+
+    | task | labels |
+    |---|---|
+    | classification, pair_classification | (rows,) int64 |
+    | token_classification | (words,) int64, all rows' words in turn; `lengths`, (rows,) int64, are words per row |
+    | multilabel_classification | (rows, classes) bool |
+    | regression | (rows,) float64, with no classes |
+    """
 
     row_hashes: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
+    task: str = "classification"
+    lengths: np.ndarray | None = None
 
     @property
     def fingerprint(self) -> str:
         return fingerprint_of_rows(self.row_hashes, self.labels, self.classes)
 
     @property
-    def label_names(self) -> np.ndarray:
-        """The class of every row by name, comparable between splits."""
+    def targets(self) -> np.ndarray:
+        """What is to be predicted of every row, comparable between splits: names of classes, or numbers."""
         return np.asarray(self.classes)[self.labels]
 
 

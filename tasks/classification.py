@@ -7,12 +7,12 @@ import time
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from storage.embedding_version import LAYER
 from storage.errors import EvaluationError
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.features import FeatureStore
 from storage.manifests import load_manifest
 from storage.settings import current_settings
+from storage.views import LAST
 from tasks.rankers import get_ranker
 from tasks.rankers.base import Score
 from tasks.rankers.metrics import score_classes
@@ -31,14 +31,14 @@ def score_features(evaluation: Evaluation, embed_seconds: float) -> Measurement:
 
     def split(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
         manifest = load_manifest(settings.manifests, subject.fingerprint)
-        return store.read(key, manifest.row_hashes), manifest.label_names
+        return store.read(key, manifest.row_hashes), manifest.targets
 
     test_x, test_y = split(evaluation.test) if evaluation.test else (None, None)
     # The other cores embed with the next model meanwhile.
     with threadpool_limits(1):
         score = ranker.score(*split(evaluation.train), test_x, test_y)
     seconds = embed_seconds + time.perf_counter() - started
-    return _measurement(score, seconds, None if test_y is None else len(test_y), LAYER)
+    return _measurement(score, seconds, None if test_y is None else len(test_y), LAST.layer)
 
 
 def score_majority(evaluation: Evaluation) -> Measurement:
@@ -53,7 +53,7 @@ def score_majority(evaluation: Evaluation) -> Measurement:
     train = load_manifest(root, evaluation.train.fingerprint)
     test = load_manifest(root, evaluation.test.fingerprint)
     most_frequent = train.classes[int(np.bincount(train.labels).argmax())]
-    codes = np.unique(np.append(test.label_names, most_frequent), return_inverse=True)[1]
+    codes = np.unique(np.append(test.targets, most_frequent), return_inverse=True)[1]
     rows = len(test.labels)
     score = score_classes(evaluation.params.get("metric", "accuracy"), codes[:-1], np.full(rows, codes[-1]))
     return _measurement(score, time.perf_counter() - started, rows)

@@ -12,11 +12,11 @@ from storage.baselines import RAW
 from storage.catalog import Catalog, ModelRecord
 from storage.database import Database
 from storage.derivation import rows_in
-from storage.embedding_version import LAYER
 from storage.errors import EvaluationError
 from storage.features import FeatureStore
 from storage.manifests import load_manifest
 from storage.settings import current_settings
+from storage.views import LAST
 from tasks.reading import read_rows
 from tasks.registration import is_untouched
 from tasks.sources import source_named
@@ -49,7 +49,7 @@ def embed_dataset(
         opened = _open(catalog, model, model_fingerprint)
         segment = _Segment(store, key)
         for rows, numbers in read_rows(catalog.dataset(dataset), missing, hashes):
-            segment.add(hashes[numbers], opened.embed(rows)[LAYER])
+            segment.add(hashes[numbers], opened.embed(rows, [LAST])[LAST])
         segment.write()
     return {"embedded_rows": len(missing), "seconds": time.perf_counter() - started}
 

@@ -194,7 +194,7 @@ def _read(catalog: Catalog, parts: Sequence[Part]) -> tuple[list[Any], list[str]
         for chunk, numbers in read_rows(catalog.dataset(part.dataset.name), rows_in(part.spans), hashes):
             rows |= {(part.dataset.fingerprint, number): row for number, row in zip(numbers, chunk, strict=True)}
     in_order = [rows[part.dataset.fingerprint, number] for part in parts for number in rows_in(part.spans)]
-    return in_order, derived.label_names.tolist()
+    return in_order, derived.targets.tolist()
 
 
 def _split(labels: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:

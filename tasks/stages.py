@@ -14,12 +14,12 @@ from prefect import task
 from prefect.context import TaskRunContext
 
 from storage.database import Database
-from storage.embedding_version import EMBEDDING_VERSION
 from storage.evaluations import Measurement, Subject
 from storage.fingerprints import fingerprint_of
 from storage.parts import Part
 from storage.results import Claim, ResultStore
 from storage.settings import current_settings
+from storage.views import EMBEDDING_VERSION
 from tasks.host import host
 
 

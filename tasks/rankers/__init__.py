@@ -31,5 +31,7 @@ def get_ranker(name: str, **arguments: Any) -> Ranker:
             fix=f"ask for it in a query: SELECT … ORDER BY {spec.label} … TRAINED ON … TESTED ON …",
         )
     module, _, implementation = spec.implementation.partition(":")
-    ranker: Ranker = getattr(import_module(module), implementation)(**bind_arguments(spec, (), arguments))
+    bound = bind_arguments(spec, (), arguments)
+    own = {a.name: bound[a.name] for a in spec.arguments if a.name in bound and not a.chooses_features}
+    ranker: Ranker = getattr(import_module(module), implementation)(**own)
     return ranker

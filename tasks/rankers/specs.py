@@ -19,7 +19,9 @@ class Argument:
     """One argument of a ranker. `minimum` is inclusive; `allowed`, where not empty, lists every value.
 
     A `default` of None is chosen by the planner for each model. An argument that `is_dropped_at_default` is then no
-    part of the parameters, so that scores from before there was the argument stay known.
+    part of the parameters, so that scores from before there was the argument stay known. Text that `may_be_number`
+    may also be a whole number. One that `chooses_features` says which features are scored, not how: rankers do not
+    get it.
     """
 
     name: str
@@ -29,6 +31,8 @@ class Argument:
     minimum: float | None = None
     allowed: tuple[Any, ...] = ()
     is_dropped_at_default: bool = False
+    may_be_number: bool = False
+    chooses_features: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,26 @@ _METRIC = Argument(
     is_dropped_at_default=True,
 )
 _SMALLEST_LEARNING_RATE = 1e-9
+# Which view of the features is scored: see storage.views. `best` is the layer that does best on training rows alone.
+_FEATURES = (
+    Argument(
+        "layer",
+        str,
+        "last",
+        allowed=("last", "mean", "best"),
+        is_dropped_at_default=True,
+        may_be_number=True,
+        chooses_features=True,
+    ),
+    Argument(
+        "pooling",
+        str,
+        "default",
+        allowed=("default", "cls", "mean", "max"),
+        is_dropped_at_default=True,
+        chooses_features=True,
+    ),
+)
 
 RANKERS: dict[str, RankerSpec] = {
     spec.name: spec
@@ -80,7 +104,7 @@ RANKERS: dict[str, RankerSpec] = {
             label="Euclidean NN",
             version=1,
             summary="test accuracy of a majority vote of the k nearest training rows",
-            arguments=(_NEIGHBOURS, _METRIC),
+            arguments=(_NEIGHBOURS, _METRIC, *_FEATURES),
             tasks=_CLASSIFICATION,
             needs_test=True,
             needs_source_probabilities=False,
@@ -94,7 +118,7 @@ RANKERS: dict[str, RankerSpec] = {
             label="Cosine NN",
             version=1,
             summary="test accuracy of a majority vote of the k training rows at the smallest angle",
-            arguments=(_NEIGHBOURS, _METRIC),
+            arguments=(_NEIGHBOURS, _METRIC, *_FEATURES),
             tasks=_CLASSIFICATION,
             needs_test=True,
             needs_source_probabilities=False,
@@ -112,6 +136,7 @@ RANKERS: dict[str, RankerSpec] = {
                 Argument("learning_rate", float, 0.02, aliases=("lr",), minimum=_SMALLEST_LEARNING_RATE),
                 Argument("num_epochs", int, 60, aliases=("epochs",), minimum=1),
                 _METRIC,
+                *_FEATURES,
             ),
             tasks=_CLASSIFICATION,
             needs_test=True,
@@ -157,7 +182,7 @@ RANKERS: dict[str, RankerSpec] = {
             label="NLEEP",
             version=1,
             summary="LEEP with the clusters of a Gaussian mixture on the features in place of the model's own classes",
-            arguments=(Argument("num_components", int, None, aliases=("components",), minimum=1),),
+            arguments=(Argument("num_components", int, None, aliases=("components",), minimum=1), *_FEATURES),
             tasks=_CLASSES,
             needs_test=False,
             needs_source_probabilities=False,
@@ -170,7 +195,7 @@ RANKERS: dict[str, RankerSpec] = {
             label="LogME",
             version=1,
             summary="log-evidence of a Bayesian linear model of the labels on the features",
-            arguments=(),
+            arguments=_FEATURES,
             tasks=_ALL_TASKS,
             needs_test=False,
             needs_source_probabilities=False,
@@ -183,7 +208,7 @@ RANKERS: dict[str, RankerSpec] = {
             label="HScore",
             version=1,
             summary="how much of the features' variance lies between the classes, with a regularised covariance",
-            arguments=(),
+            arguments=_FEATURES,
             tasks=_CLASSES,
             needs_test=False,
             needs_source_probabilities=False,
@@ -209,7 +234,7 @@ RANKERS: dict[str, RankerSpec] = {
             label="TransRate",
             version=1,
             summary="mutual information between features and labels, by their coding rates",
-            arguments=(),
+            arguments=_FEATURES,
             tasks=_CLASSES,
             needs_test=False,
             needs_source_probabilities=False,
@@ -222,7 +247,7 @@ RANKERS: dict[str, RankerSpec] = {
             label="GBC",
             version=1,
             summary="how little the classes overlap as Gaussians in feature space, by their Bhattacharyya coefficients",
-            arguments=(),
+            arguments=_FEATURES,
             tasks=_CLASSES,
             needs_test=False,
             needs_source_probabilities=False,
@@ -401,14 +426,18 @@ def _checked(spec: RankerSpec, argument: Argument, value: Any, written: str) -> 
         value = float(value)
     elif argument.kind is int and numeric and value == int(value):
         value = int(value)
+    elif argument.may_be_number and numeric and value == int(value):
+        return str(int(value))
     elif argument.kind is not str or not isinstance(value, str):
         refuse(kinds[argument.kind])
     if argument.minimum is not None and value < argument.minimum:
         refuse(f"at least {argument.minimum}")
     if argument.allowed and isinstance(value, str):
         value = next((choice for choice in argument.allowed if fold(choice) == fold(value)), value)
+    if argument.may_be_number and value.lstrip("-").isdecimal():
+        return str(int(value))
     if argument.allowed and value not in argument.allowed:
-        refuse("one of the allowed values")
+        refuse("one of the allowed values" + (" or a whole number" if argument.may_be_number else ""))
     return value
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-# Sentences, or images as (height, width, 3) uint8 arrays.
-Rows: TypeAlias = Sequence[str] | Sequence[np.ndarray]
+
+class Pair(NamedTuple):
+    """Two texts that are judged together."""
+
+    first: str
+    second: str
+
+
+# A sentence, two of them, the words of one, an image as (height, width, 3) uint8, or a (columns,) float32 vector.
+Row: TypeAlias = str | Pair | list[str] | np.ndarray
+Rows: TypeAlias = Sequence[Row]
 
 ROW_HASH_BYTES = 16
 CHUNK_ROWS = 256
@@ -17,7 +26,11 @@ CHUNK_ROWS = 256
 
 @dataclass(frozen=True)
 class Schema:
-    """What is known before the first row: `modality` is image or text, `task` is classification."""
+    """What is known before the first row.
+
+    `modality` is image, text or tabular. `task` is classification, pair_classification, token_classification,
+    multilabel_classification or regression; `classes` is empty for the last.
+    """
 
     modality: str
     task: str
@@ -27,11 +40,16 @@ class Schema:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive rows, by column. `labels` index `Schema.classes`; `row_hashes` identify features only."""
+    """Consecutive rows, by column; `row_hashes` identify features only.
+
+    `labels` are as in storage.manifests; those of token classification are of all the rows' words in turn, and
+    `lengths` says how many words each row has.
+    """
 
     rows: Rows
-    labels: np.ndarray  # (n,) int64
+    labels: np.ndarray
     row_hashes: np.ndarray  # (n, ROW_HASH_BYTES) uint8
+    lengths: np.ndarray | None = None  # (n,) int64
 
 
 class DatasetReader(Protocol):

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 
 from storage.catalog import ModelRecord
-
-# Rows as a reader yields them: sentences, or images as (height, width, 3) uint8 arrays.
-Rows: TypeAlias = Sequence[str] | Sequence[np.ndarray]
+from storage.views import View
+from tasks.readers.base import Rows
 
 
 class Model(Protocol):
     """An opened model, on a device, ready for batches of rows."""
 
-    def embed(self, rows: Rows) -> dict[str, np.ndarray]:
-        """Features of each row by layer: `{"last": (len(rows), dimensions) float32}`.
+    def embed(self, rows: Rows, views: Collection[View]) -> dict[View, np.ndarray]:
+        """Each view of the rows, (rows, dimensions) float32; all come from one forward pass.
 
-        Raises EvaluationError when the rows do not fit the model or a feature is not finite.
+        Rows that are words give a vector for each word, all rows' words in turn: (words, dimensions).
+        Raises EvaluationError when the rows do not fit the model, it has no such view, or a feature is not finite.
         """
         ...
 

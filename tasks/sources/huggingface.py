@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
+from storage.views import LAST, View
 from storage.workload import fits_one_core
 from tasks.sources.failures import reasons, require_finite
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from tasks.sources.base import Model, Rows
+    from tasks.readers.base import Rows
+    from tasks.sources.base import Model
 
 BATCH_ROWS = 64
 ALL_CORES = len(os.sched_getaffinity(0))
@@ -95,13 +97,13 @@ class ImageModel:
         self._pooler_is_trained = pooler_is_trained
         self._has_class_token = any(name.endswith("cls_token") for name, _ in network.named_parameters())
 
-    def embed(self, rows: Rows) -> dict[str, np.ndarray]:
+    def embed(self, rows: Rows, views: Collection[View]) -> dict[View, np.ndarray]:
         import torch
 
         with reasons(self._model), torch.inference_mode():
             batches = [rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS)]
             features = [self._embed_batch(batch) for batch in batches]
-            return {"last": require_finite(torch.cat(features).float().cpu().numpy(), self._model)}
+            return {LAST: require_finite(torch.cat(features).float().cpu().numpy(), self._model)}
 
     def close(self) -> None:
         self._network = None
@@ -127,7 +129,7 @@ class TextModel:
         self._tokenizer = tokenizer
         self._longest = longest_text(tokenizer, network.config)
 
-    def embed(self, rows: Rows) -> dict[str, np.ndarray]:
+    def embed(self, rows: Rows, views: Collection[View]) -> dict[View, np.ndarray]:
         import numpy as np
         import torch
 
@@ -142,7 +144,7 @@ class TextModel:
             sorted_features = torch.cat(features).float().cpu().numpy()
         result = np.empty_like(sorted_features)
         result[order] = sorted_features
-        return {"last": require_finite(result, self._model)}
+        return {LAST: require_finite(result, self._model)}
 
     def close(self) -> None:
         self._network = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 
 from storage.baselines import RAW
 from storage.catalog import ModelRecord
-from tasks.sources.base import Model, Rows
+from storage.views import LAST, View
+from tasks.readers.base import Rows
+from tasks.sources.base import Model
 
 _IMAGE_SIDE = 16
 _TEXT_DIMENSIONS = 1024
@@ -36,17 +39,17 @@ class RawSource:
 class RawModel:
     """Pixels of the image at 16 by 16; for text, hashed counts of words and word pairs."""
 
-    def embed(self, rows: Rows) -> dict[str, np.ndarray]:
+    def embed(self, rows: Rows, views: Collection[View]) -> dict[View, np.ndarray]:
         if isinstance(rows[0], str):
             from sklearn.feature_extraction.text import HashingVectorizer
 
             vectorizer = HashingVectorizer(n_features=_TEXT_DIMENSIONS, ngram_range=(1, 2), alternate_sign=False)
-            return {"last": vectorizer.transform(rows).toarray().astype(np.float32)}
+            return {LAST: vectorizer.transform(rows).toarray().astype(np.float32)}
         from PIL import Image
 
         side = (_IMAGE_SIDE, _IMAGE_SIDE)
         pixels = [np.asarray(Image.fromarray(np.asarray(row)).resize(side, Image.Resampling.BILINEAR)) for row in rows]
-        return {"last": np.stack(pixels).reshape(len(rows), -1).astype(np.float32) / 255}
+        return {LAST: np.stack(pixels).reshape(len(rows), -1).astype(np.float32) / 255}
 
     def close(self) -> None:
         """Nothing is held."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
+from storage.views import LAST, View
 from tasks.sources.failures import reasons, require_finite
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from tasks.sources.base import Model, Rows
+    from tasks.readers.base import Rows
+    from tasks.sources.base import Model
 
 BATCH_ROWS = 64
 _FALLBACK_SIDE = 224
@@ -87,12 +90,12 @@ class TFHubModel:
         self._function = function
         self._by_keyword = not callable(loaded)
 
-    def embed(self, rows: Rows) -> dict[str, np.ndarray]:
+    def embed(self, rows: Rows, views: Collection[View]) -> dict[View, np.ndarray]:
         import numpy as np
 
         with reasons(self._model):
             batches = [self._embed_batch(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)]
-            return {"last": require_finite(np.concatenate(batches).astype(np.float32), self._model)}
+            return {LAST: require_finite(np.concatenate(batches).astype(np.float32), self._model)}
 
     def close(self) -> None:
         self._loaded = self._function = None

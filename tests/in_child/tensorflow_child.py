@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from storage.views import LAST
+
 
 def save_image_model(path: str) -> None:
     """A SavedModel that is called on images (rows, 16, 16, 3) and gives 8 features of random weights."""
@@ -58,7 +60,7 @@ def embed(record: dict[str, Any], rows_file: str, batches: list[int]) -> str:
         rows = [str(row) if row.dtype.kind == "U" else row for row in arrays.values()]
     model = source_named("tfhub").open(ModelRecord(**record))
     edges = np.cumsum([0, *batches])
-    features = [model.embed(rows[start:stop])["last"] for start, stop in pairwise(edges)]
+    features = [model.embed(rows[start:stop], [LAST])[LAST] for start, stop in pairwise(edges)]
     model.close()
     target = Path(rows_file).with_suffix(".features.npy")
     np.save(target, np.concatenate(features))

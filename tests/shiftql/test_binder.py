@@ -111,9 +111,9 @@ ERRORS = {
         "",
     ),
     "too many arguments": (
-        f"SELECT * FROM models ORDER BY CosineNN(1, accuracy, 2) {TEXT}",
-        "CosineNN(1, accuracy, 2)",
-        "at most 2 arguments",
+        f"SELECT * FROM models ORDER BY CosineNN(1, accuracy, last, cls, 2) {TEXT}",
+        "CosineNN(1, accuracy, last, cls, 2)",
+        "at most 4 arguments",
         "",
     ),
     "argument of a wrong kind": (

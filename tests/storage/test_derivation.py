@@ -35,7 +35,7 @@ def registered(root: Path, name: str, rows: Rows) -> Part:
 
 
 def _rows(manifest: Manifest) -> Rows:
-    return list(zip(manifest.row_hashes[:, 0].tolist(), manifest.label_names.tolist(), strict=True))
+    return list(zip(manifest.row_hashes[:, 0].tolist(), manifest.targets.tolist(), strict=True))
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ def test_a_manifest_is_loaded_by_its_fingerprint(tmp_path: Path) -> None:
 
 
 def test_labels_have_names() -> None:
-    assert FIRST.label_names.tolist() == ["ant", "bee", "ant"]
-    assert SECOND.label_names.tolist() == ["cat", "bee"]
+    assert FIRST.targets.tolist() == ["ant", "bee", "ant"]
+    assert SECOND.targets.tolist() == ["cat", "bee"]
 
 
 def test_relabelling_is_another_dataset_of_the_same_rows() -> None:

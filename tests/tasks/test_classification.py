@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from storage.embedding_version import LAYER
 from storage.errors import EvaluationError, StoreError
 from storage.evaluations import Evaluation, Subject
 from storage.features import FeatureStore
@@ -25,7 +24,7 @@ def _split(name: str, labels: list[int], classes: tuple[str, ...], *, store: boo
     save_manifest(settings.manifests, manifest)
     if store:
         features = FeatureStore(settings.features)
-        centres = np.array([[ord(label[0]) * 10.0, 0.0] for label in manifest.label_names])
+        centres = np.array([[ord(label[0]) * 10.0, 0.0] for label in manifest.targets])
         features.write(
             features.key(MODEL.fingerprint), manifest.row_hashes, centres + random.normal(0, 0.1, centres.shape)
         )
@@ -47,7 +46,7 @@ def test_labels_are_matched_by_name_and_not_by_number(home: object, method: str)
     assert np.unpackbits(np.frombuffer(measured.per_row_correct, np.uint8), count=3).tolist() == [1, 1, 0]
     assert measured.n_test == 3
     assert measured.higher_is_better
-    assert measured.layer == LAYER
+    assert measured.layer == "last"
     assert measured.metrics == {"accuracy": measured.value}
 
 

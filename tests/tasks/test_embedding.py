@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from storage.features import FeatureStore
 from storage.manifests import load_manifest
 from storage.parts import one_per_dataset
 from storage.settings import current_settings
+from storage.views import View
 from tasks import embedding
 from tasks.embedding import embed_dataset
 from tasks.readers.base import CHUNK_ROWS
@@ -34,9 +36,9 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     original = TextModel.embed
 
-    def embed(model: TextModel, rows: list[str]) -> dict[str, np.ndarray]:
+    def embed(model: TextModel, rows: list[str], views: Collection[View]) -> dict[View, np.ndarray]:
         seen.extend(rows)
-        return original(model, rows)
+        return original(model, rows, views)
 
     monkeypatch.setattr(TextModel, "embed", embed)
     return seen

@@ -97,7 +97,7 @@ def test_a_dataset_is_what_its_rows_are(
     assert (columns["num_rows"], columns["num_classes"], json.loads(columns["classes"])) == (36, len(classes), classes)
     manifest = load_manifest(current_settings().manifests, columns["fingerprint"])
     assert len(manifest.row_hashes) == 36
-    assert sorted(set(manifest.label_names)) == classes
+    assert sorted(set(manifest.targets)) == classes
 
 
 def test_an_untouched_dataset_is_not_read_again(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ def test_whole_numbers_and_whole_floats_are_exchanged() -> None:
 @pytest.mark.parametrize(
     ("positional", "named", "message"),
     [
-        ((0.1, 2, "accuracy", 3), {}, "at most 3 arguments, not 4"),
+        ((0.1, 2, "accuracy", "last", "cls", 3), {}, "at most 5 arguments, not 6"),
         ((), {"metric": "f1"}, "'f1', but must be one of the allowed values"),
         ((), {"learning_rat": 0.1}, "did you mean learning_rate"),
         ((), {"momentum": 0.9}, "no argument 'momentum'"),
@@ -150,7 +150,7 @@ def test_arguments_that_do_not_fit_are_refused(
 def test_unknown_argument_lists_the_allowed_ones() -> None:
     with pytest.raises(BindingError) as caught:
         bind_arguments(LINEAR, (), {"momentum": 0.9})
-    assert caught.value.allowed == ("learning_rate", "num_epochs", "metric")
+    assert caught.value.allowed == ("learning_rate", "num_epochs", "metric", "layer", "pooling")
 
 
 @pytest.mark.parametrize("name", ["euclidean_nn", "cosine_nn", "linear"])

@@ -18,9 +18,10 @@ from storage.baselines import RAW
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
 from storage.fingerprints import fingerprint_of_model
+from storage.views import LAST
 from tasks.host import Host
+from tasks.readers.base import Rows
 from tasks.sources import SOURCES, guess_source, source_named
-from tasks.sources.base import Rows
 
 ROWS = 9
 TEXTS = [" ".join(["the old cat near a rose", "dog"][row % 2 : row % 2 + 1] * (row + 1)) for row in range(ROWS)]
@@ -78,7 +79,7 @@ def _opened(record: ModelRecord) -> Embed:
     def embed(rows: Rows, batches: Sequence[int]) -> np.ndarray:
         model = source_named(record.source).open(record)
         edges = np.cumsum([0, *batches])
-        parts = [model.embed(rows[start:stop])["last"] for start, stop in pairwise(edges)]
+        parts = [model.embed(rows[start:stop], [LAST])[LAST] for start, stop in pairwise(edges)]
         model.close()
         return np.concatenate(parts)
 

@@ -1,0 +1,24 @@
+"""What of a model's forward pass is kept: a layer and how its positions are pooled."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# Raise it when features change for equal files: everything computed from the former becomes unknown.
+EMBEDDING_VERSION = 1
+
+
+class View(NamedTuple):
+    """One vector a row. Features of another view of the same forward pass are stored beside it.
+
+    `layer` is `last`, `mean` (over the hidden layers), the number of a layer (0 are the input embeddings), or
+    `probabilities`, those of the classes the model was trained to tell apart. `pooling` is `cls`, `mean` or `max`
+    over a row's positions, or `default`, what each of tasks.sources documents as the model's own.
+    """
+
+    layer: str = "last"
+    pooling: str = "default"
+
+
+LAST = View()
+PROBABILITIES = View("probabilities")
