@@ -106,6 +106,11 @@ class _Search:
         self._embeddings: dict[Subject, list[Embedding]] = {}
         for embedding in plan.all_embeddings:
             self._embeddings.setdefault(embedding.model, []).append(embedding)
+        self._views = {
+            planned.evaluation.fingerprint: planned.views
+            for evaluate in plan.evaluates
+            for planned in evaluate.evaluations
+        }
         self._slots = Slots(plan.all_embeddings)
         # Rankers run in this process, one at a time and on one core.
         self._scoring = asyncio.Semaphore(1)
@@ -163,7 +168,8 @@ class _Search:
             if seconds is not None:
                 for claim in to_score:
                     async with self._scoring:
-                        await self._recorded(classify, claim=claim, embed_seconds=seconds)
+                        views = self._views[claim.evaluation.fingerprint]
+                        await self._recorded(classify, claim=claim, views=views, embed_seconds=seconds)
         claimed = {claim.evaluation.fingerprint for claim in claims}
         return [evaluation for evaluation in evaluations if evaluation.fingerprint not in claimed]
 
@@ -191,7 +197,12 @@ class _Search:
         seconds = 0.0
         try:
             for embedding in self._embeddings[model]:
-                arguments: dict[str, Any] = {"model": model, "part": embedding.part, "host_name": host_name}
+                arguments: dict[str, Any] = {
+                    "model": model,
+                    "part": embedding.part,
+                    "views": embedding.views,
+                    "host_name": host_name,
+                }
                 state: Any = await embed(**arguments, return_state=True)  # type: ignore[misc]
                 if state.name == "Cached" and not await asyncio.to_thread(_is_embedded, embedding):
                     state = await embed.with_options(refresh_cache=True)(**arguments, return_state=True)  # type: ignore[misc]

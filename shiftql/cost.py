@@ -42,9 +42,9 @@ def predict_opening(model: ModelRecord) -> float:
     return _OPEN_SECONDS + (model.size_bytes or 0) / _READ_BYTES_PER_SECOND
 
 
-def predict_row(model: ModelRecord) -> Cost:
-    """The forward pass of one row, and its features in the store."""
-    return Cost(_row_seconds(model), (model.embedding_dim or _DEFAULT_DIMENSIONS) * _BYTES_PER_FEATURE)
+def predict_row(model: ModelRecord, views: int = 1) -> Cost:
+    """The forward pass of one row, and views of its features in the store."""
+    return Cost(_row_seconds(model), views * (model.embedding_dim or _DEFAULT_DIMENSIONS) * _BYTES_PER_FEATURE)
 
 
 def predict_scoring(method: str, rows: int) -> Cost:

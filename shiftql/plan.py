@@ -14,8 +14,9 @@ from shiftql.bound import BoundAverage, BoundDistances, BoundRanker, BoundRows
 from shiftql.cost import Cost
 from storage.evaluations import Evaluation, Subject
 from storage.parts import Part, Spans
+from storage.views import View
 
-EmbeddingKey: TypeAlias = tuple[str, str, Spans]
+EmbeddingKey: TypeAlias = tuple[str, str, Spans, tuple[View, ...]]
 
 
 @dataclass(frozen=True)
@@ -197,11 +198,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Embedding:
-    """The forward passes of one model over rows of one dataset; `new_rows` of them are not stored yet."""
+    """The forward passes of one model over rows of one dataset; `new_rows` of them lack a view of their features."""
 
     model: Subject
     source: str
     part: Part
+    views: tuple[View, ...]
     new_rows: int
     opening_seconds: float
     row_cost: Cost
@@ -210,7 +212,7 @@ class Embedding:
     @property
     def key(self) -> EmbeddingKey:
         """What tells it apart in the feature store."""
-        return self.model.fingerprint, self.part.dataset.fingerprint, self.part.spans
+        return self.model.fingerprint, self.part.dataset.fingerprint, self.part.spans, self.views
 
 
 @dataclass(frozen=True)
@@ -246,10 +248,14 @@ class Embed(PlanNode):
 
 @dataclass(frozen=True)
 class PlannedEvaluation:
-    """One evaluation with its expected cost; `baseline` ones stand beside the ranking, not in it."""
+    """One evaluation with its expected cost; `baseline` ones stand beside the ranking, not in it.
+
+    It is of the first of `views`, or of the one that does best on the training rows.
+    """
 
     evaluation: Evaluation
     cost: Cost
+    views: tuple[View, ...] = ()
     baseline: bool = False
     known: bool = False
 

@@ -37,7 +37,7 @@ from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, 
 from storage.catalog import ModelRecord
 from storage.evaluations import Evaluation, Subject
 from storage.parts import one_per_dataset
-from storage.views import EMBEDDING_VERSION
+from storage.views import EMBEDDING_VERSION, LAST, PROBABILITIES, View
 from storage.workload import fits_one_core
 
 # Which sources can be fine-tuned.
@@ -160,6 +160,7 @@ class _Builder:
         # What rests on the probabilities of a head says nothing of pixels, and what sees no test split has no share.
         models = [*self._question.models, *([] if ranker.spec.needs_source_probabilities else [raw])]
         scoring = predict_scoring(ranker.spec.name, self._train.num_rows + (test.num_rows if test else 0))
+        views = {model.name: _views(ranker, model) for model in models}
         evaluations = [
             PlannedEvaluation(
                 self._evaluation(
@@ -169,7 +170,8 @@ class _Builder:
                     f"{ranker.spec.version}+embedding{EMBEDDING_VERSION}",
                     ranker.params,
                 ),
-                scoring,
+                scoring * len(views[model.name]),
+                views=views[model.name],
                 baseline=model is raw,
             )
             for model in models
@@ -178,7 +180,7 @@ class _Builder:
             metric = {name: value for name, value in ranker.params.items() if name == "metric"}
             majority = self._evaluation(MAJORITY, test, MAJORITY_METHOD, MAJORITY_VERSION, metric)
             evaluations.append(PlannedEvaluation(majority, predict_scoring(MAJORITY_METHOD, 0), baseline=True))
-        embeddings = [embedding for model in models for embedding in self._embeddings(model, test)]
+        embeddings = [embedding for model in models for embedding in self._embeddings(model, test, views[model.name])]
         return Evaluate(ranker, tuple(evaluations), Embed(tuple(embeddings), self._scan))
 
     def _finetunes(self, ranker: BoundRanker, train: Split, test: Split | None) -> Evaluate:
@@ -205,7 +207,7 @@ class _Builder:
         assert self._train is not None
         return Evaluation(model, self._train.subject, test.subject if test else None, method, version, params)
 
-    def _embeddings(self, model: ModelRecord, test: Split | None) -> list[Embedding]:
+    def _embeddings(self, model: ModelRecord, test: Split | None, views: tuple[View, ...]) -> list[Embedding]:
         assert self._train is not None
         parts = one_per_dataset((*self._train.parts, *(test.parts if test else ())))
         return [
@@ -213,13 +215,29 @@ class _Builder:
                 model=_subject(model),
                 source=model.source,
                 part=part,
+                views=views,
                 new_rows=part.num_rows,
                 opening_seconds=predict_opening(model),
-                row_cost=predict_row(model),
+                row_cost=predict_row(model, len(views)),
                 fits_one_core=fits_one_core(model),
             )
             for part in parts
         ]
+
+
+def _views(ranker: BoundRanker, model: ModelRecord) -> tuple[View, ...]:
+    """The views of a model's features that a ranker scores or chooses from."""
+    if ranker.spec.needs_source_probabilities:
+        return (PROBABILITIES,)
+    if model.source == RAW:
+        return (LAST,)
+    layer = ranker.params.get("layer", LAST.layer)
+    pooling = ranker.params.get("pooling", LAST.pooling)
+    if layer == "best":
+        # The last layer, after whatever normalisation follows it, in place of that of the highest number.
+        hidden = [str(number) for number in range(1, model.num_layers or 1)]
+        return tuple(View(each, pooling) for each in (*hidden, LAST.layer))
+    return (View(layer, pooling),)
 
 
 def default_learning_rate(model: ModelRecord) -> float:

@@ -75,16 +75,16 @@ def _what_is_known(drafted: PlanNode, database: Database) -> Knowledge:
 
 def missing_rows(keys: Iterable[EmbeddingKey]) -> dict[EmbeddingKey, int]:
     """How many of the rows of each embedding have no stored features."""
-    from storage.derivation import rows_of
+    from storage.derivation import rows_in
     from storage.features import FeatureStore
     from storage.manifests import load_manifest
+    from storage.unembedded import unembedded, union
 
     settings = current_settings()
     store = FeatureStore(settings.features)
-    keys = set(keys)
-    manifests = {dataset: load_manifest(settings.manifests, dataset) for _, dataset, _ in keys}
-    hashes = {(dataset, spans): rows_of(spans, manifests[dataset]) for _, dataset, spans in keys}
-    return {
-        (model, dataset, spans): len(store.missing(store.key(model), hashes[dataset, spans]))
-        for model, dataset, spans in keys
-    }
+    missing = {}
+    for key in set(keys):
+        model, dataset, spans, views = key
+        manifest = load_manifest(settings.manifests, dataset)
+        missing[key] = len(union(unembedded(store, model, manifest, rows_in(spans), views)))
+    return missing

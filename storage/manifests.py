@@ -42,6 +42,15 @@ class Manifest:
         """What is to be predicted of every row, comparable between splits: names of classes, or numbers."""
         return np.asarray(self.classes)[self.labels]
 
+    @property
+    def feature_hashes(self) -> np.ndarray:
+        """Under what features are stored, (rows or words, 16) uint8: a vector each row, or each word of every row."""
+        return self.row_hashes
+
+    def take(self, rows: np.ndarray) -> Manifest:
+        """These rows in this order, with all classes."""
+        return Manifest(self.row_hashes[rows], self.labels[rows], self.classes, self.task)
+
 
 def ordered_classes(labels: Iterable[str]) -> tuple[str, ...]:
     """The distinct labels, sorted: by value when all are numbers, else as text.

@@ -13,7 +13,7 @@ class View(NamedTuple):
 
     `layer` is `last`, `mean` (over the hidden layers), the number of a layer (0 are the input embeddings), or
     `probabilities`, those of the classes the model was trained to tell apart. `pooling` is `cls`, `mean` or `max`
-    over a row's positions, or `default`, what each of tasks.sources documents as the model's own.
+    over a row's positions, `first` of a word's, or `default`, what each of tasks.sources documents as its own.
     """
 
     layer: str = "last"

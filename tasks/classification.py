@@ -3,42 +3,71 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from storage.errors import EvaluationError
-from storage.evaluations import Evaluation, Measurement, Subject
+from storage.evaluations import Evaluation, Measurement
 from storage.features import FeatureStore
-from storage.manifests import load_manifest
+from storage.manifests import Manifest, load_manifest
 from storage.settings import current_settings
-from storage.views import LAST
+from storage.views import PROBABILITIES, View
 from tasks.rankers import get_ranker
-from tasks.rankers.base import Score
+from tasks.rankers.base import Ranker, Score
 from tasks.rankers.metrics import score_classes
 
+# Of the training rows this share stands in for the test split where a view has to be chosen.
+_INNER_SHARE = 5
 
-def score_features(evaluation: Evaluation, embed_seconds: float) -> Measurement:
+
+def score_features(evaluation: Evaluation, views: Sequence[View], embed_seconds: float) -> Measurement:
     """Score a model whose features are stored; the cost is the embedding's seconds and the ranker's.
 
-    Raises EvaluationError when the ranker cannot score these features, StoreError when some are missing.
+    Of several views that one is scored which does best on the training rows alone. Raises EvaluationError when the
+    ranker cannot score these features, StoreError when some are missing.
     """
-    ranker = get_ranker(evaluation.method, **evaluation.params)
     started = time.perf_counter()
     settings = current_settings()
     store = FeatureStore(settings.features)
-    key = store.key(evaluation.model.fingerprint)
+    ranker = get_ranker(evaluation.method, **evaluation.params)
 
-    def split(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
-        manifest = load_manifest(settings.manifests, subject.fingerprint)
-        return store.read(key, manifest.row_hashes), manifest.targets
+    def features(manifest: Manifest, view: View) -> np.ndarray:
+        return store.read(store.key(evaluation.model.fingerprint, view), manifest.feature_hashes)
 
-    test_x, test_y = split(evaluation.test) if evaluation.test else (None, None)
+    train = load_manifest(settings.manifests, evaluation.train.fingerprint)
+    test = load_manifest(settings.manifests, evaluation.test.fingerprint) if evaluation.test else None
+    train_y = train.targets
     # The other cores embed with the next model meanwhile.
     with threadpool_limits(1):
-        score = ranker.score(*split(evaluation.train), test_x, test_y)
+        view = views[0]
+        if len(views) > 1:
+            trials = {each: _trial(ranker, features(train, each), train_y, test is not None) for each in views}
+            view = max(trials, key=lambda each: trials[each])
+        train_x = features(train, view)
+        probabilities = train_x if view == PROBABILITIES else None
+        if test is None:
+            score = ranker.score(train_x, train_y, source_probabilities=probabilities)
+        else:
+            score = ranker.score(train_x, train_y, features(test, view), test.targets)
     seconds = embed_seconds + time.perf_counter() - started
-    return _measurement(score, seconds, None if test_y is None else len(test_y), LAST.layer)
+    return _measurement(score, seconds, None if test is None else len(test.targets), view.layer)
+
+
+def _trial(ranker: Ranker, x: np.ndarray, y: np.ndarray, needs_test: bool) -> float:
+    """How well features do on the training rows, higher is better: on every fifth by class where a test is needed."""
+    try:
+        if needs_test:
+            random = np.random.default_rng(0).random(len(y))
+            held_out = np.zeros(len(y), dtype=bool)
+            held_out[np.lexsort((random, y) if y.ndim == 1 else (random,))[_INNER_SHARE // 2 :: _INNER_SHARE]] = True
+            score = ranker.score(x[~held_out], y[~held_out], x[held_out], y[held_out])
+        else:
+            score = ranker.score(x, y)
+    except EvaluationError:
+        return -np.inf
+    return score.value if score.higher_is_better else -score.value
 
 
 def score_majority(evaluation: Evaluation) -> Measurement:

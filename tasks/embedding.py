@@ -3,35 +3,51 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import starmap
+from typing import Any, TypeVar
 
 import numpy as np
 
 from storage.baselines import RAW
-from storage.catalog import Catalog, ModelRecord
+from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
 from storage.derivation import rows_in
 from storage.errors import EvaluationError
 from storage.features import FeatureStore
 from storage.manifests import load_manifest
 from storage.settings import current_settings
-from storage.views import LAST
+from storage.unembedded import unembedded, union
+from storage.views import LAST, View
+from tasks.prepared_rows import PreparedRows, size_of
 from tasks.reading import read_rows
 from tasks.registration import is_untouched
 from tasks.sources import source_named
 from tasks.sources.base import Model
 
+_Item = TypeVar("_Item")
+
 _SEGMENT_BYTES = 64 << 20
+# Rows that are embedded together, those of like length side by side, and the bytes of those kept for other models.
+_WINDOW_ROWS = 4096
+_WINDOW_BYTES = 128 << 20
+_PREPARED_BYTES = 512 << 20
 
 # The model opened last stays open: its other split usually comes next.
 _opened: tuple[str, Model] | None = None
+_prepared = PreparedRows(_PREPARED_BYTES)
 
 
 def embed_dataset(
-    model: str, model_fingerprint: str, dataset: str, dataset_fingerprint: str, spans: Sequence[tuple[int, int]]
+    model: str,
+    model_fingerprint: str,
+    dataset: str,
+    dataset_fingerprint: str,
+    spans: Sequence[tuple[int, int]],
+    views: Sequence[tuple[str, str]] = (LAST,),
 ) -> dict[str, Any]:
-    """Bring the features of the rows [start, stop) of a dataset, span by span, into the feature store.
+    """Bring views of the rows [start, stop) of a dataset, span by span, into the feature store.
 
     Models and datasets are named as in the catalog; the fingerprints say which content is meant. Returns how
     many rows were embedded and the seconds it took. Raises EvaluationError with the reason when the model
@@ -41,17 +57,72 @@ def embed_dataset(
     settings = current_settings()
     catalog = Catalog(Database(settings))
     store = FeatureStore(settings.features)
-    key = store.key(model_fingerprint)
-    hashes = load_manifest(settings.manifests, dataset_fingerprint).row_hashes
+    manifest = load_manifest(settings.manifests, dataset_fingerprint)
     wanted = rows_in(spans)
-    missing = wanted[store.missing(key, hashes[wanted])]
+    lacking = unembedded(store, model_fingerprint, manifest, wanted, list(starmap(View, views)))
+    missing = union(lacking)
     if len(missing):
         opened = _open(catalog, model, model_fingerprint)
-        segment = _Segment(store, key)
-        for rows, numbers in read_rows(catalog.dataset(dataset), missing, hashes):
-            segment.add(hashes[numbers], opened.embed(rows, [LAST])[LAST])
-        segment.write()
+        segments = {view: _Segment(store, store.key(model_fingerprint, view)) for view in lacking}
+        prepared = _prepare(opened, catalog.dataset(dataset), missing, manifest.row_hashes)
+        for numbers, rows in _ahead(_windows(prepared)):
+            for view, vectors in opened.embed(rows, lacking).items():
+                segments[view].add(manifest.take(numbers).feature_hashes, vectors)
+        for segment in segments.values():
+            segment.write()
     return {"embedded_rows": len(missing), "seconds": time.perf_counter() - started}
+
+
+def _prepare(
+    model: Model, dataset: DatasetRecord, rows: np.ndarray, hashes: np.ndarray
+) -> Iterator[tuple[list[int], list[Any]]]:
+    """The rows as the model takes them, with their numbers, chunk by chunk; only those not at hand are read."""
+    digests = [hashes[row].tobytes() for row in rows]
+    at_hand = [_prepared.get(model.preparation, digest) for digest in digests]
+    for start in range(0, len(rows), _WINDOW_ROWS):
+        stop = start + _WINDOW_ROWS
+        found = [
+            (int(row), item)
+            for row, item in zip(rows[start:stop], at_hand[start:stop], strict=True)
+            if item is not None
+        ]
+        if found:
+            yield [row for row, _ in found], [item for _, item in found]
+    to_read = np.array([row for row, item in zip(rows, at_hand, strict=True) if item is None], dtype=np.int64)
+    del at_hand
+    if not len(to_read):
+        return
+    for chunk, numbers in read_rows(dataset, to_read, hashes):
+        items = model.prepare(chunk)
+        for number, item in zip(numbers, items, strict=True):
+            _prepared.put(model.preparation, hashes[number].tobytes(), item)
+        yield numbers.tolist(), items
+
+
+def _windows(chunks: Iterator[tuple[list[int], list[Any]]]) -> Iterator[tuple[np.ndarray, list[Any]]]:
+    """Chunks put together up to a window's rows or bytes."""
+    numbers: list[int] = []
+    items: list[Any] = []
+    held = 0
+    for more_numbers, more_items in chunks:
+        numbers += more_numbers
+        items += more_items
+        held += sum(map(size_of, more_items))
+        if len(items) >= _WINDOW_ROWS or held >= _WINDOW_BYTES:
+            yield np.asarray(numbers), items
+            numbers, items, held = [], [], 0
+    if items:
+        yield np.asarray(numbers), items
+
+
+def _ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The same items; while one is worked on, a thread makes the next."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = thread.submit(next, items, end)
+            yield item  # type: ignore[misc]
 
 
 class _Segment:

@@ -24,10 +24,10 @@ from tasks.sources.huggingface import (
     ALL_CORES,
     load_processor,
     loading_options,
-    longest_text,
     prepare_images,
     require_all_weights,
 )
+from tasks.sources.texts import longest_text
 
 VALIDATION_PART = 0.2
 _EVALUATION_BATCH_ROWS = 64

@@ -19,13 +19,14 @@ from storage.fingerprints import fingerprint_of
 from storage.parts import Part
 from storage.results import Claim, ResultStore
 from storage.settings import current_settings
-from storage.views import EMBEDDING_VERSION
+from storage.views import EMBEDDING_VERSION, View
 from tasks.host import host
 
 
 def _embedding_key(_: TaskRunContext, parameters: Mapping[str, Any]) -> str:
-    model, part = parameters["model"], parameters["part"]
-    return f"embed-{EMBEDDING_VERSION}-{model.fingerprint}-{part.dataset.fingerprint}-{fingerprint_of(part.spans)}"
+    model, part, views = parameters["model"], parameters["part"], parameters["views"]
+    rows_and_views = fingerprint_of(part.spans, views)
+    return f"embed-{EMBEDDING_VERSION}-{model.fingerprint}-{part.dataset.fingerprint}-{rows_and_views}"
 
 
 def _evaluation_key(_: TaskRunContext, parameters: Mapping[str, Any]) -> str:
@@ -38,14 +39,15 @@ def _evaluation_key(_: TaskRunContext, parameters: Mapping[str, Any]) -> str:
     persist_result=True,
     cache_key_fn=_embedding_key,
 )
-async def embed(model: Subject, part: Part, host_name: str | None) -> dict[str, Any]:
-    """Bring the features of a part of a dataset by a model into the feature store; see tasks.embedding."""
+async def embed(model: Subject, part: Part, views: Sequence[View], host_name: str | None) -> dict[str, Any]:
+    """Bring views of a part of a dataset by a model into the feature store; see tasks.embedding."""
     arguments: dict[str, Any] = {
         "model": model.name,
         "model_fingerprint": model.fingerprint,
         "dataset": part.dataset.name,
         "dataset_fingerprint": part.dataset.fingerprint,
         "spans": part.spans,
+        "views": views,
     }
     if host_name is None:
         from tasks.embedding import embed_dataset
@@ -60,11 +62,11 @@ async def embed(model: Subject, part: Part, host_name: str | None) -> dict[str, 
     persist_result=True,
     cache_key_fn=_evaluation_key,
 )
-async def classify(claim: Claim, embed_seconds: float) -> str:
+async def classify(claim: Claim, views: Sequence[View], embed_seconds: float) -> str:
     """Score stored features, record the score and return the evaluation's fingerprint; see tasks.classification."""
     from tasks.classification import score_features
 
-    return await asyncio.to_thread(lambda: _record(claim, score_features(claim.evaluation, embed_seconds)))
+    return await asyncio.to_thread(lambda: _record(claim, score_features(claim.evaluation, views, embed_seconds)))
 
 
 @task(

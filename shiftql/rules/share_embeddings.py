@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
-from shiftql.plan import Embed, Rank, Scan
+from shiftql.plan import Embed, Embedding, Rank, Scan
 from shiftql.rules.knowledge import Knowledge
+from storage.evaluations import Subject
+from storage.parts import Part
 
 
 def share_embeddings(plan: Rank, knowledge: Knowledge) -> Rank:
@@ -13,11 +17,25 @@ def share_embeddings(plan: Rank, knowledge: Knowledge) -> Rank:
     embeds = [evaluate.below for evaluate in plan.evaluates if isinstance(evaluate.below, Embed)]
     scans = [evaluate.below for evaluate in plan.evaluates if isinstance(evaluate.below, Scan)]
     if len(embeds) > 1:
-        embeddings = tuple(dict.fromkeys(embedding for embed in embeds for embedding in embed.embeddings))
-        return _shared(plan, replace(embeds[0], embeddings=embeddings))
+        return _shared(plan, replace(embeds[0], embeddings=_merged(embeds)))
     if not embeds and len(scans) > 1:
         return _shared(plan, scans[0])
     return plan
+
+
+def _merged(embeds: Sequence[Embed]) -> tuple[Embedding, ...]:
+    """Each model over each part once, with every view that somebody wants."""
+    merged: dict[tuple[Subject, Part], Embedding] = {}
+    for embedding in chain.from_iterable(embed.embeddings for embed in embeds):
+        other = merged.setdefault((embedding.model, embedding.part), embedding)
+        if other.views != embedding.views:
+            costlier = max(other, embedding, key=lambda each: each.row_cost.size_bytes)
+            merged[embedding.model, embedding.part] = replace(
+                costlier,
+                views=tuple(dict.fromkeys((*other.views, *embedding.views))),
+                new_rows=max(other.new_rows, embedding.new_rows),
+            )
+    return tuple(merged.values())
 
 
 def _shared(plan: Rank, below: Embed | Scan) -> Rank:

@@ -90,7 +90,7 @@ _FEATURES = (
         "pooling",
         str,
         "default",
-        allowed=("default", "cls", "mean", "max"),
+        allowed=("default", "cls", "mean", "max", "first"),
         is_dropped_at_default=True,
         chooses_features=True,
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,13 +14,22 @@ from tasks.readers.base import Rows
 
 
 class Model(Protocol):
-    """An opened model, on a device, ready for batches of rows."""
+    """An opened model, on a device. `preparation` tells how it prepares rows: alike for models where it is equal."""
 
-    def embed(self, rows: Rows, views: Collection[View]) -> dict[View, np.ndarray]:
-        """Each view of the rows, (rows, dimensions) float32; all come from one forward pass.
+    preparation: str
+
+    def prepare(self, rows: Rows) -> list[Any]:
+        """What the network takes of each row, made on the CPU: pixels of its size, numbers of tokens.
+
+        Raises EvaluationError when the rows do not fit the model.
+        """
+        ...
+
+    def embed(self, prepared: Sequence[Any], views: Collection[View]) -> dict[View, np.ndarray]:
+        """Each view of prepared rows, (rows, dimensions) float32; all come from one forward pass.
 
         Rows that are words give a vector for each word, all rows' words in turn: (words, dimensions).
-        Raises EvaluationError when the rows do not fit the model, it has no such view, or a feature is not finite.
+        Raises EvaluationError when the model has no such view, or a feature is not finite.
         """
         ...
 

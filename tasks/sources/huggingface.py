@@ -5,26 +5,28 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
-from storage.views import LAST, View
 from storage.workload import fits_one_core
-from tasks.sources.failures import reasons, require_finite
+from tasks.sources.failures import reasons
+from tasks.sources.pixels import ImagePreparation
+from tasks.sources.texts import TextPreparation, longest_text
+from tasks.sources.transformers_models import ImageModel, TextModel
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from tasks.readers.base import Rows
     from tasks.sources.base import Model
 
-BATCH_ROWS = 64
 ALL_CORES = len(os.sched_getaffinity(0))
-_LONGEST_TEXT_TOKENS = 512
+# How the names of architectures with a classifier end.
+_HEADS = ("ForImageClassification", "ForSequenceClassification", "ForTokenClassification")
 _CONTENT_SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model", ".py"}
 _NOT_CONTENT = {"training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"}
 
@@ -68,94 +70,50 @@ class HuggingFaceSource:
         import torch
         from transformers import AutoModel
 
+        device = best_device()
         with reasons(model):
             torch.set_num_threads(1 if fits_one_core(model) else ALL_CORES)
-            network, loading = AutoModel.from_pretrained(
-                model.path, dtype=torch.float32, output_loading_info=True, **loading_options(model)
-            )
+            options = {"dtype": _dtype(device), **loading_options(model)}
+            network, loading = AutoModel.from_pretrained(model.path, output_loading_info=True, **options)
             require_all_weights(loading["missing_keys"])
             if network.config.is_encoder_decoder:
                 network = network.get_encoder()
-            network.eval().requires_grad_(False).to(best_device())
+            elif model.modality == "image":
+                # Of a model of images and texts, as CLIP, the part that sees.
+                network = getattr(network, "vision_model", network)
+            network.config.use_cache = False
+            network.eval().requires_grad_(False).to(device)
+            head = partial(_open_head, model, device, options)
+            processor = load_processor(model)
             if model.modality == "image":
                 pooler_is_trained = not any("pooler" in name for name in loading["missing_keys"])
-                return ImageModel(model, network, load_processor(model), pooler_is_trained)
-            return TextModel(model, network, load_processor(model))
+                return ImageModel(model, network, head, ImagePreparation(processor, ALL_CORES), pooler_is_trained)
+            preparation = TextPreparation(processor, longest_text(processor, network.config))
+            return TextModel(model, network, head, processor, preparation)
 
 
-class ImageModel:
-    """An image encoder with its own processor.
+def _dtype(device: torch.device) -> torch.dtype:
+    """Half the bytes on a GPU that computes with them; bfloat16 has the range of float32, so nothing overflows."""
+    import torch
 
-    Features are the model's pooled output where its weights hold a trained pooler (or it needs none), else
-    the class token where there is one, else the mean over positions.
-    """
-
-    def __init__(self, model: ModelRecord, network: Any, processor: Any, pooler_is_trained: bool) -> None:
-        self._model = model
-        self._network = network
-        self._processor = processor
-        self._pooler_is_trained = pooler_is_trained
-        self._has_class_token = any(name.endswith("cls_token") for name, _ in network.named_parameters())
-
-    def embed(self, rows: Rows, views: Collection[View]) -> dict[View, np.ndarray]:
-        import torch
-
-        with reasons(self._model), torch.inference_mode():
-            batches = [rows[start : start + BATCH_ROWS] for start in range(0, len(rows), BATCH_ROWS)]
-            features = [self._embed_batch(batch) for batch in batches]
-            return {LAST: require_finite(torch.cat(features).float().cpu().numpy(), self._model)}
-
-    def close(self) -> None:
-        self._network = None
-
-    def _embed_batch(self, rows: Rows) -> torch.Tensor:
-        inputs = prepare_images(self._processor, rows).to(self._network.device)
-        outputs = self._network(**inputs)
-        pooled = getattr(outputs, "pooler_output", None)
-        if pooled is not None and self._pooler_is_trained:
-            return pooled.flatten(1)
-        hidden = outputs.last_hidden_state
-        if hidden.ndim == 4:
-            return hidden.mean(dim=(2, 3))
-        return hidden[:, 0] if self._has_class_token else hidden.mean(dim=1)
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 
 
-class TextModel:
-    """A text encoder with its own tokenizer. Features are the mean over the tokens that are not padding."""
+def _open_head(model: ModelRecord, device: torch.device, options: Mapping[str, Any]) -> Any:
+    """The model with the classifier it was trained with. Raises EvaluationError when its files hold none."""
+    import transformers
 
-    def __init__(self, model: ModelRecord, network: Any, tokenizer: Any) -> None:
-        self._model = model
-        self._network = network
-        self._tokenizer = tokenizer
-        self._longest = longest_text(tokenizer, network.config)
-
-    def embed(self, rows: Rows, views: Collection[View]) -> dict[View, np.ndarray]:
-        import numpy as np
-        import torch
-
-        # Rows of like length share a batch, which keeps padding and so work small.
-        order = np.argsort([len(row) for row in rows], kind="stable")
-        batches = [
-            [str(rows[index]) for index in order[start : start + BATCH_ROWS]]
-            for start in range(0, len(order), BATCH_ROWS)
-        ]
-        with reasons(self._model), torch.inference_mode():
-            features = [self._embed_batch(batch) for batch in batches]
-            sorted_features = torch.cat(features).float().cpu().numpy()
-        result = np.empty_like(sorted_features)
-        result[order] = sorted_features
-        return {LAST: require_finite(result, self._model)}
-
-    def close(self) -> None:
-        self._network = None
-
-    def _embed_batch(self, texts: list[str]) -> torch.Tensor:
-        inputs = self._tokenizer(
-            texts, return_tensors="pt", padding=True, truncation=True, max_length=self._longest
-        ).to(self._network.device)
-        hidden = self._network(**inputs).last_hidden_state
-        mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
-        return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    architecture = model.architecture or ""
+    task = next((task for task in _HEADS if architecture.endswith(task)), None)
+    if task is None:
+        raise EvaluationError(
+            f"it has no classes of its own ({architecture})", fix="rank by LogME, which needs none, or leave it out"
+        )
+    auto = getattr(transformers, f"AutoModel{task}")
+    network, loading = auto.from_pretrained(model.path, output_loading_info=True, **options)
+    if network.config.num_labels < 2 or loading["missing_keys"]:
+        raise EvaluationError("its head tells no classes apart", fix="rank by LogME, which needs none, or leave it out")
+    return network.eval().requires_grad_(False).to(device)
 
 
 def best_device() -> torch.device:
@@ -206,15 +164,6 @@ def load_processor(model: ModelRecord) -> Any:
 def prepare_images(processor: Any, rows: Rows) -> Any:
     """The processor's tensors for images. Where the channels are is said, since it guesses wrong for thin images."""
     return processor(images=list(rows), input_data_format="channels_last", return_tensors="pt")
-
-
-def longest_text(tokenizer: Any, config: Any) -> int:
-    """The most tokens the model takes: what its tokenizer says, its positions allow, and 512 at most."""
-    positions = getattr(config, "max_position_embeddings", None) or _LONGEST_TEXT_TOKENS
-    # RoBERTa counts positions from one past the padding token.
-    if config.model_type in {"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"}:
-        positions -= config.pad_token_id + 1
-    return min(tokenizer.model_max_length, positions, _LONGEST_TEXT_TOKENS)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
+from storage.fingerprints import fingerprint_of
 from storage.views import LAST, View
 from tasks.sources.failures import reasons, require_finite
 
@@ -81,6 +82,7 @@ class TFHubModel:
 
     def __init__(self, model: ModelRecord, loaded: Any) -> None:
         self._model = model
+        self.preparation = fingerprint_of("tfhub", model.modality, model.image_size)
         # The functions hold only weak references to the object that owns their variables.
         self._loaded = loaded
         signatures = getattr(loaded, "signatures", {})
@@ -90,20 +92,27 @@ class TFHubModel:
         self._function = function
         self._by_keyword = not callable(loaded)
 
-    def embed(self, rows: Rows, views: Collection[View]) -> dict[View, np.ndarray]:
+    def prepare(self, rows: Rows) -> list[Any]:
+        return list(rows) if self._model.modality == "text" else self._images(rows)
+
+    def embed(self, prepared: Sequence[Any], views: Collection[View]) -> dict[View, np.ndarray]:
         import numpy as np
 
         with reasons(self._model):
-            batches = [self._embed_batch(rows[start : start + BATCH_ROWS]) for start in range(0, len(rows), BATCH_ROWS)]
+            batches = [
+                self._embed_batch(prepared[start : start + BATCH_ROWS]) for start in range(0, len(prepared), BATCH_ROWS)
+            ]
             return {LAST: require_finite(np.concatenate(batches).astype(np.float32), self._model)}
 
     def close(self) -> None:
         self._loaded = self._function = None
 
-    def _embed_batch(self, rows: Rows) -> np.ndarray:
+    def _embed_batch(self, rows: Sequence[Any]) -> np.ndarray:
+        import numpy as np
         import tensorflow as tf
 
-        batch = tf.constant(list(rows)) if self._model.modality == "text" else tf.constant(self._images(rows))
+        is_text = self._model.modality == "text"
+        batch = tf.constant(list(rows)) if is_text else tf.constant(np.stack(rows).astype(np.float32) / 255)
         if self._by_keyword:
             (name,) = self._function.structured_input_signature[1]
             output = self._function(**{name: batch})
@@ -114,14 +123,13 @@ class TFHubModel:
         array = output.numpy()
         return array.reshape(len(rows), -1) if array.ndim == 2 else array.mean(axis=tuple(range(1, array.ndim - 1)))
 
-    def _images(self, rows: Rows) -> np.ndarray:
+    def _images(self, rows: Rows) -> list[np.ndarray]:
         import numpy as np
         from PIL import Image
 
         side = self._model.image_size or _FALLBACK_SIDE
         images = [Image.fromarray(np.asarray(row)) for row in rows]
-        resized = [np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)) for image in images]
-        return np.stack(resized).astype(np.float32) / 255
+        return [np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)) for image in images]
 
 
 def _count_parameters(path: Path) -> int | None:

@@ -60,7 +60,7 @@ def embed(record: dict[str, Any], rows_file: str, batches: list[int]) -> str:
         rows = [str(row) if row.dtype.kind == "U" else row for row in arrays.values()]
     model = source_named("tfhub").open(ModelRecord(**record))
     edges = np.cumsum([0, *batches])
-    features = [model.embed(rows[start:stop], [LAST])[LAST] for start, stop in pairwise(edges)]
+    features = [model.embed(model.prepare(rows[start:stop]), [LAST])[LAST] for start, stop in pairwise(edges)]
     model.close()
     target = Path(rows_file).with_suffix(".features.npy")
     np.save(target, np.concatenate(features))

@@ -8,8 +8,9 @@ import pytest
 from storage.errors import EvaluationError, StoreError
 from storage.evaluations import Evaluation, Subject
 from storage.features import FeatureStore
-from storage.manifests import Manifest, save_manifest
+from storage.manifests import Manifest, load_manifest, save_manifest
 from storage.settings import current_settings
+from storage.views import LAST, View
 from tasks.classification import score_features, score_majority
 from tasks.rankers.metrics import REPLICATES
 
@@ -39,7 +40,7 @@ def _evaluation(train: Subject, test: Subject | None, method: str = "cosine_nn",
 def test_labels_are_matched_by_name_and_not_by_number(home: object, method: str) -> None:
     train = _split("train", [0, 1, 0, 1], ("a", "z"))
     test = _split("testing", [0, 0, 1], ("z", "zz"))
-    measured = score_features(_evaluation(train, test, method), 0.0)
+    measured = score_features(_evaluation(train, test, method), [LAST], 0.0)
     assert measured.metric == "accuracy"
     assert measured.value == pytest.approx(2 / 3)
     assert measured.per_row_correct is not None
@@ -52,19 +53,19 @@ def test_labels_are_matched_by_name_and_not_by_number(home: object, method: str)
 
 def test_the_cost_includes_the_embedding(home: object) -> None:
     train, test = _split("train", [0, 1], ("a", "z")), _split("testing", [0, 1], ("a", "z"))
-    assert 100 < score_features(_evaluation(train, test, "euclidean_nn"), 100.0).cost_seconds < 110
+    assert 100 < score_features(_evaluation(train, test, "euclidean_nn"), [LAST], 100.0).cost_seconds < 110
 
 
 def test_arguments_reach_the_ranker(home: object) -> None:
     train, test = _split("train", [0, 1], ("a", "z")), _split("testing", [0, 1], ("a", "z"))
     with pytest.raises(EvaluationError, match="k=3"):
-        score_features(_evaluation(train, test, "euclidean_nn", k=3), 0.0)
+        score_features(_evaluation(train, test, "euclidean_nn", k=3), [LAST], 0.0)
 
 
 def test_missing_features_are_an_error(home: object) -> None:
     train, test = _split("train", [0, 1], ("a", "z")), _split("testing", [0, 1], ("a", "z"), store=False)
     with pytest.raises(StoreError, match="2 of 2 rows are missing"):
-        score_features(_evaluation(train, test, "euclidean_nn"), 0.0)
+        score_features(_evaluation(train, test, "euclidean_nn"), [LAST], 0.0)
 
 
 def test_the_majority_is_of_the_training_split(home: object) -> None:
@@ -90,7 +91,7 @@ def test_a_majority_class_the_test_split_lacks_is_never_right(home: object) -> N
 
 def test_a_score_that_is_no_mean_over_rows_has_its_replicates(home: object) -> None:
     train, test = _split("train", [0, 1, 0, 1], ("a", "z")), _split("testing", [0, 0, 0, 1], ("a", "b"))
-    measured = score_features(_evaluation(train, test, "linear", metric="macro_f1"), 0.0)
+    measured = score_features(_evaluation(train, test, "linear", metric="macro_f1"), [LAST], 0.0)
     # The class b, which training lacks, has an F1 of 0; a has 1, or 6/7 when b is taken for it.
     assert measured.metric == "macro_f1"
     assert measured.value in (pytest.approx(1 / 3), pytest.approx(3 / 7))
@@ -113,3 +114,31 @@ def test_the_majority_needs_a_test_split(home: object) -> None:
     train = _split("train", [1, 1], ("a", "z"), store=False)
     with pytest.raises(EvaluationError, match="needs a test split"):
         score_majority(_evaluation(train, None))
+
+
+def _store(view: View, split: Subject, vectors: np.ndarray) -> None:
+    settings = current_settings()
+    features = FeatureStore(settings.features)
+    rows = load_manifest(settings.manifests, split.fingerprint).row_hashes
+    features.write(features.key(MODEL.fingerprint, view), rows, vectors)
+
+
+@pytest.mark.parametrize("method", ["linear", "euclidean_nn"])
+def test_the_best_layer_is_chosen_on_training_rows_alone(home: object, method: str) -> None:
+    """Layer 1 tells the training rows apart, layer 2 the test rows, which must not count."""
+    random = np.random.default_rng(0)
+    labels = [row % 2 for row in range(40)]
+    train = _split("train", labels, ("a", "z"), store=False)
+    test = _split("testing", labels, ("a", "z"), store=False)
+    telling, noise = np.array(labels)[:, None] * np.array([[5.0, -5.0]]), random.normal(0, 1, (40, 2))
+    for view, split, vectors in (
+        (View("1"), train, telling + 0.1 * noise),
+        (View("1"), test, noise),
+        (View("2"), train, noise),
+        (View("2"), test, telling),
+    ):
+        _store(view, split, vectors.astype(np.float32))
+    measured = score_features(_evaluation(train, test, method, layer="best"), [View("2"), View("1")], 0.0)
+    assert measured.layer == "1"
+    assert measured.value is not None
+    assert measured.value < 0.8

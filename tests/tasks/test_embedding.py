@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +18,9 @@ from storage.features import FeatureStore
 from storage.manifests import load_manifest
 from storage.parts import one_per_dataset
 from storage.settings import current_settings
-from storage.views import View
 from tasks import embedding
 from tasks.embedding import embed_dataset
+from tasks.prepared_rows import PreparedRows
 from tasks.readers.base import CHUNK_ROWS
 from tasks.sources.huggingface import TextModel
 
@@ -28,19 +28,20 @@ from tasks.sources.huggingface import TextModel
 @pytest.fixture(autouse=True)
 def nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "_opened", None)
+    monkeypatch.setattr(embedding, "_prepared", PreparedRows(1 << 20))
 
 
 @pytest.fixture
 def embedded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every sentence that a text model was given."""
     seen: list[str] = []
-    original = TextModel.embed
+    original = TextModel.prepare
 
-    def embed(model: TextModel, rows: list[str], views: Collection[View]) -> dict[View, np.ndarray]:
+    def prepare(model: TextModel, rows: list[str]) -> list[Any]:
         seen.extend(rows)
-        return original(model, rows, views)
+        return original(model, rows)
 
-    monkeypatch.setattr(TextModel, "embed", embed)
+    monkeypatch.setattr(TextModel, "prepare", prepare)
     return seen
 
 

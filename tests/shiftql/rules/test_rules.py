@@ -14,6 +14,7 @@ from shiftql.rules.knowledge import Knowledge
 from shiftql.rules.reuse_known_results import reuse_known_results
 from shiftql.rules.reuse_stored_features import reuse_stored_features
 from shiftql.rules.share_embeddings import share_embeddings
+from storage.views import LAST, View
 
 Draft = Callable[[str], Any]
 REVIEWS = "TRAINED ON reviews-train TESTED ON reviews-test"
@@ -96,7 +97,7 @@ def test_a_model_known_to_one_of_two_rankers_is_still_embedded_for_the_other(dra
 
 
 def test_only_rows_without_features_are_new(draft: Draft) -> None:
-    missing = {("fingerprint of bert-old", "fingerprint of reviews-train", ((0, 400),)): 7}
+    missing = {("fingerprint of bert-old", "fingerprint of reviews-train", ((0, 400),), (LAST,)): 7}
     after = reuse_stored_features(draft(ONE), Knowledge(missing_rows=missing))
     new = {(e.model.name, e.part.dataset.name): e.new_rows for e in after.all_embeddings}
     assert new["bert-old", "reviews-train"] == 7
@@ -112,6 +113,13 @@ def test_rankers_share_one_embedding_pass(draft: Draft) -> None:
     assert len(_pairs(after)) == len(set(_pairs(after)))
     assert set(_pairs(after)) == set(_pairs(plan))
     assert after.total_cost.seconds < plan.total_cost.seconds
+
+
+def test_rankers_of_different_layers_share_one_pass_that_keeps_both(draft: Draft) -> None:
+    layers = TWO.replace("cosine_nn", "CosineNN(layer=1)")
+    after = share_embeddings(draft(layers), NOTHING)
+    assert {embedding.views for embedding in after.all_embeddings if embedding.source != "raw"} == {(LAST, View("1"))}
+    assert len(_pairs(after)) == len(set(_pairs(after)))
 
 
 @pytest.mark.parametrize("text", [ONE, MIXED])

@@ -79,7 +79,7 @@ def _opened(record: ModelRecord) -> Embed:
     def embed(rows: Rows, batches: Sequence[int]) -> np.ndarray:
         model = source_named(record.source).open(record)
         edges = np.cumsum([0, *batches])
-        parts = [model.embed(rows[start:stop], [LAST])[LAST] for start, stop in pairwise(edges)]
+        parts = [model.embed(model.prepare(rows[start:stop]), [LAST])[LAST] for start, stop in pairwise(edges)]
         model.close()
         return np.concatenate(parts)
 
