@@ -164,7 +164,7 @@ class BoundFinetune:
         return rankings_in(self.inputs)
 
 
-def rankings_in(questions: Iterable[BoundQuery]) -> Iterator[BoundRanking]:
+def rankings_in(questions: Iterable[Question]) -> Iterator[BoundRanking]:
     """Every ranking among questions and below them, those that others rest on first."""
     for question in questions:
         yield from question.rankings()
