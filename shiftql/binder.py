@@ -321,9 +321,9 @@ class _Binder(Places):
             return name != query.name
         others = self._result(self.query(query), scope.inputs, query)
         for entity in (MODEL, MODEL_NAME, DATASET, DATASET_NAME):
-            ours, theirs = table.with_entity(entity), others.with_entity(entity)
+            ours, theirs = table.with_entity(entity), others.only(entity)
             if ours is not None and theirs is not None:
-                return ours.not_in(others.only(theirs).values())
+                return ours.not_in(theirs.values())
         self.fail(
             query,
             f"this does not tell which rows of {table.name} are meant",

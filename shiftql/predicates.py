@@ -128,10 +128,10 @@ class Predicates:
             return projection
         # Of a name or of all columns the one that is meant is clear; of columns written here one too many is a slip.
         is_any = isinstance(query, ast.DeclaredName) or _selects_all(query)
-        if is_any and like is not None and like.entity is not None:
-            same = {label: each for label, each in projection.nameable().items() if each.entity == like.entity}
-            if same and not projection.distinct:
-                return projection.only(next(iter(same)))
+        if is_any and like is not None and like.entity is not None and not projection.distinct:
+            same = projection.only(like.entity)
+            if same is not None:
+                return same
         self._places.fail(
             place,
             f"this query has {len(projection.columns)} columns, and one is compared",

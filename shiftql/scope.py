@@ -17,9 +17,13 @@ from sqlalchemy import (
     asc,
     column,
     desc,
+    except_,
     false,
     func,
+    intersect,
     literal_column,
+    union,
+    union_all,
     values,
 )
 from sqlalchemy import Select as SqlSelect
@@ -201,18 +205,15 @@ class Projection:
         )
         return replace(table, parts={fold(name): table})
 
-    def only(self, label: str) -> Projection:
-        """The same rows with one column, which may be a hidden one."""
-        return replace(self, columns={label: self.nameable()[label]}, hidden={})
+    @property
+    def nameable(self) -> Mapping[str, Column]:
+        """Every column that can be named; none of distinct rows is hidden."""
+        return self.columns if self.distinct else {**self.hidden, **self.columns}
 
-    def with_entity(self, entity: str) -> str | None:
-        """The label of the column that tells apart such entities; none of distinct rows is hidden."""
-        nameable = self.columns if self.distinct else self.nameable()
-        return next((label for label, each in nameable.items() if each.entity == entity), None)
-
-    def nameable(self) -> dict[str, Column]:
-        """Every column that can be named, by label."""
-        return {**self.hidden, **self.columns}
+    def only(self, entity: str) -> Projection | None:
+        """The same rows with the one column that tells apart such entities, which may be a hidden one."""
+        found = next(((label, each) for label, each in self.nameable.items() if each.entity == entity), None)
+        return None if found is None else replace(self, columns=dict([found]), hidden={})
 
     def _select(self, columns: Iterable[Column]) -> SqlSelect[Any]:
         # Labels are the user's words and stay out of the SQL.
@@ -267,8 +268,6 @@ def first_of_groups(base: SqlSelect[Any], table: Table, group: ColumnElement[Any
 def combine(operator: str, left: SqlSelect[Any], right: SqlSelect[Any], *, keeps_duplicates: bool) -> CompoundSelect:
     """A set operation in SQL. Its operands are nested, since SQLite takes no ORDER BY or LIMIT in them otherwise."""
     inner = [sql_select(*operand.subquery().c) for operand in (left, right)]
-    from sqlalchemy import except_, intersect, union, union_all
-
     match operator:
         case "union":
             return union_all(*inner) if keeps_duplicates else union(*inner)
