@@ -518,7 +518,7 @@ class _Binder(Places):
         model_id = table.with_entity(MODEL)
         assert model_id is not None
         columns = self._items(select.items, scope)
-        beside = self._beside(select.items, columns)
+        beside = self._beside(select, columns)
         models, values = self._pool(scope.base, model_id, train[0].record.modality if train else None, beside)
         hidden = {**self._hidden(scope, {}), "model_id": Column(model_id, MODEL)}
         return BoundRanking(
@@ -573,13 +573,11 @@ class _Binder(Places):
                 found.setdefault(record.name, dict(zip(beside, values, strict=True)))
         return tuple(models.values()), found if beside else {}
 
-    def _beside(
-        self, items: Sequence[ast.Star | ast.SelectItem], columns: Mapping[str, Column]
-    ) -> dict[str, ColumnElement[Any]]:
+    def _beside(self, select: ast.Select, columns: Mapping[str, Column]) -> dict[str, ColumnElement[Any]]:
         """The selected columns that stand beside a ranking's own; `*` adds none."""
-        if any(isinstance(item, ast.Star) for item in items):
+        if select.selects_all:
             return {}
-        for item, label in zip(items, columns, strict=True):
+        for item, label in zip(select.items, columns, strict=True):
             if label in RANKING_KEYS:
                 self.fail(item, f"a ranking has a column {label!r} of its own", fix="choose another name after AS")
         return {label: each.expression for label, each in columns.items()}
@@ -636,7 +634,7 @@ class _Binder(Places):
             .subquery()
         )
         columns = self._items(select.items, scope)
-        self._beside(select.items, columns)
+        self._beside(select, columns)
         joined = sql_select().select_from(table.source.join(statistic, statistic.c.model_id == model_id))
         joined = joined.where(*scope.conditions)
         higher = label in HIGHER_IS_BETTER
@@ -660,7 +658,7 @@ class _Binder(Places):
                 limit=select.limit,
             ),
             inputs=(*table.inputs, *scope.inputs),
-            shows_all=any(isinstance(item, ast.Star) for item in select.items),
+            shows_all=select.selects_all,
             function=key.function,
             metric=label,
             method=method,
