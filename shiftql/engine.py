@@ -320,7 +320,7 @@ def _say_what_is_held_out(plan: PlanNode) -> None:
 
     tests = {node.test.subject: node.test for node in plan.walk() if isinstance(node, Rank) and node.test}
     for test in tests.values():
-        if "(held out)" in test.subject.name:
+        if test.is_held_out:
             progress.get().note(f"tested on {test.num_rows} rows of {test.subject.name}, a fifth of each class, seed 0")
 
 
