@@ -27,7 +27,7 @@ from shiftql.bound import (
     Declaration,
     Lookup,
     Question,
-    Ranked,
+    nothing_known,
 )
 from shiftql.dataset_binder import DatasetBinder
 from shiftql.places import Places
@@ -58,14 +58,8 @@ DATASET, DATASET_NAME = "dataset.dataset_id", "dataset.name"
 
 _AGGREGATED = {"accuracy", "error", "value", "cost_seconds"}
 # Recorded figures of which more is better.
-HIGHER_IS_BETTER = {"accuracy", "value"}
+_HIGHER_IS_BETTER = {"accuracy", "value"}
 _POOLED = aliased(ModelRecord)
-
-
-def nothing_known(question: BoundRanking) -> Ranked:
-    """Assumes of a ranking that all its models are in it, in the order of their names."""
-    rows = [(model.model_id or 0, rank, 0.0) for rank, model in enumerate(question.models, start=1)]
-    return Ranked(tuple(rows[: question.limit]), is_known=False)
 
 
 def bind(
@@ -615,7 +609,8 @@ class _Binder(Places):
         assert model_id is not None
         measured = results.columns
         value = measured[label].expression
-        best = (func.max if label in HIGHER_IS_BETTER else func.min)(value)
+        higher = label in _HIGHER_IS_BETTER
+        best = (func.max if higher else func.min)(value)
         each = (
             sql_select(measured["model_id"].expression, measured["dataset_id"].expression, best.label("value"))
             .select_from(results.source)
@@ -637,7 +632,6 @@ class _Binder(Places):
         self._beside(select, columns)
         joined = sql_select().select_from(table.source.join(statistic, statistic.c.model_id == model_id))
         joined = joined.where(*scope.conditions)
-        higher = label in HIGHER_IS_BETTER
         descending = order.descending and not higher
         complete = joined.where(statistic.c.n_datasets == len(datasets))
         hidden = {
@@ -661,6 +655,7 @@ class _Binder(Places):
             shows_all=select.selects_all,
             function=key.function,
             metric=label,
+            higher_is_better=higher,
             method=method,
             datasets=datasets,
             condition=self._condition(select),

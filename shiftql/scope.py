@@ -175,7 +175,7 @@ class Projection:
     @property
     def select(self) -> SqlSelect[Any]:
         """The rows with the columns of the result alone, in order and without their labels."""
-        return self._select(self.columns.values())
+        return self.select_columns(self.columns.values())
 
     def values(self) -> SqlSelect[Any]:
         """What the only column holds, in no order; rows without a value are left out, since NOT IN knows none."""
@@ -192,7 +192,7 @@ class Projection:
         hidden = {} if self.distinct else self.hidden
         sorts = () if self.distinct else self.sorts
         shown = [*self.columns.values(), *hidden.values(), *(Column(sort.expression) for sort in sorts)]
-        inner = self._select(shown).subquery()
+        inner = self.select_columns(shown).subquery()
         found = iter(inner.c)
         columns = {label: Column(next(found), each.entity) for label, each in self.columns.items()}
         table = Table(
@@ -215,7 +215,8 @@ class Projection:
         found = next(((label, each) for label, each in self.nameable.items() if each.entity == entity), None)
         return None if found is None else replace(self, columns=dict([found]), hidden={})
 
-    def _select(self, columns: Iterable[Column]) -> SqlSelect[Any]:
+    def select_columns(self, columns: Iterable[Column]) -> SqlSelect[Any]:
+        """The same rows with these columns of theirs, in order and without labels."""
         # Labels are the user's words and stay out of the SQL.
         select = self.base.with_only_columns(
             *(each.expression.label(f"c{number}") for number, each in enumerate(columns)), maintain_column_froms=True
