@@ -353,6 +353,9 @@ KEYWORDS: tuple[Keyword, ...] = (
     ),
 )
 
+# Every keyword, a word each.
+KEYWORD_WORDS: tuple[str, ...] = tuple(dict.fromkeys(word for keyword in KEYWORDS for word in keyword.phrase.split()))
+
 RESERVED: frozenset[str] = frozenset(
     word for keyword in KEYWORDS if keyword.is_reserved for word in keyword.phrase.split()
 )
