@@ -300,17 +300,19 @@ class _Binder(Places):
         """Not one of the models, or datasets, that a query results in; the query may be the name of a single one."""
         table = scope.table
         if isinstance(query, ast.DeclaredName) and fold(query.name) not in self._declared:
-            name = table.with_entity(MODEL_NAME)
-            name = table.with_entity(DATASET_NAME) if name is None else name
-            kind = "model" if table.with_entity(MODEL_NAME) is not None else "dataset"
-            records: Sequence[Any] = self._catalog.models() if kind == "model" else self._catalog.datasets()
-            names = [record.name for record in records]
-            if name is None or query.name not in names:
+            catalog = self._catalog
+            kind, find, records = (
+                ("dataset", catalog.find_datasets, catalog.datasets)
+                if table.with_entity(MODEL_NAME) is None
+                else ("model", catalog.find_models, catalog.models)
+            )
+            name = table.with_entity(f"{kind}.name")
+            if name is None or not find([query.name]):
                 self.fail(
                     query,
                     f"nothing is declared as {query.name!r}, and no {kind} is called so",
                     query.name,
-                    [*self._declared_names(), *names],
+                    [*self._declared_names(), *(record.name for record in records())],
                 )
             return name != query.name
         others = self._result(self.query(query), scope.inputs, query)
@@ -603,7 +605,7 @@ class _Binder(Places):
                 f"{key.function.upper()}({key.metric}) is over a set of datasets",
                 fix="add TESTED ON BENCHMARK and a declared set, or datasets in […]",
             )
-        datasets, ids = self._benchmark(select.tested_on, scope)
+        datasets = self._benchmark(select.tested_on, scope)
         method = rankers[0].spec.name if rankers else "finetune"
         model_id = table.with_entity(MODEL)
         assert model_id is not None
@@ -615,7 +617,7 @@ class _Binder(Places):
             sql_select(measured["model_id"].expression, measured["dataset_id"].expression, best.label("value"))
             .select_from(results.source)
             .where(measured["method"].expression == method, value.is_not(None))
-            .where(measured["dataset_id"].expression.in_(ids))
+            .where(measured["dataset_id"].expression.in_(datasets.values()))
             .group_by(measured["model_id"].expression, measured["dataset_id"].expression)
             .subquery()
         )
@@ -657,7 +659,7 @@ class _Binder(Places):
             metric=label,
             higher_is_better=higher,
             method=method,
-            datasets=datasets,
+            datasets=tuple(datasets),
             condition=self._condition(select),
             descending=descending,
             limit=select.limit,
@@ -666,14 +668,15 @@ class _Binder(Places):
             ),
         )
 
-    def _benchmark(self, written: Sequence[ast.Dataset], scope: _Scope) -> tuple[tuple[str, ...], Any]:
-        """The names of the datasets of a benchmark set, and their ids in SQL."""
-        names: list[str] = []
+    def _benchmark(self, written: Sequence[ast.Dataset], scope: _Scope) -> dict[str, int | None]:
+        """The ids of the datasets of a benchmark set, by name."""
+        found: dict[str, int | None] = {}
         for dataset in written:
             if isinstance(dataset, ast.ChangedDataset):
                 self.fail(dataset, "recorded results are of registered datasets", fix="name one without CHANGE")
             if fold(dataset.name) not in self._declared:
-                names.append(self._datasets.record(dataset, dataset.name, self._declared_names()).name)
+                record = self._datasets.record(dataset, dataset.name, self._declared_names())
+                found[record.name] = record.dataset_id
                 continue
             declared = ast.DeclaredName(name=dataset.name, position=dataset.position)
             table = self._result(self.query(declared), scope.inputs, dataset).as_table(dataset.name)
@@ -691,14 +694,12 @@ class _Binder(Places):
                 if name is not None
                 else records.c.dataset_id.in_(sql_select(number))  # type: ignore[arg-type]
             )
-            statement = sql_select(records.c.name).where(listed).order_by(records.c.name)
+            statement = sql_select(records.c.name, records.c.dataset_id).where(listed).order_by(records.c.name)
             with self._database.session() as session:
-                names += session.connection().execute(statement).scalars()
-        names = list(dict.fromkeys(names))
-        if not names:
+                found |= dict(session.connection().execute(statement).tuples().all())
+        if not found:
             self.fail(written[0], "this set holds no dataset", fix=f"see what it selects: PRINT {written[0].name}")
-        records = DatasetRecord.__table__.alias()  # type: ignore[attr-defined]
-        return tuple(names), sql_select(records.c.dataset_id).where(records.c.name.in_(names))
+        return found
 
     def _distances(self, select: ast.Select, scope: _Scope, rankers: Sequence[BoundRanker]) -> BoundDistances:
         if scope.table.with_entity(DATASET) is None:
@@ -754,7 +755,7 @@ class _Binder(Places):
     def _models_to_finetune(self, written: ast.Finetune, inputs: list[BoundQuery]) -> tuple[ModelRecord, ...]:
         queries: list[ast.Query] = []
         if isinstance(written.models, tuple):
-            registered = {model.name: model for model in self._catalog.models()}
+            registered = self._catalog.find_models(written.models)
             found = []
             for name in written.models:
                 if fold(name) in self._declared:
@@ -766,7 +767,7 @@ class _Binder(Places):
                         self.part(written, name),
                         f"there is no model {name!r}",
                         name,
-                        [*registered, *self._declared_names()],
+                        [*(model.name for model in self._catalog.models()), *self._declared_names()],
                         fix="SHOW MODELS lists them"
                         if relation_named(name) is None
                         else f"fine-tune its rows: FINETUNE (SELECT name FROM {name}) WITH …",
