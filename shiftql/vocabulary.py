@@ -176,7 +176,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword(
         "NATURAL JOIN",
         "clause",
-        "rows of two relations that are equal in the columns of the same name",
+        "rows of two relations that are equal in the columns of one name that are of the same thing, as model_id",
         "SELECT name, method, accuracy FROM models NATURAL JOIN benchmark_results",
     ),
     Keyword(
