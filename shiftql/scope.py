@@ -212,8 +212,15 @@ class Projection:
 
     def only(self, entity: str) -> Projection | None:
         """The same rows with the one column that tells apart such entities, which may be a hidden one."""
-        found = next(((label, each) for label, each in self.nameable.items() if each.entity == entity), None)
-        return None if found is None else replace(self, columns=dict([found]), hidden={})
+        label = next((label for label, each in self.nameable.items() if each.entity == entity), None)
+        if label is None:
+            return None
+        if not self.distinct:
+            return replace(self, columns={label: self.nameable[label]}, hidden={})
+        # It is a column of the distinct rows, which are others than the distinct values of one column.
+        rows = self.as_table("")
+        base = sql_select().select_from(rows.source)
+        return Projection(base=base, columns={label: rows.columns[label]}, hidden={}, sorts=rows.order)
 
     def select_columns(self, columns: Iterable[Column]) -> SqlSelect[Any]:
         """The same rows with these columns of theirs, in order and without labels."""
