@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from figures import Figures
 
 TARGETS = ("drawn-digits", "counting-shapes", "sentence-topics")
 POOL = 12
@@ -38,21 +39,6 @@ LIMITS = {
     "fresh process beyond its work": 8.0,
     "fresh process beyond its work, with TensorFlow": 11.0,
 }
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured number; `limit` is what it may be at most."""
-
-    name: str
-    value: float
-    unit: str
-    limit: float | None
-    detail: str = ""
-
-    @property
-    def is_within(self) -> bool:
-        return self.limit is None or self.value <= self.limit
 
 
 @dataclass(frozen=True)
@@ -100,34 +86,30 @@ def main() -> None:
         print(
             json.dumps(
                 {
-                    "figures": [asdict(f) | {"within": f.is_within} for f in figures],
+                    "figures": figures.to_json(),
                     "targets": [t.to_json() for t in targets],
                 }
             )
         )
     else:
-        show(figures, targets)
+        figures.show()
+        show(targets)
 
 
-def measure(playground: Path) -> tuple[list[Figure], list[Target]]:
-    figures = []
-
-    def add(name: str, value: float, unit: str = "s", detail: str = "") -> None:
-        figures.append(Figure(name, value, unit, LIMITS.get(name), detail))
-        print(f"  {name}: {value:.3f} {unit}", file=sys.stderr)
-
-    add("playground", seconds_of("playground", str(playground)))
-    add("playground, again", seconds_of("playground", str(playground)))
-    add("start server", start_server())
-    add("--help", median_of("--help"))
-    add("parse", median_of("parse", "-c", "SELECT name FROM models ORDER BY Linear TRAINED ON a TESTED ON b"))
+def measure(playground: Path) -> tuple[Figures, list[Target]]:
+    figures = Figures(LIMITS)
+    figures.add("playground", seconds_of("playground", str(playground)))
+    figures.add("playground, again", seconds_of("playground", str(playground)))
+    figures.add("start server", start_server())
+    figures.add("--help", median_of("--help"))
+    figures.add("parse", median_of("parse", "-c", "SELECT name FROM models ORDER BY Linear TRAINED ON a TESTED ON b"))
     targets = [measure_target(name) for name in TARGETS]
     known = question("Linear", "drawn-digits")
-    add("known query, process", median_of("-c", known))
-    add("known query, open session", median_in_session(known))
+    figures.add("known query, process", median_of("-c", known))
+    figures.add("known query, open session", median_in_session(known))
     loop, query = orchestration(playground)
     ratios = [ours / bare for ours, bare in zip(query, loop, strict=True)]
-    add(
+    figures.add(
         f"query over {POOL} models / bare loop",
         statistics.median(ratios),
         "",
@@ -138,7 +120,7 @@ def measure(playground: Path) -> tuple[list[Figure], list[Target]]:
         ("fresh process beyond its work, with TensorFlow", "source IN (huggingface, tfhub)"),
     ):
         wall, work = fresh_process(playground, where)
-        add(name, wall - work, detail=f"{wall:.2f} s of which work {work:.2f} s")
+        figures.add(name, wall - work, detail=f"{wall:.2f} s of which work {work:.2f} s")
     return figures, targets
 
 
@@ -331,11 +313,7 @@ def fresh_process(playground: Path, where: str) -> tuple[float, float]:
     return statistics.median(walls), statistics.median(works)
 
 
-def show(figures: list[Figure], targets: list[Target]) -> None:
-    for figure in figures:
-        limit = "" if figure.limit is None else f"at most {figure.limit:g}"
-        verdict = "" if figure.limit is None else ("ok" if figure.is_within else "MISSED")
-        print(f"{figure.name:48} {figure.value:8.3f} {figure.unit:2} {limit:14} {verdict:7} {figure.detail}")
+def show(targets: list[Target]) -> None:
     for target in targets:
         print(f"\n{target.name}")
         print(f"  {'model':28}{'upstream':>9}{'linear':>9}{'fine-tuned':>12}")

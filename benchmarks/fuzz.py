@@ -25,7 +25,7 @@ from shiftql.answers import Answer, ErrorAnswer, TextAnswer
 from shiftql.binder import bind
 from shiftql.bound import BoundAverage, BoundDataset, BoundRows, BoundSet, Question
 from shiftql.engine import Session
-from shiftql.plan import Split
+from shiftql.plan import PlanNode, Split
 from shiftql.planner import plan
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
@@ -135,18 +135,18 @@ class BindingSession(Session):
     def add_dataset(self, *_: object, **__: object) -> DatasetRecord:
         return DatasetRecord()
 
-    def _refresh(self, question: ast.Query | ast.Finetune, text: str) -> None:
+    def _refresh(self, question: ast.Query | ast.Finetune) -> None:
         pass
 
     def _bind(self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False) -> Question:
         return bind(question, self._database, text, self.declared)
 
-    def _run(self, question: ast.Query | ast.Finetune, text: str) -> tuple[Answer, Mapping[str, Any]]:
+    def _run(self, question: ast.Query | ast.Finetune, text: str) -> tuple[Answer, Mapping[str, Any], PlanNode]:
         bound = self._bind(question, text)
         planned = plan(bound, _together)
         if isinstance(bound, BoundRows | BoundSet | BoundAverage) and planned.obstacle is None:
-            return answer(bound, planned, self._database, {}), {}
-        return TextAnswer(statement=text, seconds=0.0, text=""), {}
+            return answer(bound, planned, self._database, {}), {}, planned
+        return TextAnswer(statement=text, seconds=0.0, text=""), {}, planned
 
     def _explain(self, statement: ast.Explain, text: str) -> Answer:
         return self._run(statement.statement, text)[0]

@@ -11,17 +11,16 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from figures import Figures
 
 from shiftql.answers import ErrorAnswer
 
@@ -44,21 +43,6 @@ LIMITS = {
 }
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One measured number; `limit` is what it may be at most."""
-
-    name: str
-    value: float
-    unit: str
-    limit: float | None
-    detail: str = ""
-
-    @property
-    def is_within(self) -> bool:
-        return self.limit is None or self.value <= self.limit
-
-
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("directory", nargs="?", type=Path)
@@ -69,41 +53,38 @@ def main() -> None:
         os.environ["SHIFT_HOME"] = str(directory / "home")
         figures = measure(directory)
     if options.json:
-        print(json.dumps({"figures": [asdict(figure) | {"within": figure.is_within} for figure in figures]}))
+        print(json.dumps({"figures": figures.to_json()}))
     else:
-        show(figures)
+        figures.show()
 
 
-def measure(directory: Path) -> list[Figure]:
+def measure(directory: Path) -> Figures:
     from shiftql.engine import Session
 
-    figures = []
-
-    def add(name: str, value: float, unit: str = "s", detail: str = "") -> None:
-        figures.append(Figure(name, value, unit, LIMITS.get(name), detail))
-        print(f"  {name}: {value:.4f} {unit}", file=sys.stderr)
-
-    add("build the catalog", seconds_of(build_catalog), detail=f"{MODELS:,} models; kept where a directory is named")
+    figures = Figures(LIMITS)
+    figures.add(
+        "build the catalog", seconds_of(build_catalog), detail=f"{MODELS:,} models; kept where a directory is named"
+    )
     session = Session()
     times = {text: min(seconds_to_answer(session, text) for _ in range(3)) for text in relational_queries()}
     slowest = max(times, key=times.__getitem__)
-    add(
+    figures.add(
         "filter and order, median",
         statistics.median(times.values()),
         detail=f"{QUERIES} queries, each its best of three",
     )
-    add("filter and order, 95th percentile", statistics.quantiles(times.values(), n=20)[-1])
-    add("filter and order, slowest", times[slowest], detail=slowest)
+    figures.add("filter and order, 95th percentile", statistics.quantiles(times.values(), n=20)[-1])
+    figures.add("filter and order, slowest", times[slowest], detail=slowest)
     for kind, condition_of in (("mixed terms", mixed_condition), ("equalities", equalities)):
         seconds = {}
         for count in TERMS:
             # Another number of terms is another statement, which no cache knows.
             texts = [f"SELECT name FROM datasets WHERE {condition_of(count + more)}" for more in (0, 2)]
             seconds[count] = min(seconds_to_answer(session, text) for text in texts)
-            add(f"{count:,} {kind}, planned and run", seconds[count])
+            figures.add(f"{count:,} {kind}, planned and run", seconds[count])
         first, *_, last = TERMS
-        add(f"{last:,} {kind} / {first:,} {kind}", seconds[last] / seconds[first], "")
-    add("Q7 planned", seconds_to_plan_q7(directory / "small home"))
+        figures.add(f"{last:,} {kind} / {first:,} {kind}", seconds[last] / seconds[first], "")
+    figures.add("Q7 planned", seconds_to_plan_q7(directory / "small home"))
     return figures
 
 
@@ -332,13 +313,6 @@ def make_models(count: int) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: row["name"])
-
-
-def show(figures: list[Figure]) -> None:
-    for figure in figures:
-        limit = "" if figure.limit is None else f"at most {figure.limit:g}"
-        verdict = "" if figure.limit is None else ("ok" if figure.is_within else "MISSED")
-        print(f"{figure.name:40} {figure.value:8.4f} {figure.unit:2} {limit:15} {verdict:7} {figure.detail}")
 
 
 if __name__ == "__main__":

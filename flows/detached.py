@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock
 
+from flows.processes import is_alive
 from storage.settings import Settings
 
 # Tells a detached process the name of its run.
@@ -27,7 +28,7 @@ def compute_detached(script: str, settings: Settings) -> str:
     log.parent.mkdir(parents=True, exist_ok=True)
     owner = log.with_suffix(".pid")
     with FileLock(log.with_suffix(".lock")), log.open("ab") as file:
-        if _is_alive(owner):
+        if _is_running(owner):
             return run
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "shiftql", "-c", script],
@@ -41,11 +42,10 @@ def compute_detached(script: str, settings: Settings) -> str:
     return run
 
 
-def _is_alive(owner: Path) -> bool:
-    """Whether the process noted in a file still runs; its start time tells it from a later one of the same number."""
+def _is_running(owner: Path) -> bool:
+    """Whether the process noted in a file still runs."""
     try:
         pid, started = owner.read_text().split()
-        process = psutil.Process(int(pid))
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - float(started)) < 1
-    except (OSError, ValueError, psutil.NoSuchProcess):
+        return is_alive(int(pid), float(started))
+    except (OSError, ValueError):
         return False

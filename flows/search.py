@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from flows.slots import Slots, hosts_needed
 from shiftql.answering import answer, look_up
 from shiftql.binder import bind
-from shiftql.bound import BoundRanking, Question
+from shiftql.bound import Question, rankings_in
 from shiftql.plan import Embedding, Rank
 from shiftql.preparation import missing_rows, prepare
 from shiftql.printer import to_text
@@ -70,15 +70,14 @@ async def search(statement: str) -> dict[str, Any]:
     done = {**asdict(work), "flow_run_id": str(flow_run.id)}
     found = answer(bound, prepare(bound, database), database, done)
     await acreate_markdown_artifact(
-        key="ranking", markdown=f"```sql\n{statement}\n```\n\n{render(found, 'markdown')}", description=_run_name()
+        key="ranking", markdown=f"```sql\n{statement}\n```\n\n{render(found, 'markdown')}", description=flow_run.name
     )
     return done
 
 
 def _first_to_compute(question: Question, database: Database, attempted: set[str]) -> Rank | None:
     """The first ranking of a question with evaluations that were not tried yet; those it rests on come first."""
-    own = (question,) if isinstance(question, BoundRanking) else ()
-    for ranking in (*question.rankings(), *own):
+    for ranking in rankings_in((question,)):
         plan = prepare(ranking, database)
         if any(evaluation.fingerprint not in attempted for evaluation in plan.new_evaluations):
             assert isinstance(plan, Rank)

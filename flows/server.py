@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 from filelock import FileLock
 
+from flows.processes import is_alive
 from storage.errors import StoreError
 from storage.settings import Settings, current_settings
 
@@ -60,11 +61,9 @@ class Server:
 def running_server(settings: Settings) -> Server | None:
     """The home's server if it is alive, of this version, and answers."""
     server = _read(settings)
-    return (
-        server
-        if server is not None and server.version == _version() and _is_alive(server) and _answers(server)
-        else None
-    )
+    if server is None or server.version != _version():
+        return None
+    return server if is_alive(server.pid, server.started) and _answers(server) else None
 
 
 def ensure_server(settings: Settings) -> tuple[Server, bool]:
@@ -134,7 +133,7 @@ def _start(settings: Settings) -> Server:
 
 
 def _end(server: Server | None) -> bool:
-    if server is None or not _is_alive(server):
+    if server is None or not is_alive(server.pid, server.started):
         return False
     process = psutil.Process(server.pid)
     process.send_signal(signal.SIGTERM)
@@ -154,13 +153,6 @@ def _read(settings: Settings) -> Server | None:
 
 def _state_file(settings: Settings) -> Path:
     return settings.home / "server.json"
-
-
-def _is_alive(server: Server) -> bool:
-    try:
-        return abs(psutil.Process(server.pid).create_time() - server.started) < 1
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _answers(server: Server) -> bool:

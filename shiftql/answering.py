@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from shiftql.answers import Answer, RankingAnswer, RowsAnswer
-from shiftql.binder import HIGHER_IS_BETTER, nothing_known
-from shiftql.bound import BoundAverage, BoundQuery, BoundRanking, Lookup, Question, Ranked
+from shiftql.bound import BoundAverage, BoundQuery, BoundRanking, Lookup, Question, Ranked, nothing_known
 from shiftql.plan import PlanNode, Rank
 from shiftql.preparation import prepare
 from shiftql.ranking import failures, rank_models
 from storage.database import Database
 from storage.results import ResultStore
-
-# Labels of the figures of a statistic, which no selected column can have.
-AVERAGED = "averaged "
 
 
 def look_up(database: Database, attempted: Collection[str] | None = frozenset()) -> Lookup:
@@ -66,17 +61,17 @@ def answer_rows(question: BoundQuery, database: Database) -> RowsAnswer:
 def answer_average(question: BoundAverage, database: Database) -> RankingAnswer:
     """Rank models by a statistic of their recorded results; those measured on too few datasets are left out."""
     projection = question.projection
-    columns = {f"{AVERAGED}{label}": projection.hidden[label] for label in ("name", "score", "n_datasets")}
+    figures = [projection.hidden[label] for label in ("name", "score", "n_datasets")]
     shown = {} if question.shows_all else projection.columns
     with database.session() as session:
-        found = session.connection().execute(replace(projection, columns={**columns, **shown}).select)
+        found = session.connection().execute(projection.select_columns([*figures, *shown.values()]))
         rows = [
             {
                 "rank": rank,
                 "model": name,
                 "score": score,
                 "metric": f"{question.function}({question.metric})",
-                "higher_is_better": question.metric in HIGHER_IS_BETTER,
+                "higher_is_better": question.higher_is_better,
                 "low": None,
                 "high": None,
                 "tied": False,

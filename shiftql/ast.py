@@ -274,6 +274,11 @@ class Select(Node):
     wait: bool | None = None
     text: str = field(default="", compare=False, repr=False)
 
+    @property
+    def selects_all(self) -> bool:
+        """Whether `*` is among what is selected."""
+        return any(isinstance(item, Star) for item in self.items)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetOperation(Node):

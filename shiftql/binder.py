@@ -27,7 +27,7 @@ from shiftql.bound import (
     Declaration,
     Lookup,
     Question,
-    Ranked,
+    nothing_known,
 )
 from shiftql.dataset_binder import DatasetBinder
 from shiftql.places import Places
@@ -58,14 +58,8 @@ DATASET, DATASET_NAME = "dataset.dataset_id", "dataset.name"
 
 _AGGREGATED = {"accuracy", "error", "value", "cost_seconds"}
 # Recorded figures of which more is better.
-HIGHER_IS_BETTER = {"accuracy", "value"}
+_HIGHER_IS_BETTER = {"accuracy", "value"}
 _POOLED = aliased(ModelRecord)
-
-
-def nothing_known(question: BoundRanking) -> Ranked:
-    """Assumes of a ranking that all its models are in it, in the order of their names."""
-    rows = [(model.model_id or 0, rank, 0.0) for rank, model in enumerate(question.models, start=1)]
-    return Ranked(tuple(rows[: question.limit]), is_known=False)
 
 
 def bind(
@@ -306,24 +300,26 @@ class _Binder(Places):
         """Not one of the models, or datasets, that a query results in; the query may be the name of a single one."""
         table = scope.table
         if isinstance(query, ast.DeclaredName) and fold(query.name) not in self._declared:
-            name = table.with_entity(MODEL_NAME)
-            name = table.with_entity(DATASET_NAME) if name is None else name
-            kind = "model" if table.with_entity(MODEL_NAME) is not None else "dataset"
-            records: Sequence[Any] = self._catalog.models() if kind == "model" else self._catalog.datasets()
-            names = [record.name for record in records]
-            if name is None or query.name not in names:
+            catalog = self._catalog
+            kind, find, records = (
+                ("dataset", catalog.find_datasets, catalog.datasets)
+                if table.with_entity(MODEL_NAME) is None
+                else ("model", catalog.find_models, catalog.models)
+            )
+            name = table.with_entity(f"{kind}.name")
+            if name is None or not find([query.name]):
                 self.fail(
                     query,
                     f"nothing is declared as {query.name!r}, and no {kind} is called so",
                     query.name,
-                    [*self._declared_names(), *names],
+                    [*self._declared_names(), *(record.name for record in records())],
                 )
             return name != query.name
         others = self._result(self.query(query), scope.inputs, query)
         for entity in (MODEL, MODEL_NAME, DATASET, DATASET_NAME):
-            ours, theirs = table.with_entity(entity), others.with_entity(entity)
+            ours, theirs = table.with_entity(entity), others.only(entity)
             if ours is not None and theirs is not None:
-                return ours.not_in(others.only(theirs).values())
+                return ours.not_in(theirs.values())
         self.fail(
             query,
             f"this does not tell which rows of {table.name} are meant",
@@ -518,7 +514,7 @@ class _Binder(Places):
         model_id = table.with_entity(MODEL)
         assert model_id is not None
         columns = self._items(select.items, scope)
-        beside = self._beside(select.items, columns)
+        beside = self._beside(select, columns)
         models, values = self._pool(scope.base, model_id, train[0].record.modality if train else None, beside)
         hidden = {**self._hidden(scope, {}), "model_id": Column(model_id, MODEL)}
         return BoundRanking(
@@ -573,13 +569,11 @@ class _Binder(Places):
                 found.setdefault(record.name, dict(zip(beside, values, strict=True)))
         return tuple(models.values()), found if beside else {}
 
-    def _beside(
-        self, items: Sequence[ast.Star | ast.SelectItem], columns: Mapping[str, Column]
-    ) -> dict[str, ColumnElement[Any]]:
+    def _beside(self, select: ast.Select, columns: Mapping[str, Column]) -> dict[str, ColumnElement[Any]]:
         """The selected columns that stand beside a ranking's own; `*` adds none."""
-        if any(isinstance(item, ast.Star) for item in items):
+        if select.selects_all:
             return {}
-        for item, label in zip(items, columns, strict=True):
+        for item, label in zip(select.items, columns, strict=True):
             if label in RANKING_KEYS:
                 self.fail(item, f"a ranking has a column {label!r} of its own", fix="choose another name after AS")
         return {label: each.expression for label, each in columns.items()}
@@ -611,18 +605,19 @@ class _Binder(Places):
                 f"{key.function.upper()}({key.metric}) is over a set of datasets",
                 fix="add TESTED ON BENCHMARK and a declared set, or datasets in […]",
             )
-        datasets, ids = self._benchmark(select.tested_on, scope)
+        datasets = self._benchmark(select.tested_on, scope)
         method = rankers[0].spec.name if rankers else "finetune"
         model_id = table.with_entity(MODEL)
         assert model_id is not None
         measured = results.columns
         value = measured[label].expression
-        best = (func.max if label in HIGHER_IS_BETTER else func.min)(value)
+        higher = label in _HIGHER_IS_BETTER
+        best = (func.max if higher else func.min)(value)
         each = (
             sql_select(measured["model_id"].expression, measured["dataset_id"].expression, best.label("value"))
             .select_from(results.source)
             .where(measured["method"].expression == method, value.is_not(None))
-            .where(measured["dataset_id"].expression.in_(ids))
+            .where(measured["dataset_id"].expression.in_(datasets.values()))
             .group_by(measured["model_id"].expression, measured["dataset_id"].expression)
             .subquery()
         )
@@ -636,10 +631,9 @@ class _Binder(Places):
             .subquery()
         )
         columns = self._items(select.items, scope)
-        self._beside(select.items, columns)
+        self._beside(select, columns)
         joined = sql_select().select_from(table.source.join(statistic, statistic.c.model_id == model_id))
         joined = joined.where(*scope.conditions)
-        higher = label in HIGHER_IS_BETTER
         descending = order.descending and not higher
         complete = joined.where(statistic.c.n_datasets == len(datasets))
         hidden = {
@@ -660,11 +654,12 @@ class _Binder(Places):
                 limit=select.limit,
             ),
             inputs=(*table.inputs, *scope.inputs),
-            shows_all=any(isinstance(item, ast.Star) for item in select.items),
+            shows_all=select.selects_all,
             function=key.function,
             metric=label,
+            higher_is_better=higher,
             method=method,
-            datasets=datasets,
+            datasets=tuple(datasets),
             condition=self._condition(select),
             descending=descending,
             limit=select.limit,
@@ -673,14 +668,15 @@ class _Binder(Places):
             ),
         )
 
-    def _benchmark(self, written: Sequence[ast.Dataset], scope: _Scope) -> tuple[tuple[str, ...], Any]:
-        """The names of the datasets of a benchmark set, and their ids in SQL."""
-        names: list[str] = []
+    def _benchmark(self, written: Sequence[ast.Dataset], scope: _Scope) -> dict[str, int | None]:
+        """The ids of the datasets of a benchmark set, by name."""
+        found: dict[str, int | None] = {}
         for dataset in written:
             if isinstance(dataset, ast.ChangedDataset):
                 self.fail(dataset, "recorded results are of registered datasets", fix="name one without CHANGE")
             if fold(dataset.name) not in self._declared:
-                names.append(self._datasets.record(dataset, dataset.name, self._declared_names()).name)
+                record = self._datasets.record(dataset, dataset.name, self._declared_names())
+                found[record.name] = record.dataset_id
                 continue
             declared = ast.DeclaredName(name=dataset.name, position=dataset.position)
             table = self._result(self.query(declared), scope.inputs, dataset).as_table(dataset.name)
@@ -698,14 +694,12 @@ class _Binder(Places):
                 if name is not None
                 else records.c.dataset_id.in_(sql_select(number))  # type: ignore[arg-type]
             )
-            statement = sql_select(records.c.name).where(listed).order_by(records.c.name)
+            statement = sql_select(records.c.name, records.c.dataset_id).where(listed).order_by(records.c.name)
             with self._database.session() as session:
-                names += session.connection().execute(statement).scalars()
-        names = list(dict.fromkeys(names))
-        if not names:
+                found |= dict(session.connection().execute(statement).tuples().all())
+        if not found:
             self.fail(written[0], "this set holds no dataset", fix=f"see what it selects: PRINT {written[0].name}")
-        records = DatasetRecord.__table__.alias()  # type: ignore[attr-defined]
-        return tuple(names), sql_select(records.c.dataset_id).where(records.c.name.in_(names))
+        return found
 
     def _distances(self, select: ast.Select, scope: _Scope, rankers: Sequence[BoundRanker]) -> BoundDistances:
         if scope.table.with_entity(DATASET) is None:
@@ -761,7 +755,7 @@ class _Binder(Places):
     def _models_to_finetune(self, written: ast.Finetune, inputs: list[BoundQuery]) -> tuple[ModelRecord, ...]:
         queries: list[ast.Query] = []
         if isinstance(written.models, tuple):
-            registered = {model.name: model for model in self._catalog.models()}
+            registered = self._catalog.find_models(written.models)
             found = []
             for name in written.models:
                 if fold(name) in self._declared:
@@ -773,7 +767,7 @@ class _Binder(Places):
                         self.part(written, name),
                         f"there is no model {name!r}",
                         name,
-                        [*registered, *self._declared_names()],
+                        [*(model.name for model in self._catalog.models()), *self._declared_names()],
                         fix="SHOW MODELS lists them"
                         if relation_named(name) is None
                         else f"fine-tune its rows: FINETUNE (SELECT name FROM {name}) WITH …",

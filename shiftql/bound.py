@@ -129,6 +129,7 @@ class BoundAverage(BoundQuery):
     shows_all: bool
     function: str
     metric: str
+    higher_is_better: bool
     method: str
     datasets: tuple[str, ...]
     condition: str | None
@@ -164,7 +165,7 @@ class BoundFinetune:
         return rankings_in(self.inputs)
 
 
-def rankings_in(questions: Iterable[BoundQuery]) -> Iterator[BoundRanking]:
+def rankings_in(questions: Iterable[Question]) -> Iterator[BoundRanking]:
     """Every ranking among questions and below them, those that others rest on first."""
     for question in questions:
         yield from question.rankings()
@@ -185,6 +186,12 @@ class Ranked:
 
 # Looks up what is known of a ranking.
 Lookup: TypeAlias = Callable[[BoundRanking], Ranked]
+
+
+def nothing_known(question: BoundRanking) -> Ranked:
+    """Assumes of a ranking that all its models are in it, in the order of their names."""
+    rows = [(model.model_id or 0, rank, 0.0) for rank, model in enumerate(question.models, start=1)]
+    return Ranked(tuple(rows[: question.limit]), is_known=False)
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from lark import Token, Tree
 from lark.exceptions import LarkError, UnexpectedToken
 
 from shiftql.parser import AGGREGATES, MAX_NESTING, lark_parser
+from shiftql.printer import as_name, quoted
 from shiftql.reference import topics
 from shiftql.relations import RELATION_NAMES, RELATIONS, Relation, relation_named
 from shiftql.shortcuts import SHORTCUTS, CatalogNames, is_shortcut
-from shiftql.vocabulary import KEYWORDS, PURGED, RESERVED, SHOWN
+from shiftql.vocabulary import KEYWORD_WORDS, KEYWORDS, PURGED, RESERVED, SHOWN
 from storage.errors import BindingError
 from storage.names import fold
 from tasks.rankers.specs import RANKERS, RankerSpec, find_ranker
@@ -52,13 +53,11 @@ _WORD = re.compile(
     re.VERBOSE,
 )
 _HELP = re.compile(r"\s*(HELP|\\h)\s+(?P<topic>.*)", re.IGNORECASE | re.DOTALL)
-_BARE_NAME = re.compile(r"[^\W\d]\w*(-\w+)*")
 _QUOTES = "'\"`"
 _QUOTED_KINDS = {"dataset", "model", "ranker", "declared", "value"}
 
 # By its first word, which is what the parser accepts of a keyword of two.
 _PHRASES = {keyword.phrase.split()[0]: keyword for keyword in KEYWORDS}
-_KEYWORDS = dict.fromkeys(word for keyword in KEYWORDS for word in keyword.phrase.split())
 # What a name can follow, besides a keyword.
 _SIGNS = {"COMMA", "LPAR", "LSQB", "OPERATOR", "EQUAL"}
 # Terminals that match whatever is no token at all.
@@ -99,7 +98,7 @@ def suggest(text: str, cursor: int, names: KnownNames) -> list[Suggestion]:
         scope = _scope_at(cursor - len(typed), words)
         candidates = _candidates(text[begin : cursor - len(typed)], typed, scope, names)
     return [
-        Suggestion(_quoted(name, typed) if kind in _QUOTED_KINDS else name, len(typed), kind)
+        Suggestion(_written(name, typed) if kind in _QUOTED_KINDS else name, len(typed), kind)
         for name, kind in dict.fromkeys(candidates)
         if _begins(name, typed.lstrip(_QUOTES))
     ]
@@ -125,12 +124,9 @@ def _begins(name: str, typed: str) -> bool:
     return name.lower().startswith(typed.lower()) or (folded != "" and fold(name).startswith(folded))
 
 
-def _quoted(name: str, typed: str) -> str:
+def _written(name: str, typed: str) -> str:
     """The name as it can be written: in the quotes begun with, or bare where that is a name."""
-    if typed[:1] not in tuple(_QUOTES) and _BARE_NAME.fullmatch(name) and name.upper() not in RESERVED:
-        return name
-    quote = typed[0] if typed[:1] in tuple(_QUOTES) else '"'
-    return f"{quote}{name.replace(quote, quote * 2)}{quote}"
+    return quoted(name, typed[0]) if typed.startswith(tuple(_QUOTES)) else as_name(name)
 
 
 @dataclass(frozen=True)
@@ -237,7 +233,7 @@ def _candidates(text: str, typed: str, scope: _Scope, names: KnownNames) -> Cand
     superfluous = (superfluous | _TRUTHS) - {typed.upper()}
     keywords = [
         (_PHRASES[word].phrase if word in _PHRASES else word, "keyword")
-        for word in _KEYWORDS
+        for word in KEYWORD_WORDS
         if word in accepted and word not in superfluous
     ]
     return [*named, *keywords]
@@ -281,9 +277,9 @@ class _Place:
     def named(self) -> Candidates:
         """The names that are called for."""
         last = self._kinds[-1] if self._kinds else ""
-        if last not in _KEYWORDS and last not in _SIGNS:
+        if last not in KEYWORD_WORDS and last not in _SIGNS:
             return []
-        place = max((index for index, kind in enumerate(self._kinds) if kind in _KEYWORDS), default=0)
+        place = max((index for index, kind in enumerate(self._kinds) if kind in KEYWORD_WORDS), default=0)
         keyword = self._kinds[place]
         call = self._open_call(place)
         if call is not None:

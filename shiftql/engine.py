@@ -152,24 +152,23 @@ class Session:
     def _ask(self, question: ast.Query | ast.Finetune, text: str) -> Answer:
         return self._run(question, text)[0]
 
-    def _run(self, question: ast.Query | ast.Finetune, text: str) -> tuple[Answer, Mapping[str, Any]]:
-        """The answer to a question and what was done for it."""
+    def _run(self, question: ast.Query | ast.Finetune, text: str) -> tuple[Answer, Mapping[str, Any], PlanNode]:
+        """The answer to a question, what was done for it, and the plan that was followed."""
         from shiftql.answering import answer
 
-        self._refresh(question, text)
-        bound, plan = self._prepare(question, text)
-        if plan.obstacle is not None:
-            raise _not_executable(plan.obstacle, question, text, _culprit(question))
-        _say_what_is_held_out(plan)
-        if not plan.new_evaluations:
-            return answer(bound, plan, self._database, {}), {}
+        self._refresh(question)
+        bound, planned = self._prepare(question, text)
+        if planned.obstacle is not None:
+            raise _not_executable(planned.obstacle, question, text, _culprit(question))
+        _say_what_is_held_out(planned)
+        if not planned.new_evaluations:
+            return answer(bound, planned, self._database, {}), {}, planned
         if not self._waits_for(question):
-            return self._go_on_without(question, text, bound, plan), {}
-        work, partial = self._compute(question, text, plan)
-        if bound.inputs:
-            # What rested on rankings that were not known yet is another question now.
-            bound, plan = self._prepare(question, text, final=True)
-        return answer(bound, plan, self._database, work, partial=partial), work
+            return self._go_on_without(question, text, bound, planned), {}, planned
+        work, partial = self._compute(question, planned)
+        # What rested on rankings that were not known yet is another question now.
+        bound, plan = self._prepare(question, text, final=True) if bound.inputs else (bound, planned)
+        return answer(bound, plan, self._database, work, partial=partial), work, planned
 
     def _bind(self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False) -> Question:
         from shiftql.answering import look_up
@@ -187,7 +186,7 @@ class Session:
             bound = self._bind(question, text, final=final)
             return bound, prepare(bound, self._database)
 
-    def _refresh(self, question: ast.Query | ast.Finetune, text: str) -> None:
+    def _refresh(self, question: ast.Query | ast.Finetune) -> None:
         """Take note of changed files, and of paths that stand for datasets, before names are bound to fingerprints."""
         from shiftql.script import dataset_names
 
@@ -205,7 +204,7 @@ class Session:
         for path in self._new_paths:
             self.catalog.remove_dataset(path)
 
-    def _compute(self, question: ast.Query | ast.Finetune, text: str, plan: PlanNode) -> tuple[Mapping[str, Any], bool]:
+    def _compute(self, question: ast.Query | ast.Finetune, plan: PlanNode) -> tuple[Mapping[str, Any], bool]:
         """Run what is new as a flow; what it did, and whether it was interrupted before its end."""
         from flows.run import run_search
         from shiftql.script import write_script
@@ -249,14 +248,15 @@ class Session:
         from shiftql.explain import plan_as_json, plan_as_tree
 
         question = statement.statement
-        self._refresh(question, text)
-        _, plan = self._prepare(question, text)
         actual = None
         if statement.analyze:
             from shiftql.actuals import measure_plan
 
-            answer, work = self._run(question, text)
+            answer, work, plan = self._run(question, text)
             actual = measure_plan(plan, answer, work, self._database)
+        else:
+            self._refresh(question)
+            _, plan = self._prepare(question, text)
         return ExplainAnswer(
             statement=statement.text,
             seconds=0.0,
@@ -277,6 +277,7 @@ class Session:
                 f"{statement.name!r} is a relation's name already",
                 fix="declare the query under another name",
             )
+        self._refresh(statement.query)
         self._bind(statement.query, text)
         self.declared = declare(self.declared, statement, text)
         return _said(f"{statement.name} is declared; PRINT {statement.name} answers it")
@@ -320,7 +321,7 @@ def _say_what_is_held_out(plan: PlanNode) -> None:
 
     tests = {node.test.subject: node.test for node in plan.walk() if isinstance(node, Rank) and node.test}
     for test in tests.values():
-        if "(held out)" in test.subject.name:
+        if test.is_held_out:
             progress.get().note(f"tested on {test.num_rows} rows of {test.subject.name}, a fifth of each class, seed 0")
 
 

@@ -11,11 +11,10 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation
 
 from shiftql.parser import AGGREGATES
 from shiftql.relations import RELATION_NAMES, RELATIONS
-from shiftql.vocabulary import KEYWORDS, RESERVED
+from shiftql.vocabulary import KEYWORD_WORDS, RESERVED
 from storage.names import fold
 from tasks.rankers.specs import RANKERS
 
-_KEYWORDS = frozenset(word for keyword in KEYWORDS for word in keyword.phrase.split())
 _CONSTANTS = frozenset({"TRUE", "FALSE", "NULL"})
 _BUILT_IN: dict[str, Any] = {
     **{
@@ -31,7 +30,7 @@ _BUILT_IN: dict[str, Any] = {
 
 def _kind_of(word: str) -> Any:
     """A keyword that may be a name is one in capitals, or where nothing is called so: `task` is a column, TASK not."""
-    is_keyword = word.upper() in _KEYWORDS
+    is_keyword = word.upper() in KEYWORD_WORDS
     if word.upper() in _CONSTANTS:
         return Keyword.Constant
     if is_keyword and (word.upper() in RESERVED or word.isupper()):

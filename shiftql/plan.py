@@ -186,10 +186,14 @@ class Scan(PlanNode):
 
 @dataclass(frozen=True)
 class Split:
-    """What is trained or tested on: the whole as one subject, and the parts of registered datasets it is made of."""
+    """What is trained or tested on: the whole as one subject, and the parts of registered datasets it is made of.
+
+    `is_held_out` says that it is the rows held out of a dataset that was named for training alone.
+    """
 
     subject: Subject
     parts: tuple[Part, ...]
+    is_held_out: bool = False
 
     @property
     def num_rows(self) -> int:

@@ -127,11 +127,11 @@ class Predicates:
         if len(projection.columns) == 1:
             return projection
         # Of a name or of all columns the one that is meant is clear; of columns written here one too many is a slip.
-        is_any = isinstance(query, ast.DeclaredName) or _selects_all(query)
-        if is_any and like is not None and like.entity is not None:
-            same = {label: each for label, each in projection.nameable().items() if each.entity == like.entity}
-            if same and not projection.distinct:
-                return projection.only(next(iter(same)))
+        is_any = isinstance(query, ast.DeclaredName) or (isinstance(query, ast.Select) and query.selects_all)
+        if is_any and like is not None and like.entity is not None and not projection.distinct:
+            same = projection.only(like.entity)
+            if same is not None:
+                return same
         self._places.fail(
             place,
             f"this query has {len(projection.columns)} columns, and one is compared",
@@ -185,10 +185,6 @@ class Predicates:
         except BindingError:
             return ""
         return f"; a column on the right stands with its relation, as models.{literal.value}"
-
-
-def _selects_all(query: ast.Query) -> bool:
-    return isinstance(query, ast.Select) and any(isinstance(item, ast.Star) for item in query.items)
 
 
 def kind_of(column_type: Any) -> tuple[str, tuple[type, ...], str]:

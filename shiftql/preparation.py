@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from shiftql.bound import BoundDataset, Question
-from shiftql.plan import Embed, EmbeddingKey, PlanNode, Split
+from shiftql.plan import EmbeddingKey, PlanNode, Split
 from shiftql.planner import plan
 from shiftql.rules import optimize
 from shiftql.rules.knowledge import Knowledge
@@ -37,7 +37,8 @@ def _split(datasets: Sequence[BoundDataset]) -> Split:
     save_manifest(root, together)
     labels = [dataset.label for dataset in datasets]
     name = labels[0] if len(labels) == 1 else f"[{', '.join(labels)}]"
-    return Split(Subject(name, together.fingerprint), parts)
+    is_held_out = any(dataset.held_out == "test" for dataset in datasets)
+    return Split(Subject(name, together.fingerprint), parts, is_held_out)
 
 
 def _parts(dataset: BoundDataset) -> tuple[Part, ...]:
@@ -63,13 +64,7 @@ def _what_is_known(drafted: PlanNode, database: Database) -> Knowledge:
         return Knowledge()
     known = frozenset(ResultStore(database).known(evaluation.fingerprint for evaluation in evaluations))
     unknown_models = {evaluation.model for evaluation in evaluations if evaluation.fingerprint not in known}
-    keys = {
-        embedding.key
-        for node in drafted.walk()
-        if isinstance(node, Embed)
-        for embedding in node.embeddings
-        if embedding.model in unknown_models
-    }
+    keys = {embedding.key for embedding in drafted.all_embeddings if embedding.model in unknown_models}
     return Knowledge(known, missing_rows(keys) if keys else {})
 
 

@@ -34,7 +34,7 @@ def to_text(node: ast.Node) -> str:
         case ast.SelectItem():
             return _column(node.expression, _BEFORE_ITEMS) + _alias(node.alias)
         case ast.Relation():
-            return _name(node.name) + _alias(node.alias)
+            return as_name(node.name) + _alias(node.alias)
         case ast.SubSelect():
             return f"({_query(node.query, may_begin_with_name=False)}){_alias(node.alias)}"
         case ast.OrderKey():
@@ -42,22 +42,22 @@ def to_text(node: ast.Node) -> str:
         case ast.Column() | ast.Name():
             return _column(node)
         case ast.RankerCall():
-            return f"{_name(node.name)}({_listed(node.arguments)})"
+            return f"{as_name(node.name)}({_listed(node.arguments)})"
         case ast.Aggregate():
-            return f"{node.function.upper()}({_name(node.metric, _BEFORE_VALUES)})"
+            return f"{node.function.upper()}({as_name(node.metric, _BEFORE_VALUES)})"
         case ast.Argument():
-            return (f"{_name(node.name, _BEFORE_VALUES)}=" if node.name is not None else "") + to_text(node.value)
+            return (f"{as_name(node.name, _BEFORE_VALUES)}=" if node.name is not None else "") + to_text(node.value)
         case ast.Literal():
             return _literal(node.value)
         case ast.Values():
             return f"[{_listed(node.values)}]"
         case ast.DatasetName():
             role = f"{node.role.upper()} " if node.role else ""
-            return role + _name(node.name, _BEFORE_DATASETS)
+            return role + as_name(node.name, _BEFORE_DATASETS)
         case ast.ChangedDataset():
-            return f"({_name(node.name, _BEFORE_DATASETS)} {_listed(node.changes)})"
+            return f"({as_name(node.name, _BEFORE_DATASETS)} {_listed(node.changes)})"
         case ast.Change():
-            return f"CHANGE {list(node.rows)} TO {_name(node.by)} {list(node.by_rows)}"
+            return f"CHANGE {list(node.rows)} TO {as_name(node.by)} {list(node.by_rows)}"
         case ast.Retrieve():
             group, order = _column(node.group), _column(node.order)
             return f"RETRIEVE {node.count} GRP {group} ORD {order}{_direction(node.descending)}"
@@ -69,10 +69,21 @@ def to_text(node: ast.Node) -> str:
             return _predicate(node)
 
 
+def as_name(name: str, keywords: Sequence[str] = ()) -> str:
+    """The name bare, or quoted where it is no single word or would be read as a keyword."""
+    is_keyword = re.fullmatch("|".join(keywords), name, re.IGNORECASE)
+    return name if _BARE_NAME.fullmatch(name) and not is_keyword else quoted(name, '"')
+
+
+def quoted(text: str, quote: str = "'") -> str:
+    """The text in quotes, those within it doubled."""
+    return quote + text.replace(quote, quote * 2) + quote
+
+
 def _statement(node: ast.Statement) -> str:
     match node:
         case ast.Declare():
-            return f"DECLARE {_name(node.name)} AS {_query(node.query)}"
+            return f"DECLARE {as_name(node.name)} AS {_query(node.query)}"
         case ast.Print():
             return f"PRINT {_query(node.query)}"
         case ast.Explain():
@@ -86,15 +97,15 @@ def _statement(node: ast.Statement) -> str:
             return _register(node)
         case ast.Watch():
             every = "" if node.every is None else f" EVERY {_duration(node.every)}"
-            return f"WATCH {_name(node.name)} AS {_query(node.query)}{every}"
+            return f"WATCH {as_name(node.name)} AS {_query(node.query)}{every}"
         case ast.Unwatch():
-            return f"UNWATCH {_name(node.name)}"
+            return f"UNWATCH {as_name(node.name)}"
         case ast.Show():
-            return f"SHOW {_name(node.what)}"
+            return f"SHOW {as_name(node.what)}"
         case ast.Purge():
-            return "PURGE" if node.what is None else f"PURGE {_name(node.what)}"
+            return "PURGE" if node.what is None else f"PURGE {as_name(node.what)}"
         case ast.Use():
-            return f"USE {_quoted(node.url)}"
+            return f"USE {quoted(node.url)}"
         case ast.Help():
             return "HELP" if node.topic is None else f"HELP {node.topic}"
         case _:
@@ -103,7 +114,7 @@ def _statement(node: ast.Statement) -> str:
 
 def _finetune(node: ast.Finetune) -> str:
     if isinstance(node.models, tuple):
-        models = _one_or_list([_name(name) for name in node.models])
+        models = _one_or_list([as_name(name) for name in node.models])
     else:
         models = f"({_query(node.models)})"
     text = f"FINETUNE {models} WITH {_one_or_list(map(to_text, node.datasets))}"
@@ -113,20 +124,20 @@ def _finetune(node: ast.Finetune) -> str:
 
 
 def _register(node: ast.Register) -> str:
-    name = "" if node.name is None else f" {_name(node.name)}"
+    name = "" if node.name is None else f" {as_name(node.name)}"
     text = f"REGISTER {node.kind.upper()}{name}"
     if node.location is None:
-        columns = ", ".join(_name(setting.name or "") for setting in node.settings)
+        columns = ", ".join(as_name(setting.name or "") for setting in node.settings)
         return f"{text} ({columns}) VALUES ({_listed([setting.value for setting in node.settings])})"
     settings = f" WITH ({_listed(node.settings)})" if node.settings else ""
-    return f"{text} FROM {_name(node.location)}{settings}"
+    return f"{text} FROM {as_name(node.location)}{settings}"
 
 
 def _query(node: ast.Query, keywords: Sequence[str] = (), *, may_begin_with_name: bool = True) -> str:
     """A query whose first word may be a declared name, where that name is none of `keywords`, or may not."""
     match node:
         case ast.DeclaredName():
-            return _name(node.name, keywords) if may_begin_with_name else f"({_name(node.name)})"
+            return as_name(node.name, keywords) if may_begin_with_name else f"({as_name(node.name)})"
         case ast.SetOperation():
             left = _query(node.left, keywords, may_begin_with_name=may_begin_with_name)
             right = _query(node.right, _AFTER_SET_OPERATOR)
@@ -149,7 +160,7 @@ def _select(node: ast.Select) -> str:
     if node.order_by:
         text += f" ORDER BY {_listed(node.order_by)}"
     if node.classified_by:
-        rankers = [to_text(ranker) if ranker.arguments else _name(ranker.name) for ranker in node.classified_by]
+        rankers = [to_text(ranker) if ranker.arguments else as_name(ranker.name) for ranker in node.classified_by]
         text += f" CLASSIFIED BY {_one_or_list(rankers)}"
     if node.trained_on:
         text += f" TRAINED ON {_one_or_list(map(to_text, node.trained_on))}"
@@ -197,13 +208,13 @@ def _test(node: ast.Node, negation: str) -> str:
         case ast.IsNull():
             return f"{_column(node.operand)} IS {negation}NULL"
         case ast.Like():
-            return f"{_column(node.operand)} {negation}LIKE {_quoted(node.pattern)}"
+            return f"{_column(node.operand)} {negation}LIKE {quoted(node.pattern)}"
         case _:
             raise AssertionError(node)
 
 
 def _name_or_query(node: ast.Query) -> str:
-    return _name(node.name) if isinstance(node, ast.DeclaredName) else f"({to_text(node)})"
+    return as_name(node.name) if isinstance(node, ast.DeclaredName) else f"({to_text(node)})"
 
 
 def _listed(nodes: Iterable[ast.Node]) -> str:
@@ -216,11 +227,11 @@ def _one_or_list(texts: Iterable[str]) -> str:
 
 
 def _column(node: ast.Column | ast.Name, keywords: Sequence[str] = ()) -> str:
-    return _name(node.name, keywords) if node.qualifier is None else f"{node.qualifier}.{node.name}"
+    return as_name(node.name, keywords) if node.qualifier is None else f"{node.qualifier}.{node.name}"
 
 
 def _alias(name: str | None) -> str:
-    return "" if name is None else f" AS {_name(name)}"
+    return "" if name is None else f" AS {as_name(name)}"
 
 
 def _direction(is_descending: bool) -> str:
@@ -231,20 +242,10 @@ def _wait(wait: bool | None) -> str:
     return "" if wait is None else " WAIT" if wait else " NOWAIT"
 
 
-def _name(name: str, keywords: Sequence[str] = ()) -> str:
-    """The name bare, or quoted where it is no single word or would be read as a keyword."""
-    is_keyword = re.fullmatch("|".join(keywords), name, re.IGNORECASE)
-    return name if _BARE_NAME.fullmatch(name) and not is_keyword else _quoted(name, '"')
-
-
-def _quoted(text: str, quote: str = "'") -> str:
-    return quote + text.replace(quote, quote * 2) + quote
-
-
 def _literal(value: str | int | float | bool) -> str:
     if isinstance(value, bool):
         return str(value).upper()
-    return _quoted(value) if isinstance(value, str) else repr(value)
+    return quoted(value) if isinstance(value, str) else repr(value)
 
 
 def _budget(budget: ast.Budget) -> str:

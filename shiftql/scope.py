@@ -17,9 +17,13 @@ from sqlalchemy import (
     asc,
     column,
     desc,
+    except_,
     false,
     func,
+    intersect,
     literal_column,
+    union,
+    union_all,
     values,
 )
 from sqlalchemy import Select as SqlSelect
@@ -171,7 +175,7 @@ class Projection:
     @property
     def select(self) -> SqlSelect[Any]:
         """The rows with the columns of the result alone, in order and without their labels."""
-        return self._select(self.columns.values())
+        return self.select_columns(self.columns.values())
 
     def values(self) -> SqlSelect[Any]:
         """What the only column holds, in no order; rows without a value are left out, since NOT IN knows none."""
@@ -188,7 +192,7 @@ class Projection:
         hidden = {} if self.distinct else self.hidden
         sorts = () if self.distinct else self.sorts
         shown = [*self.columns.values(), *hidden.values(), *(Column(sort.expression) for sort in sorts)]
-        inner = self._select(shown).subquery()
+        inner = self.select_columns(shown).subquery()
         found = iter(inner.c)
         columns = {label: Column(next(found), each.entity) for label, each in self.columns.items()}
         table = Table(
@@ -201,20 +205,25 @@ class Projection:
         )
         return replace(table, parts={fold(name): table})
 
-    def only(self, label: str) -> Projection:
-        """The same rows with one column, which may be a hidden one."""
-        return replace(self, columns={label: self.nameable()[label]}, hidden={})
+    @property
+    def nameable(self) -> Mapping[str, Column]:
+        """Every column that can be named; none of distinct rows is hidden."""
+        return self.columns if self.distinct else {**self.hidden, **self.columns}
 
-    def with_entity(self, entity: str) -> str | None:
-        """The label of the column that tells apart such entities; none of distinct rows is hidden."""
-        nameable = self.columns if self.distinct else self.nameable()
-        return next((label for label, each in nameable.items() if each.entity == entity), None)
+    def only(self, entity: str) -> Projection | None:
+        """The same rows with the one column that tells apart such entities, which may be a hidden one."""
+        label = next((label for label, each in self.nameable.items() if each.entity == entity), None)
+        if label is None:
+            return None
+        if not self.distinct:
+            return replace(self, columns={label: self.nameable[label]}, hidden={})
+        # It is a column of the distinct rows, which are others than the distinct values of one column.
+        rows = self.as_table("")
+        base = sql_select().select_from(rows.source)
+        return Projection(base=base, columns={label: rows.columns[label]}, hidden={}, sorts=rows.order)
 
-    def nameable(self) -> dict[str, Column]:
-        """Every column that can be named, by label."""
-        return {**self.hidden, **self.columns}
-
-    def _select(self, columns: Iterable[Column]) -> SqlSelect[Any]:
+    def select_columns(self, columns: Iterable[Column]) -> SqlSelect[Any]:
+        """The same rows with these columns of theirs, in order and without labels."""
         # Labels are the user's words and stay out of the SQL.
         select = self.base.with_only_columns(
             *(each.expression.label(f"c{number}") for number, each in enumerate(columns)), maintain_column_froms=True
@@ -267,8 +276,6 @@ def first_of_groups(base: SqlSelect[Any], table: Table, group: ColumnElement[Any
 def combine(operator: str, left: SqlSelect[Any], right: SqlSelect[Any], *, keeps_duplicates: bool) -> CompoundSelect:
     """A set operation in SQL. Its operands are nested, since SQLite takes no ORDER BY or LIMIT in them otherwise."""
     inner = [sql_select(*operand.subquery().c) for operand in (left, right)]
-    from sqlalchemy import except_, intersect, union, union_all
-
     match operator:
         case "union":
             return union_all(*inner) if keeps_duplicates else union(*inner)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from shiftql.printer import quoted
 from shiftql.relations import RELATION_NAMES, relation_named
 from storage.errors import BindingError
 from storage.names import near
@@ -73,8 +74,7 @@ def _described(name: str, names: CatalogNames) -> str:
         return f"HELP {name}"
     for relation, known in (("models", names.models), ("datasets", names.datasets)):
         if name in known:
-            quoted = name.replace("'", "''")
-            return f"SELECT * FROM {relation} WHERE name = '{quoted}'"
+            return f"SELECT * FROM {relation} WHERE name = {quoted(name)}"
     candidates = near(name, [*RELATION_NAMES, *names.models, *names.datasets])
     raise BindingError(
         f"there is no relation, model or dataset {name!r}",

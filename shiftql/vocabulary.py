@@ -176,7 +176,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword(
         "NATURAL JOIN",
         "clause",
-        "rows of two relations that are equal in the columns of the same name",
+        "rows of two relations that are equal in the columns of one name that are of the same thing, as model_id",
         "SELECT name, method, accuracy FROM models NATURAL JOIN benchmark_results",
     ),
     Keyword(
@@ -352,6 +352,9 @@ KEYWORDS: tuple[Keyword, ...] = (
         False,
     ),
 )
+
+# Every keyword, a word each.
+KEYWORD_WORDS: tuple[str, ...] = tuple(dict.fromkeys(word for keyword in KEYWORDS for word in keyword.phrase.split()))
 
 RESERVED: frozenset[str] = frozenset(
     word for keyword in KEYWORDS if keyword.is_reserved for word in keyword.phrase.split()

@@ -141,11 +141,13 @@ class Catalog:
             found = session.exec(select(DatasetRecord).where(DatasetRecord.name == name)).first()
         return found or _missing("dataset", name, [dataset.name for dataset in self.datasets()])
 
+    def find_models(self, names: Collection[str]) -> dict[str, ModelRecord]:
+        """Those of the names that are a model's, with the model."""
+        return self._find(ModelRecord, names)
+
     def find_datasets(self, names: Collection[str]) -> dict[str, DatasetRecord]:
         """Those of the names that are a dataset's, with the dataset."""
-        with self._database.session() as session:
-            found = session.exec(select(DatasetRecord).where(col(DatasetRecord.name).in_(names)))
-            return {dataset.name: dataset for dataset in found}
+        return self._find(DatasetRecord, names)
 
     def save_model(self, name: str, columns: Mapping[str, Any]) -> ModelRecord:
         """Insert or update the model `name`; columns not given keep their value."""
@@ -162,6 +164,10 @@ class Catalog:
     def remove_dataset(self, name: str) -> None:
         """Forget a dataset; its files and measured results stay. Raises StoreError when there is none."""
         self._remove(self.dataset(name))
+
+    def _find(self, table: type[Any], names: Collection[str]) -> dict[str, Any]:
+        with self._database.session() as session:
+            return {record.name: record for record in session.exec(select(table).where(col(table.name).in_(names)))}
 
     def _save(self, table: type[Any], name: str, columns: Mapping[str, Any]) -> Any:
         with self._database.session() as session:

@@ -91,6 +91,15 @@ def test_a_path_is_a_dataset_and_a_part_of_it_is_held_out(session: Session, tmp_
     assert {row["n_test"] for row in answer.ranking} == {4}
 
 
+def test_a_ranking_for_a_path_can_be_declared(session: Session, tmp_path: Path) -> None:
+    path = tmp_path / "pets.csv"
+    rows = [f"{number} pet,{'cat' if number % 2 else 'dog'}" for number in range(20)]
+    path.write_text("\n".join(["text,label", *rows]))
+    answers(session, f"DECLARE mine AS SELECT * FROM models ORDER BY Linear TRAINED ON '{path}'")
+    assert str(path) not in {dataset.name for dataset in session.catalog.datasets()}
+    assert len(best(ranking(session, "PRINT mine"))) == 2
+
+
 def test_registering_and_asking_go_together(session: Session, tmp_path: Path) -> None:
     path = tmp_path / "animals.csv"
     path.write_text("sentence,kind\na cat,animal\na rose,plant\na dog,animal\na fern,plant\n")

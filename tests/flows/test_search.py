@@ -325,7 +325,7 @@ def test_a_person_recognises_the_run_in_prefect(here: None) -> None:
     assert run.state is not None
     assert run.state.is_completed()
     (artifact,) = [artifact for artifact in artifacts if artifact.flow_run_id == run.id]
-    assert artifact.key == "ranking"
+    assert (artifact.key, artifact.description) == ("ranking", run.name)
     assert "bert" in str(artifact.data)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RankingAnswer, RowsAnswer
 from shiftql.binder import bind
@@ -239,6 +241,24 @@ _CATALOG_DATASETS = {
     "reviews-test": ("text", "classification", 200, 2),
     "prices": ("text", "regression", 100, 0),
 }
+
+
+@pytest.fixture
+def statements() -> Callable[[Database], AbstractContextManager[list[str]]]:
+    """Every SQL text that a database is sent while the context is open."""
+
+    @contextmanager
+    def listen_to(database: Database) -> Iterator[list[str]]:
+        sent: list[str] = []
+
+        def listen(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+            sent.append(statement)
+
+        event.listen(database.engine, "before_cursor_execute", listen)
+        yield sent
+        event.remove(database.engine, "before_cursor_execute", listen)
+
+    return listen_to
 
 
 @pytest.fixture

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event
 
 from shiftql.answering import answer_rows
 from shiftql.binder import bind
@@ -540,19 +538,6 @@ def test_several_rankers_and_lists_of_datasets(database: Database) -> None:
 # --- values are never part of the SQL -------------------------------------------------------------------------
 
 
-@contextmanager
-def statements(database: Database) -> Iterator[list[str]]:
-    """Every SQL text that the database is sent."""
-    sent: list[str] = []
-
-    def listen(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        sent.append(statement)
-
-    event.listen(database.engine, "before_cursor_execute", listen)
-    yield sent
-    event.remove(database.engine, "before_cursor_execute", listen)
-
-
 INJECTIONS = ["x' OR 1=1 --", 'x" OR "1"="1', "'; DROP TABLE models; --", ":name", "%(name)s", "?", "\\"]
 
 
@@ -560,7 +545,7 @@ INJECTIONS = ["x' OR 1=1 --", 'x" OR "1"="1', "'; DROP TABLE models; --", ":name
 @pytest.mark.parametrize(
     "test", ["name = {}", "name != {} AND name = {}", "name IN ({}, {})", "name BETWEEN {} AND {}"]
 )
-def test_values_filter_literally(value: str, test: str, database: Database) -> None:
+def test_values_filter_literally(value: str, test: str, database: Database, statements: Any) -> None:
     quoted = "'" + value.replace("'", "''") + "'"
     with statements(database) as sent:
         assert names(test.format(quoted, quoted), database) == []
@@ -574,7 +559,7 @@ def test_a_name_that_looks_like_sql_is_found_by_it(database: Database) -> None:
     assert names("name LIKE 'odd''%'", database) == ["odd'; DROP"]
 
 
-def test_no_value_of_a_ranking_reaches_the_sql(database: Database) -> None:
+def test_no_value_of_a_ranking_reaches_the_sql(database: Database, statements: Any) -> None:
     text = RANKING.replace("FROM models", "FROM models WHERE num_params < 987654321 AND architecture LIKE 'secret%'")
     with statements(database) as sent:
         bound(text, database)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from storage.catalog import Catalog
 from storage.database import Database
@@ -77,21 +75,8 @@ REFUSED = {
 }
 
 
-@contextmanager
-def statements(database: Database) -> Iterator[list[str]]:
-    """Every SQL text that the database is sent."""
-    sent: list[str] = []
-
-    def listen(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        sent.append(statement)
-
-    event.listen(database.engine, "before_cursor_execute", listen)
-    yield sent
-    event.remove(database.engine, "before_cursor_execute", listen)
-
-
 @pytest.mark.parametrize("place", [*ANSWERED, *REFUSED])
-def test_no_text_of_a_query_reaches_the_sql(place: str, any_database: Database) -> None:
+def test_no_text_of_a_query_reaches_the_sql(place: str, any_database: Database, statements: Any) -> None:
     text = {**ANSWERED, **REFUSED}[place].replace("@", WRITTEN)
     with statements(any_database) as sent:
         error = ask(text, any_database)

@@ -157,6 +157,14 @@ def test_other_than_leaves_out_models_queries_and_names(measured: Database) -> N
     assert names(f"{declared} PRINT images OTHER THAN small", measured) == ["resnet-noise"]
 
 
+def test_other_than_the_first_distinct_rows_is_what_is_in_none_of_them(measured: Database) -> None:
+    # The first three pairs are of one dataset.
+    pairs = "SELECT DISTINCT dataset_name, model_name FROM benchmark_results ORDER BY dataset_name LIMIT 3"
+    assert rows(pairs, measured) == [("digits-train", name) for name in IMAGES]
+    others = names(f"SELECT name FROM datasets OTHER THAN ({pairs})", measured)
+    assert others == ["digits-test", "prices", "reviews-test", "reviews-train"]
+
+
 def test_a_ranking_is_selected_from_in_its_order(measured: Database) -> None:
     ranking = f"SELECT name FROM models ORDER BY Linear {DIGITS} LIMIT 2"
     assert rows(f"SELECT rank, name FROM ({ranking})", measured) == [(1, "vit-letters"), (2, "resnet-noise")]

@@ -32,6 +32,14 @@ def catalog(database: Database) -> Catalog:
     return Catalog(database)
 
 
+def test_the_models_and_datasets_of_names_are_found_by_them(catalog: Catalog) -> None:
+    for name in ("bert", "vit"):
+        catalog.save_model(name, MODEL)
+        catalog.save_dataset(f"{name}-rows", DATASET)
+    assert catalog.find_models({"vit", "none", "bert-rows"}) == {"vit": catalog.model("vit")}
+    assert catalog.find_datasets(["bert", "bert-rows"]) == {"bert-rows": catalog.dataset("bert-rows")}
+
+
 def test_a_saved_model_is_found_by_name(catalog: Catalog) -> None:
     saved = catalog.save_model("bert", {**MODEL, "num_params": 110_000_000, "tags": "a,b"})
     found = catalog.model("bert")
