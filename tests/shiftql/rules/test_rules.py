@@ -116,7 +116,7 @@ def test_rankers_share_one_embedding_pass(draft: Draft) -> None:
 
 
 def test_rankers_of_different_layers_share_one_pass_that_keeps_both(draft: Draft) -> None:
-    layers = TWO.replace("cosine_nn", "CosineNN(layer=1)")
+    layers = TWO.replace("CosineNN", "CosineNN(layer=1)")
     after = share_embeddings(draft(layers), NOTHING)
     assert {embedding.views for embedding in after.all_embeddings if embedding.source != "raw"} == {(LAST, View("1"))}
     assert len(_pairs(after)) == len(set(_pairs(after)))
