@@ -19,9 +19,12 @@ import transformers.models.auto.modeling_auto  # noqa: F401
 from storage.catalog import Catalog, DatasetRecord
 from storage.database import Database
 from storage.settings import current_settings
+from storage.views import LAST
 from tasks.rankers import get_ranker
 from tasks.readers import open_reader
+from tasks.readers.base import Rows
 from tasks.sources import source_named
+from tasks.sources.base import Model
 
 
 def read(dataset: DatasetRecord) -> tuple[list, np.ndarray]:
@@ -29,6 +32,10 @@ def read(dataset: DatasetRecord) -> tuple[list, np.ndarray]:
     chunks = list(reader.chunks())
     classes = np.asarray(reader.schema().classes)
     return [row for chunk in chunks for row in chunk.rows], classes[np.concatenate([c.labels for c in chunks])]
+
+
+def _embed(model: Model, rows: Rows) -> np.ndarray:
+    return model.embed(model.prepare(rows), [LAST])[LAST]
 
 
 def main() -> None:
@@ -41,7 +48,7 @@ def main() -> None:
         (train_rows, train_y), (test_rows, test_y) = map(read, splits)
         for model in models:
             opened = source_named(model.source).open(model)
-            train_x, test_x = opened.embed(train_rows)["last"], opened.embed(test_rows)["last"]
+            train_x, test_x = _embed(opened, train_rows), _embed(opened, test_rows)
             get_ranker("linear").score(train_x, train_y, test_x, test_y)
         print(time.perf_counter() - started, flush=True)
 
