@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from prefect import flow
@@ -114,6 +115,8 @@ class _Search:
         # Rankers run in this process, one at a time and on one core.
         self._scoring = asyncio.Semaphore(1)
         self._claims: dict[str, Claim] = {}
+        # Which model is opened after another in the same process, where that is certain.
+        self._following: dict[Subject, Subject] = {}
 
     async def run(self) -> None:
         evaluations = [p.evaluation for evaluate in self._plan.evaluates for p in evaluate.evaluations]
@@ -126,6 +129,8 @@ class _Search:
                 for evaluation in wanted:
                     by_model.setdefault(evaluation.model, []).append(evaluation)
                 in_turn = sorted(by_model, key=self._start_order)
+                alone = [model for model in in_turn if self._takes_all_cores(model)]
+                self._following = dict(pairwise(alone))
                 await asyncio.gather(*(self._settle(model, by_model[model]) for model in in_turn))
                 strategy.tell(self._results.outcomes(evaluation.fingerprint for evaluation in wanted))
 
@@ -135,6 +140,10 @@ class _Search:
             return 0, False
         embedding = self._embeddings[model][0]
         return HOSTS_BY_START.index(HOSTS[embedding.source]), not embedding.fits_one_core
+
+    def _takes_all_cores(self, model: Subject) -> bool:
+        embeddings = self._embeddings.get(model, [])
+        return bool(embeddings) and HOSTS[embeddings[0].source] == "torch" and not embeddings[0].fits_one_core
 
     async def _settle(self, model: Subject, evaluations: Sequence[Evaluation]) -> None:
         """See to it that evaluations of one model are recorded, by this run or by whoever claimed them before."""
@@ -201,6 +210,7 @@ class _Search:
                     "part": embedding.part,
                     "views": embedding.views,
                     "host_name": host_name,
+                    "then": self._following.get(model),
                 }
                 state: Any = await embed(**arguments, return_state=True)  # type: ignore[misc]
                 if state.name == "Cached" and not await asyncio.to_thread(_is_embedded, embedding):

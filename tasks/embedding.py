@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import starmap
 from typing import Any, TypeVar
 
@@ -36,6 +36,10 @@ _PREPARED_BYTES = 512 << 20
 
 # The model opened last stays open: its other split usually comes next.
 _opened: tuple[str, Model] | None = None
+# The one that is asked for next is loaded while it runs, if it is not larger than this.
+_coming: tuple[str, Future[Model]] | None = None
+_loader = ThreadPoolExecutor(1)
+_AHEAD_BYTES = 512 << 20
 _prepared = PreparedRows(_PREPARED_BYTES)
 
 
@@ -46,12 +50,14 @@ def embed_dataset(
     dataset_fingerprint: str,
     spans: Sequence[tuple[int, int]],
     views: Sequence[tuple[str, str]] = (LAST,),
+    then: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
     """Bring views of the rows [start, stop) of a dataset, span by span, into the feature store.
 
-    Models and datasets are named as in the catalog; the fingerprints say which content is meant. Returns how
-    many rows were embedded and the seconds it took. Raises EvaluationError with the reason when the model
-    cannot be opened, does not fit the rows, or the files changed meanwhile.
+    Models and datasets are named as in the catalog; the fingerprints say which content is meant. `then` is the
+    model (name, fingerprint) that will be asked for next. Returns how many rows were embedded and the seconds it
+    took. Raises EvaluationError with the reason when the model cannot be opened, does not fit the rows, or the files
+    changed meanwhile.
     """
     started = time.perf_counter()
     settings = current_settings()
@@ -63,6 +69,8 @@ def embed_dataset(
     missing = union(lacking)
     if len(missing):
         opened = _open(catalog, model, model_fingerprint)
+        if then is not None:
+            _load_ahead(catalog, *then)
         segments = {view: _Segment(store, store.key(model_fingerprint, view)) for view in lacking}
         prepared = _prepare(opened, catalog.dataset(dataset), missing, manifest.row_hashes)
         for numbers, rows in _ahead(_windows(prepared)):
@@ -156,16 +164,31 @@ def unchanged_model(catalog: Catalog, name: str, fingerprint: str) -> ModelRecor
 
 
 def _open(catalog: Catalog, name: str, fingerprint: str) -> Model:
-    global _opened
+    global _opened, _coming
     if _opened is not None and _opened[0] == fingerprint:
         return _opened[1]
     if _opened is not None:
         _opened[1].close()
         _opened = None
+    coming, _coming = _coming, None
+    if coming is not None and coming[0] == fingerprint:
+        model = coming[1].result()
+    else:
+        model = _load(catalog, name, fingerprint)
+    _opened = (fingerprint, model)
+    return model
+
+
+def _load(catalog: Catalog, name: str, fingerprint: str) -> Model:
     if name == RAW:
         record = ModelRecord(name=RAW, source=RAW, path="", fingerprint=fingerprint, signature="", modality="")
     else:
         record = unchanged_model(catalog, name, fingerprint)
-    model = source_named(record.source).open(record)
-    _opened = (fingerprint, model)
-    return model
+    return source_named(record.source).open(record)
+
+
+def _load_ahead(catalog: Catalog, name: str, fingerprint: str) -> None:
+    """Have a thread load the model that will be asked for next, unless two such would not fit side by side."""
+    global _coming
+    if _coming is None and (catalog.model(name).size_bytes or 0) <= _AHEAD_BYTES:
+        _coming = (fingerprint, _loader.submit(_load, catalog, name, fingerprint))

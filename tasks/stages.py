@@ -39,7 +39,9 @@ def _evaluation_key(_: TaskRunContext, parameters: Mapping[str, Any]) -> str:
     persist_result=True,
     cache_key_fn=_embedding_key,
 )
-async def embed(model: Subject, part: Part, views: Sequence[View], host_name: str | None) -> dict[str, Any]:
+async def embed(
+    model: Subject, part: Part, views: Sequence[View], host_name: str | None, then: Subject | None
+) -> dict[str, Any]:
     """Bring views of a part of a dataset by a model into the feature store; see tasks.embedding."""
     arguments: dict[str, Any] = {
         "model": model.name,
@@ -48,6 +50,7 @@ async def embed(model: Subject, part: Part, views: Sequence[View], host_name: st
         "dataset_fingerprint": part.dataset.fingerprint,
         "spans": part.spans,
         "views": views,
+        "then": then and (then.name, then.fingerprint),
     }
     if host_name is None:
         from tasks.embedding import embed_dataset

@@ -10,7 +10,7 @@ import pytest
 
 from flows.registration import refresh_datasets, register_dataset, register_model
 from storage.baselines import RAW, raw_subject
-from storage.catalog import Catalog
+from storage.catalog import Catalog, ModelRecord
 from storage.derivation import change_parts, derive
 from storage.errors import EvaluationError, StoreError
 from storage.evaluations import Subject
@@ -18,16 +18,19 @@ from storage.features import FeatureStore
 from storage.manifests import load_manifest
 from storage.parts import one_per_dataset
 from storage.settings import current_settings
+from storage.views import LAST
 from tasks import embedding
 from tasks.embedding import embed_dataset
 from tasks.prepared_rows import PreparedRows
 from tasks.readers.base import CHUNK_ROWS
-from tasks.sources.huggingface import TextModel
+from tasks.sources.huggingface import HuggingFaceSource
+from tasks.sources.transformers_models import TextModel
 
 
 @pytest.fixture(autouse=True)
 def nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "_opened", None)
+    monkeypatch.setattr(embedding, "_coming", None)
     monkeypatch.setattr(embedding, "_prepared", PreparedRows(1 << 20))
 
 
@@ -183,3 +186,33 @@ def test_a_model_that_breaks_stores_nothing(catalog: Catalog, pool: object, tmp_
     with pytest.raises(StoreError, match="missing"):
         _features(catalog, "broken", "nature-test")
     assert _embed(catalog, "bert", "nature-test") > 0
+
+
+def test_the_model_asked_for_next_is_loaded_meanwhile_and_once(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    original = HuggingFaceSource.open
+
+    def open_(source: HuggingFaceSource, model: ModelRecord) -> Any:
+        opened.append(model.name)
+        return original(source, model)
+
+    monkeypatch.setattr(HuggingFaceSource, "open", open_)
+    data = catalog.dataset("nature-test")
+    bert, roberta = catalog.model("bert"), catalog.model("roberta")
+    rest: Any = ("nature-test", data.fingerprint, [(0, data.num_rows)], [LAST])
+    embed_dataset("bert", bert.fingerprint, *rest, then=("roberta", roberta.fingerprint))
+    embed_dataset("roberta", roberta.fingerprint, *rest)
+    assert opened == ["bert", "roberta"]
+    assert len(_features(catalog, "roberta", "nature-test")) == data.num_rows
+
+
+def test_a_model_that_fails_while_loaded_ahead_fails_when_it_is_asked_for(catalog: Catalog, pool: Any) -> None:
+    data = catalog.dataset("nature-test")
+    bert, roberta = catalog.model("bert"), catalog.model("roberta")
+    rest: Any = ("nature-test", data.fingerprint, [(0, data.num_rows)], [LAST])
+    embed_dataset("bert", bert.fingerprint, *rest, then=("roberta", "another content"))
+    with pytest.raises(EvaluationError, match="changed since the query was planned"):
+        embed_dataset("roberta", "another content", *rest)
+    assert embed_dataset("roberta", roberta.fingerprint, *rest)["embedded_rows"] > 0

@@ -10,7 +10,9 @@ from tasks.stages import embed
 
 def _key(model: Subject, part: Part, *views: View) -> str:
     make: Any = embed.cache_key_fn
-    return str(make(None, {"model": model, "part": part, "views": views or (LAST,), "host_name": "torch"}))
+    return str(
+        make(None, {"model": model, "part": part, "views": views or (LAST,), "host_name": "torch", "then": None})
+    )
 
 
 def test_an_embedding_is_known_by_the_content_of_model_and_part_and_by_its_views() -> None:
