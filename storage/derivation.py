@@ -13,7 +13,7 @@ import numpy as np
 
 from storage.errors import StoreError
 from storage.evaluations import Subject
-from storage.manifests import Manifest, load_manifest, ordered_classes
+from storage.manifests import Manifest, join, load_manifest
 from storage.parts import Part, Spans
 
 
@@ -21,33 +21,18 @@ def derive(root: Path, parts: Sequence[Part]) -> Manifest:
     """The manifest of the rows of all parts in order, with the classes that occur, matched by name.
 
     Equal rows with equal labels in equal order have one fingerprint, whatever they were derived from. `root` is
-    where the manifests of the registered datasets are. Raises StoreError when a dataset lacks a row.
+    where the manifests of the registered datasets are. Raises StoreError when a dataset lacks a row, and when
+    the datasets are for different tasks.
     """
     manifests = {
         fingerprint: load_manifest(root, fingerprint) for fingerprint in {p.dataset.fingerprint for p in parts}
     }
     for part in parts:
-        num_rows = len(manifests[part.dataset.fingerprint].labels)
+        num_rows = manifests[part.dataset.fingerprint].num_rows
         for start, stop in part.spans:
             _require_row(part.dataset, start, num_rows)
             _require_row(part.dataset, stop - 1, num_rows)
-    numbers: dict[str, int] = {}
-    for manifest in manifests.values():
-        for name in manifest.classes:
-            numbers.setdefault(name, len(numbers))
-    numbered = {
-        fingerprint: np.array([numbers[name] for name in manifest.classes])[manifest.labels]
-        for fingerprint, manifest in manifests.items()
-    }
-    rows = [(part.dataset.fingerprint, rows_in(part.spans)) for part in parts]
-    used, labels = np.unique(np.concatenate([numbered[source][these] for source, these in rows]), return_inverse=True)
-    names = np.array(list(numbers))[used].tolist()
-    classes = ordered_classes(names)
-    return Manifest(
-        row_hashes=np.concatenate([manifests[source].row_hashes[these] for source, these in rows]),
-        labels=np.array([classes.index(name) for name in names], dtype=np.int64)[labels],
-        classes=classes,
-    )
+    return join([manifests[part.dataset.fingerprint].take(rows_in(part.spans)) for part in parts])
 
 
 def change_parts(

@@ -39,14 +39,24 @@ def fingerprint_of_model(root: Path, files: Sequence[Path]) -> str:
     return fingerprint_of([[file.relative_to(root).as_posix(), fingerprint_of_file(file)] for file in files])
 
 
-def fingerprint_of_rows(row_hashes: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> str:
+def fingerprint_of_rows(
+    row_hashes: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    task: str = "classification",
+    lengths: np.ndarray | None = None,
+) -> str:
     """The fingerprint of a dataset: its rows' hashes in order and, apart from them, its labels.
 
-    `row_hashes` is (rows, 16) uint8, `labels` (rows,) integers indexing `classes`.
+    `row_hashes` is (rows, 16) uint8; `labels`, `task` and `lengths` are as in storage.manifests.
     """
     features = hashlib.blake2b(row_hashes.tobytes(), digest_size=DIGEST_BYTES).hexdigest()
-    targets = hashlib.blake2b(labels.astype("<i8").tobytes(), digest_size=DIGEST_BYTES).hexdigest()
-    return fingerprint_of(features, targets, list(classes))
+    stored = {"b": "|b1", "f": "<f8"}.get(labels.dtype.kind, "<i8")
+    targets = hashlib.blake2b(labels.astype(stored).tobytes(), digest_size=DIGEST_BYTES).hexdigest()
+    if task == "classification":
+        return fingerprint_of(features, targets, list(classes))
+    words = None if lengths is None else hashlib.blake2b(lengths.astype("<i8").tobytes()).hexdigest()
+    return fingerprint_of(features, targets, list(classes), task, words)
 
 
 def signature_of_files(files: Iterable[Path]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from uuid import uuid4
 from zipfile import BadZipFile
@@ -13,6 +14,8 @@ import numpy as np
 
 from storage.errors import StoreError
 from storage.fingerprints import fingerprint_of_rows
+
+_WORD_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -34,22 +37,102 @@ class Manifest:
     lengths: np.ndarray | None = None
 
     @property
+    def num_rows(self) -> int:
+        return len(self.row_hashes)
+
+    @cached_property
     def fingerprint(self) -> str:
-        return fingerprint_of_rows(self.row_hashes, self.labels, self.classes)
+        return fingerprint_of_rows(self.row_hashes, self.labels, self.classes, self.task, self.lengths)
 
     @property
     def targets(self) -> np.ndarray:
-        """What is to be predicted of every row, comparable between splits: names of classes, or numbers."""
+        """What is to be predicted of every row, or of every word, comparable between splits.
+
+        Names of classes, or numbers; of a multi-label dataset (rows, classes) bool, see `targets_among`.
+        """
+        if self.task in ("regression", "multilabel_classification"):
+            return self.labels
         return np.asarray(self.classes)[self.labels]
 
-    @property
+    def targets_among(self, classes: Sequence[str]) -> np.ndarray:
+        """Which of these classes a multi-label row has, also where this split has others: (rows, classes) bool."""
+        targets = np.zeros((self.num_rows, len(classes)), dtype=bool)
+        for column, name in enumerate(classes):
+            if name in self.classes:
+                targets[:, column] = self.labels[:, self.classes.index(name)]
+        return targets
+
+    @cached_property
     def feature_hashes(self) -> np.ndarray:
         """Under what features are stored, (rows or words, 16) uint8: a vector each row, or each word of every row."""
-        return self.row_hashes
+        if self.lengths is None:
+            return self.row_hashes
+        digests = [
+            blake2b(row.tobytes() + word.to_bytes(_WORD_BYTES, "little"), digest_size=self.row_hashes.shape[1]).digest()
+            for row, length in zip(self.row_hashes, self.lengths.tolist(), strict=True)
+            for word in range(length)
+        ]
+        return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, self.row_hashes.shape[1])
 
     def take(self, rows: np.ndarray) -> Manifest:
         """These rows in this order, with all classes."""
-        return Manifest(self.row_hashes[rows], self.labels[rows], self.classes, self.task)
+        if self.lengths is None:
+            return Manifest(self.row_hashes[rows], self.labels[rows], self.classes, self.task)
+        lengths = self.lengths[rows]
+        return Manifest(self.row_hashes[rows], self.labels[self.words_of(rows)], self.classes, self.task, lengths)
+
+    def words_of(self, rows: np.ndarray) -> np.ndarray:
+        """The numbers, among all words, of the words of these rows: (words,) int64."""
+        assert self.lengths is not None
+        lengths = self.lengths[rows]
+        starts = (np.cumsum(self.lengths) - self.lengths)[rows]
+        before = np.cumsum(lengths) - lengths
+        return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+
+
+def join(manifests: Sequence[Manifest]) -> Manifest:
+    """The rows of all manifests in order, with the classes that occur, matched by name.
+
+    Equal rows with equal labels in equal order have one fingerprint, whatever they were joined from. Raises
+    StoreError when the manifests are for different tasks.
+    """
+    tasks = list(dict.fromkeys(manifest.task for manifest in manifests))
+    if len(tasks) > 1:
+        raise StoreError(
+            f"rows for {tasks[0]} and rows for {tasks[1]} are no dataset together",
+            subject=tasks[1],
+            fix="take rows of datasets of one task",
+        )
+    lengths = [manifest.lengths for manifest in manifests if manifest.lengths is not None]
+    labels, classes = _joined_labels(manifests, tasks[0])
+    return Manifest(
+        row_hashes=np.concatenate([manifest.row_hashes for manifest in manifests]),
+        labels=labels,
+        classes=classes,
+        task=tasks[0],
+        lengths=np.concatenate(lengths) if lengths else None,
+    )
+
+
+def _joined_labels(manifests: Sequence[Manifest], task: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    if task == "regression":
+        return np.concatenate([manifest.labels for manifest in manifests]), ()
+    named = tuple(dict.fromkeys(name for manifest in manifests for name in manifest.classes))
+    if task == "multilabel_classification":
+        wide = np.concatenate([manifest.targets_among(named) for manifest in manifests])
+        classes = ordered_classes(name for name, occurs in zip(named, wide.any(axis=0), strict=True) if occurs)
+        return wide[:, [named.index(name) for name in classes]], classes
+    numbers = {name: number for number, name in enumerate(named)}
+    # Chunks of one dataset share one tuple of classes, which is numbered once.
+    numbered = {
+        classes: np.array([numbers[name] for name in classes], dtype=np.int64)
+        for classes in {manifest.classes for manifest in manifests}
+    }
+    joined = np.concatenate([numbered[manifest.classes][manifest.labels] for manifest in manifests])
+    used, labels = np.unique(joined, return_inverse=True)
+    names = [named[number] for number in used]
+    classes = ordered_classes(names)
+    return np.array([classes.index(name) for name in names], dtype=np.int64)[labels], classes
 
 
 def ordered_classes(labels: Iterable[str]) -> tuple[str, ...]:
@@ -72,12 +155,7 @@ def save_manifest(root: Path, manifest: Manifest) -> None:
     temporary = root / f".{uuid4().hex}.tmp"
     try:
         with temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                row_hashes=manifest.row_hashes,
-                labels=manifest.labels,
-                classes=np.asarray(manifest.classes),
-            )
+            np.savez_compressed(file, **_arrays(manifest))
         temporary.replace(path)
     except OSError as error:
         raise StoreError(
@@ -89,6 +167,16 @@ def save_manifest(root: Path, manifest: Manifest) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _arrays(manifest: Manifest) -> dict[str, np.ndarray]:
+    arrays = {
+        "row_hashes": manifest.row_hashes,
+        "labels": manifest.labels,
+        "classes": np.asarray(manifest.classes, dtype=str),
+        "task": np.asarray(manifest.task),
+    }
+    return arrays if manifest.lengths is None else {**arrays, "lengths": manifest.lengths}
+
+
 # What a fingerprint stands for never changes, and a question looks at the same few manifests again and again.
 @lru_cache(maxsize=8)
 def load_manifest(root: Path, fingerprint: str) -> Manifest:
@@ -96,8 +184,14 @@ def load_manifest(root: Path, fingerprint: str) -> Manifest:
     path = root / f"{fingerprint}.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            classes = tuple(str(name) for name in arrays["classes"])
-            return Manifest(arrays["row_hashes"], arrays["labels"], classes)
+            return Manifest(
+                arrays["row_hashes"],
+                arrays["labels"],
+                tuple(str(name) for name in arrays["classes"]),
+                # Manifests from before there were other tasks do not say theirs.
+                str(arrays["task"]) if "task" in arrays else "classification",
+                arrays.get("lengths"),
+            )
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise StoreError(
             f"the manifest of a dataset cannot be read: {error}",
