@@ -37,16 +37,22 @@ def register_model(
 def register_dataset(
     catalog: Catalog, name: str, path: str, reader: str | None = None, options: Mapping[str, str] | None = None
 ) -> DatasetRecord:
-    """Add or update a dataset split from a file or folder."""
-    return catalog.save_dataset(name, inspect_dataset(path, reader, options))
+    """Add or update a dataset split from a file, a folder, or a name that a reader knows."""
+    return catalog.save_dataset(name, inspect_dataset(path, reader, options, progress.get().note))
 
 
 def register_paths(catalog: Catalog, names: set[str]) -> list[str]:
-    """Register those of the names that are no dataset's but a file or folder, under its full path; the new ones."""
-    paths = {os.path.abspath(name) for name in names - catalog.find_datasets(names).keys() if Path(name).exists()}
-    new = sorted(paths - catalog.find_datasets(paths).keys())
-    for path in new:
-        register_dataset(catalog, path, path)
+    """Register those of the names that are no dataset's but a place, under its full path; the new ones.
+
+    A place is a file or folder, or a name that a reader knows, with the split that is meant behind `#`. Where none is
+    meant and the place has a split to test on, that is registered too.
+    """
+    places = {path_name(name) for name in names - catalog.find_datasets(names).keys() if is_place(name)}
+    wanted = sorted({each for place in places for each in (place, *test_names(place))})
+    new = [name for name in wanted if name not in catalog.find_datasets(wanted)]
+    for name in new:
+        path, split = parse_place(name)
+        register_dataset(catalog, name, path, options={"split": split} if split else {})
     return new
 
 
@@ -61,7 +67,8 @@ def refresh_datasets(catalog: Catalog, names: set[str]) -> list[str]:
     """Read again those of the named datasets whose files changed; their names."""
     changed = []
     for dataset in catalog.datasets():
-        if dataset.name in names and (changes := changed_dataset(dataset)):
+        is_named = dataset.name in names or parse_place(dataset.name)[0] in names
+        if is_named and (changes := changed_dataset(dataset, progress.get().note)):
             catalog.save_dataset(dataset.name, changes)
             changed.append(dataset.name)
     return changed

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 from zipfile import BadZipFile
 
@@ -120,7 +121,7 @@ def _joined_labels(manifests: Sequence[Manifest], task: str) -> tuple[np.ndarray
     named = tuple(dict.fromkeys(name for manifest in manifests for name in manifest.classes))
     if task == "multilabel_classification":
         wide = np.concatenate([manifest.targets_among(named) for manifest in manifests])
-        classes = ordered_classes(name for name, occurs in zip(named, wide.any(axis=0), strict=True) if occurs)
+        classes = ordered_classes(named[column] for column in np.flatnonzero(wide.any(axis=0)))
         return wide[:, [named.index(name) for name in classes]], classes
     numbers = {name: number for number, name in enumerate(named)}
     # Chunks of one dataset share one tuple of classes, which is numbered once.
@@ -155,7 +156,15 @@ def save_manifest(root: Path, manifest: Manifest) -> None:
     temporary = root / f".{uuid4().hex}.tmp"
     try:
         with temporary.open("wb") as file:
-            np.savez_compressed(file, **_arrays(manifest))
+            lengths: dict[str, Any] = {} if manifest.lengths is None else {"lengths": manifest.lengths}
+            np.savez_compressed(
+                file,
+                row_hashes=manifest.row_hashes,
+                labels=manifest.labels,
+                classes=np.asarray(manifest.classes, dtype=str),
+                task=np.asarray(manifest.task),
+                **lengths,
+            )
         temporary.replace(path)
     except OSError as error:
         raise StoreError(
@@ -165,16 +174,6 @@ def save_manifest(root: Path, manifest: Manifest) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _arrays(manifest: Manifest) -> dict[str, np.ndarray]:
-    arrays = {
-        "row_hashes": manifest.row_hashes,
-        "labels": manifest.labels,
-        "classes": np.asarray(manifest.classes, dtype=str),
-        "task": np.asarray(manifest.task),
-    }
-    return arrays if manifest.lengths is None else {**arrays, "lengths": manifest.lengths}
 
 
 # What a fingerprint stands for never changes, and a question looks at the same few manifests again and again.

@@ -38,6 +38,7 @@ def held_out(manifest: Manifest, share: float = 0.2, seed: int = 0) -> tuple[Spa
 
 def count_shared(train: Manifest, test: Manifest) -> int:
     """How many test rows have exactly the features of some training row, whatever their labels."""
+    # As text without its last zero bytes, which are still the same bytes of a fixed length.
     content = f"S{train.row_hashes.shape[1]}"
     return int(np.isin(_as(content, test.row_hashes), _as(content, train.row_hashes)).sum())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from storage.errors import EvaluationError, ShiftError, StoreError
 from storage.fingerprints import fingerprint_of, fingerprint_of_model, signature_of_files
 from storage.settings import current_settings
 from tasks.host import host
-from tasks.readers import guess_reader, open_reader
+from tasks.readers import check_exists, guess_reader, is_remote, open_reader, reader_name, split_names
 from tasks.sources import HOSTS, guess_source, source_named
 
 _UNREADABLE = "unreadable-"
@@ -68,48 +68,64 @@ def changed_model(model: ModelRecord) -> dict[str, Any] | None:
     return changes
 
 
-def inspect_dataset(path: str, reader: str | None = None, options: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Catalog columns of the dataset split in a file or folder, reading every row once.
+def inspect_dataset(
+    path: str,
+    reader: str | None = None,
+    options: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Catalog columns of the dataset split at a path, reading every row once.
 
-    The row hashes and labels are kept as a manifest. Raises StoreError naming file, row and column.
+    The row hashes and labels are kept as a manifest. `say` is told of rows that are skipped, and which of several
+    splits is read where none is named. Raises StoreError naming file, row and column.
     """
-    place = Path(path).expanduser().absolute()
-    if not place.exists():
-        raise StoreError(f"{place} does not exist", subject=str(place), fix="check the path")
-    import numpy as np
+    from storage.manifests import Manifest, join, save_manifest
 
-    from storage.manifests import Manifest, save_manifest
-
-    kind = reader or guess_reader(str(place))
-    opened = open_reader(kind, str(place), dict(options or {}))
+    place = full_path(path)
+    check_exists(place)
+    given = dict(options or {})
+    kind = reader_name(reader) if reader else guess_reader(place)
+    opened = open_reader(kind, place, given)
     schema = opened.schema()
     signature = signature_of_files(Path(file) for file in opened.files())
-    chunks = [(chunk.row_hashes, chunk.labels) for chunk in opened.chunks()]
-    manifest = Manifest(
-        row_hashes=np.concatenate([hashes for hashes, _ in chunks]),
-        labels=np.concatenate([labels for _, labels in chunks]),
-        classes=schema.classes,
+    manifest = join(
+        [
+            Manifest(chunk.row_hashes, chunk.labels, schema.classes, schema.task, chunk.lengths)
+            for chunk in opened.chunks()
+        ]
     )
     save_manifest(current_settings().manifests, manifest)
+    if opened.skipped.num_rows:
+        say(f"{opened.skipped.num_rows} rows of {place} skipped: first {opened.skipped.first}")
+    if len(splits := split_names(kind, place, given)) > 1 and "split" not in given:
+        say(f"{place} is divided into {', '.join(splits)}: this is train; split='{splits[-1]}' reads another")
     return {
-        "path": str(place),
-        "type": opened.name,
-        "options": json.dumps(dict(options or {}), sort_keys=True),
+        "path": place,
+        "type": kind,
+        "options": json.dumps(given, sort_keys=True),
         "fingerprint": manifest.fingerprint,
         "signature": signature,
         "modality": schema.modality,
-        "task": schema.task,
-        "num_rows": len(manifest.labels),
-        "num_classes": len(schema.classes),
-        "classes": json.dumps(list(schema.classes)),
+        "task": manifest.task,
+        "num_rows": manifest.num_rows,
+        "num_classes": len(manifest.classes),
+        "classes": json.dumps(list(manifest.classes)),
+        "num_skipped": opened.skipped.num_rows,
     }
 
 
-def changed_dataset(dataset: DatasetRecord) -> dict[str, Any] | None:
+def full_path(path: str) -> str:
+    """The absolute path of a file or folder; what is a name that a reader knows is itself."""
+    return path if is_remote(path) else str(Path(path).expanduser().absolute())
+
+
+def changed_dataset(dataset: DatasetRecord, say: Callable[[str], None] = lambda _: None) -> dict[str, Any] | None:
     """The catalog columns that changed with the dataset's files; None while they are untouched.
 
-    Raises StoreError when the files are gone or no longer readable.
+    What has no files here is taken as it was. Raises StoreError when the files are gone or no longer readable.
     """
+    if is_remote(dataset.path):
+        return None
     if not Path(dataset.path).exists():
         raise StoreError(
             f"the files of dataset {dataset.name} are gone: {dataset.path}",
@@ -119,7 +135,7 @@ def changed_dataset(dataset: DatasetRecord) -> dict[str, Any] | None:
     opened = open_reader(dataset.type, dataset.path, dataset.reader_options)
     if signature_of_files(Path(file) for file in opened.files()) == dataset.signature:
         return None
-    return inspect_dataset(dataset.path, dataset.type, dataset.reader_options)
+    return inspect_dataset(dataset.path, dataset.type, dataset.reader_options, say)
 
 
 def _model_content(files: list[Path], root: Path) -> dict[str, str]:

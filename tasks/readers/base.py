@@ -29,7 +29,8 @@ class Schema:
     """What is known before the first row.
 
     `modality` is image, text or tabular. `task` is classification, pair_classification, token_classification,
-    multilabel_classification or regression; `classes` is empty for the last.
+    multilabel_classification or regression; `classes` is empty for the last. Rows that turn out to be unreadable
+    are among the `num_rows`.
     """
 
     modality: str
@@ -52,10 +53,19 @@ class Chunk:
     lengths: np.ndarray | None = None  # (n,) int64
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """How many rows could not be read, and where and why the first of them."""
+
+    num_rows: int = 0
+    first: str = ""
+
+
 class DatasetReader(Protocol):
-    """Reads one dataset split from disk. Errors are StoreErrors that name file, row and column."""
+    """Reads one dataset split. Errors are StoreErrors that name file, row and column."""
 
     name: str
+    skipped: Skipped  # by the last pass over `chunks`
 
     def schema(self) -> Schema: ...
 
@@ -64,5 +74,5 @@ class DatasetReader(Protocol):
         ...
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[Chunk]:
-        """All rows in order, in chunks of at most `size`."""
+        """All readable rows in order, in chunks of at most `size`; more unreadable ones than allowed are an error."""
         ...

@@ -1,68 +1,64 @@
-"""Images from a folder with one sub-folder per class."""
+"""Folders with one sub-folder of images per class."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
-
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from storage.errors import StoreError
 from storage.manifests import ordered_classes
-from tasks.readers.base import CHUNK_ROWS, Chunk, Schema
-from tasks.readers.rows import label_indices, row_hashes
+from tasks.readers.images import SUFFIXES
+from tasks.readers.splits import TRAIN, WHOLE, is_hidden, split_folders
+from tasks.readers.tables import Batch, Table
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-# A chunk of large photographs is cut short here, so that memory does not grow with their size.
-_CHUNK_BYTES = 64 * 2**20
+
+def open_sets(path: str) -> dict[str, Table]:
+    """The table of every split: a folder of classes, or `train` beside `val` or `test`, with the classes in each."""
+    root = Path(path)
+    by_split = split_folders(path) if root.is_dir() else {}
+    if TRAIN in by_split and _sub_folders(by_split[TRAIN]):
+        return {split: ImageFolder(folder) for split, folder in by_split.items()}
+    return {WHOLE: ImageFolder(root)}
 
 
 class ImageFolder:
-    """Images `<folder>/<class>/…/<file>`, in order of class and path, upright, as RGB of their own size.
+    """Images `<folder>/<class>/…/<file>`, in order of class and path.
 
-    Hidden files and files of other types are skipped; of an animation the first frame is read. Rows
-    are identified by their file's bytes. Errors are StoreErrors that name the file.
+    Hidden files and files of other types are left out; of an animation the first frame is read. Rows
+    are identified by their file's bytes.
     """
 
-    name = "image_folder"
-
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, root: Path) -> None:
+        self._root = root
 
     def files(self) -> list[str]:
         return sorted(str(file) for file, _ in self._images)
 
-    def schema(self) -> Schema:
-        classes = ordered_classes(label for _, label in self._images)
-        return Schema("image", "classification", len(self._images), classes)
+    def columns(self) -> Sequence[str]:
+        return ("image", "label")
 
-    def chunks(self, size: int = CHUNK_ROWS) -> Iterator[Chunk]:
-        classes = self.schema().classes
-        rows: list[np.ndarray] = []
-        labels: list[str] = []
-        contents: list[bytes] = []
-        for file, label in self._images:
-            contents.append(_content(file))
-            rows.append(_rgb(file, contents[-1]))
-            labels.append(label)
-            if len(rows) == size or sum(row.nbytes for row in rows) >= _CHUNK_BYTES:
-                yield Chunk(rows, label_indices(labels, classes), row_hashes(contents))
-                rows, labels, contents = [], [], []
-        if rows:
-            yield Chunk(rows, label_indices(labels, classes), row_hashes(contents))
+    def class_names(self) -> Mapping[str, Sequence[str]]:
+        return {}
+
+    def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        images = self._images
+        cells = {"image": [str(file) for file, _ in images], "label": [label for _, label in images]}
+        whole = Batch(
+            file="",
+            places=[file for file, _ in images],
+            columns={name: cells[name] for name in columns},
+            is_column_said=False,
+        )
+        yield from whole.parts(size)
 
     @cached_property
     def _images(self) -> list[tuple[Path, str]]:
-        root = Path(self._path)
-        children = root.iterdir() if root.is_dir() else ()
-        folders = {child.name: child for child in children if child.is_dir() and not _hidden(child, root)}
+        folders = {folder.name: folder for folder in _sub_folders(self._root)}
         if not folders:
             raise StoreError(
-                f"{self._path} has no sub-folders",
-                subject=self._path,
+                f"{self._root} has no sub-folders",
+                subject=str(self._root),
                 fix="sort the images into one sub-folder per class",
             )
         images = []
@@ -70,12 +66,12 @@ class ImageFolder:
             found = [
                 file
                 for file in sorted(folders[label].rglob("*"))
-                if file.suffix.lower() in SUFFIXES and not _hidden(file, root) and file.is_file()
+                if file.suffix.lower() in SUFFIXES and not is_hidden(file, self._root) and file.is_file()
             ]
             if not found:
                 raise StoreError(
                     f"class folder {folders[label]} holds no images",
-                    subject=self._path,
+                    subject=str(self._root),
                     allowed=SUFFIXES,
                     fix="add images of an allowed type, or remove the folder",
                 )
@@ -83,38 +79,6 @@ class ImageFolder:
         return images
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{file}: {error.strerror}", subject=str(file), fix="check the file's permissions") from error
-
-
-def _rgb(file: Path, content: bytes) -> np.ndarray:
-    try:
-        with Image.open(BytesIO(content)) as image:
-            upright = ImageOps.exif_transpose(image)
-            if not upright.mode.startswith("I"):
-                return np.array(upright.convert("RGB"))
-    # Pillow's decoders raise almost anything on broken files: OSError, SyntaxError, ValueError, struct.error.
-    except Exception as error:
-        # What Pillow says of a format it does not know names only the buffer in memory.
-        reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
-        raise StoreError(
-            f"{file} is not an image that can be decoded{reason}",
-            subject=str(file),
-            fix="replace the file or remove it",
-        ) from error
-    # Conversion to RGB would clip 16-bit grey at 255 instead of scaling it.
-    grey = np.asarray(upright)
-    if grey.min() < 0 or grey.max() >= 2**16:
-        raise StoreError(
-            f"{file} has grey values outside 0 to 65535",
-            subject=str(file),
-            fix="save the image with 8 or 16 bits per pixel, or remove it",
-        )
-    return np.stack([(grey >> 8).astype(np.uint8)] * 3, axis=2)
+def _sub_folders(root: Path) -> list[Path]:
+    children = root.iterdir() if root.is_dir() else ()
+    return [child for child in children if child.is_dir() and not is_hidden(child, root)]

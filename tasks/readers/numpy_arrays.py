@@ -1,124 +1,133 @@
-"""Images and labels from a NumPy .npz file, read as a stream."""
+"""NumPy .npz files, read as a stream."""
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import IO
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from storage.errors import StoreError
-from storage.manifests import ordered_classes
 from storage.names import fold
-from tasks.readers.base import CHUNK_ROWS, Chunk, Schema
-from tasks.readers.rows import label_indices, row_hashes
+from tasks.readers.roles import USUAL_NAMES
+from tasks.readers.splits import find_files
+from tasks.readers.tables import Batch, Table
 
-_IMAGE_KEYS = ("images", "x", "data")
-_LABEL_KEYS = ("labels", "y", "targets")
-_CHANNELS = (1, 3, 4)
+SUFFIXES = (".npz",)
+_MOST_ROW_BYTES = 2**28
+_READ_BYTES = 2**26
+
+
+def open_sets(path: str) -> dict[str, Table]:
+    """The table of every split at a path."""
+    return {split: NumpyArrays(files) for split, files in find_files(path, SUFFIXES).items()}
 
 
 class NumpyArrays:
-    """An .npz file with `images` (or `x`, `data`) and `labels` (or `y`, `targets`).
+    """The arrays of an .npz file as columns, by their names; a cell is what stands in the row of an array.
 
-    Images are uint8, or floats in [0, 1], of shape (rows, height, width), (…, channels) or channels
-    first; grey becomes RGB and an alpha channel is dropped. Labels are whole numbers or text. Nothing
-    is unpickled. Errors are StoreErrors that name file, array and row.
+    A column of an array is taken as the array. Arrays of other lengths than most are no columns, unless their name is a usual one. Nothing is unpickled, and no
+    more of an array is in memory than is asked for.
     """
 
-    name = "numpy"
-
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._path = files[0]
+        if len(files) > 1:
+            raise StoreError(
+                f"{self._path.parent} holds several .npz files", subject=str(self._path.parent), fix="give one of them"
+            )
 
     def files(self) -> list[str]:
-        return [self._path]
+        return [str(self._path)]
 
-    def schema(self) -> Schema:
-        return Schema("image", "classification", len(self._labels), ordered_classes(self._labels))
+    def columns(self) -> Sequence[str]:
+        lengths = self._lengths
+        usual = [key for key in lengths if fold(key) in USUAL_NAMES]
+        for key in usual[1:]:
+            if lengths[key] != lengths[usual[0]]:
+                raise self._error(
+                    f"{usual[0]!r} has {lengths[usual[0]]} rows and {key!r} {lengths[key]}",
+                    "save one label for each row",
+                )
+        num_rows = lengths[usual[0]] if usual else max(lengths.values())
+        return [key for key, length in lengths.items() if length == num_rows]
 
-    def chunks(self, size: int = CHUNK_ROWS) -> Iterator[Chunk]:
-        labels = label_indices(self._labels, self.schema().classes)
-        start = 0
-        for images in self._arrays(self._key(_IMAGE_KEYS, "images"), size):
-            rgb = list(self._rgb(images, start))
-            hashes = row_hashes(f"{row.dtype}{row.shape}".encode() + row.tobytes() for row in rgb)
-            yield Chunk(rgb, labels[start : start + len(rgb)], hashes)
-            start += len(rgb)
+    def class_names(self) -> Mapping[str, Sequence[str]]:
+        return {}
+
+    def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        if not columns:
+            columns = self.columns()[:1]
+        num_rows = self._lengths[columns[0]]
+        with ExitStack() as opened:
+            arrays = [opened.enter_context(self._array(key)) for key in columns]
+            readers = [self._rows(key, array) for key, array in zip(columns, arrays, strict=True)]
+            start = 0
+            while start < num_rows:
+                largest = max(_row_bytes(shape, dtype) for _, shape, dtype in arrays)
+                count = min(size, num_rows - start, max(_READ_BYTES // max(largest, 1), 1))
+                cells = {key: reader(start, count) for key, reader in zip(columns, readers, strict=True)}
+                yield Batch(f"{self._path}, row ", range(start, start + count), cells)
+                start += count
 
     @cached_property
-    def _labels(self) -> Sequence[str]:
-        key = self._key(_LABEL_KEYS, "labels")
-        with self._array(key) as (_, shape, _, dtype):
-            if len(shape) != 1 or dtype.kind not in "iubU":
-                raise self._error(
-                    f"labels in {key!r} are {dtype} of shape {shape}",
-                    "save whole numbers or text of shape (rows,)",
-                )
-        labels = [str(label) for part in self._arrays(key, CHUNK_ROWS) for label in part]
-        with self._array(self._key(_IMAGE_KEYS, "images")) as (_, image_shape, _, _):
-            num_images = image_shape[0] if image_shape else 0
-        if num_images != len(labels):
-            raise self._error(f"{num_images} images and {len(labels)} labels", "save one label for each image")
-        if not labels:
-            raise self._error("no rows", "save at least one image")
-        if "" in labels:
-            raise self._error(f"label of row {labels.index('')} in {key!r} is empty", "label the row or remove it")
-        return labels
-
-    def _key(self, accepted: Sequence[str], what: str) -> str:
+    def _lengths(self) -> dict[str, int]:
+        """How many rows each array has that has any."""
         with self._archive() as archive:
             keys = [member.removesuffix(".npy") for member in archive.namelist() if member.endswith(".npy")]
-        for wanted in accepted:
-            for key in keys:
-                if fold(key) == wanted:
-                    return key
-        raise StoreError(
-            f"{self._path} has no array of {what}; it holds {', '.join(keys) or 'no .npy arrays'}",
-            subject=self._path,
-            allowed=accepted,
-            fix=f"save the {what} with numpy.savez under one of the allowed names",
-        )
+        lengths = {}
+        for key in keys:
+            with self._array(key) as (_, shape, _):
+                if shape:
+                    lengths[key] = shape[0]
+        if not lengths:
+            raise self._error("no arrays of rows", "save features and labels with numpy.savez")
+        return lengths
 
-    def _arrays(self, key: str, size: int) -> Iterator[np.ndarray]:
-        """The array's rows in order, at most `size` at a time, never more of it in memory."""
-        with self._array(key) as (stream, shape, fortran_order, dtype):
-            if fortran_order and len(shape) > 1:
-                raise self._error(
-                    f"array {key!r} is stored column by column and cannot be read row by row",
-                    "save numpy.ascontiguousarray of it",
-                )
-            row_bytes = dtype.itemsize * int(np.prod(shape[1:]))
-            for start in range(0, shape[0], size):
-                count = min(size, shape[0] - start)
-                block = stream.read(count * row_bytes)
-                if len(block) < count * row_bytes:
-                    raise self._error(f"array {key!r} ends before row {start + count}", "save the file again")
-                yield np.frombuffer(block, dtype).reshape(count, *shape[1:])
+    def _rows(self, key: str, array: tuple[IO[bytes], tuple[int, ...], np.dtype]) -> Any:
+        """What reads the next rows of an array as cells."""
+        stream, shape, dtype = array
+        row_bytes, row_items = _row_bytes(shape, dtype), math.prod(shape[1:])
+
+        def read(start: int, count: int) -> Sequence[Any]:
+            block = stream.read(count * row_bytes)
+            if len(block) < count * row_bytes:
+                raise self._error(f"array {key!r} ends before row {start + count}", "save the file again")
+            rows = np.frombuffer(block, dtype, count * row_items).reshape(count, *(() if row_items == 1 else shape[1:]))
+            return rows.tolist() if rows.ndim == 1 else list(rows)
+
+        return read
 
     @contextmanager
-    def _array(self, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], bool, np.dtype]]:
-        """The array's bytes as a stream, with its shape, whether column by column, and type."""
+    def _array(self, key: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], np.dtype]]:
+        """The array's bytes as a stream, with its shape and type."""
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         with self._archive() as archive, archive.open(f"{key}.npy") as stream:
             try:
                 shape, fortran_order, dtype = readers[np.lib.format.read_magic(stream)](stream)
             except (ValueError, KeyError) as error:
-                raise StoreError(
-                    f"{self._path}: {key!r} is not a NumPy array: {error}",
-                    subject=self._path,
-                    fix="write the file with numpy.savez",
+                raise self._error(
+                    f"{key!r} is not a NumPy array: {error}", "write the file with numpy.savez"
                 ) from error
             if dtype.hasobject:
                 raise self._error(
                     f"array {key!r} holds pickled objects, which could run code and are never opened",
                     "save it with a plain type, for example array.astype(str)",
                 )
-            yield stream, shape, fortran_order, dtype
+            if fortran_order and len(shape) > 1:
+                raise self._error(
+                    f"array {key!r} is stored column by column and cannot be read row by row",
+                    "save numpy.ascontiguousarray of it",
+                )
+            if _row_bytes(shape, dtype) > _MOST_ROW_BYTES:
+                raise self._error(f"a row of array {key!r} has more than {_MOST_ROW_BYTES // 2**20} MiB", "save less")
+            yield stream, shape, dtype
 
     @contextmanager
     def _archive(self) -> Iterator[zipfile.ZipFile]:
@@ -127,38 +136,11 @@ class NumpyArrays:
                 yield archive
         # RuntimeError is zipfile's word for an encrypted member, its NotImplementedError for an unknown compression.
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise StoreError(
-                f"{self._path} is not a readable .npz file: {error}",
-                subject=self._path,
-                fix="write the file with numpy.savez",
-            ) from error
-
-    def _rgb(self, images: np.ndarray, start: int) -> np.ndarray:
-        """The images as (rows, height, width, 3) uint8."""
-        if images.dtype.kind == "f":
-            flat = images.reshape(len(images), -1)
-            inside = ((flat >= 0) & (flat <= 1)).all(axis=1)
-            if not inside.all():
-                raise self._error(
-                    f"image of row {start + int(np.argmin(inside))} has values outside 0 to 1",
-                    "scale floats to 0 to 1, or save uint8",
-                )
-            images = np.rint(images * 255).astype(np.uint8)
-        if images.dtype != np.uint8:
-            raise self._error(f"images are {images.dtype}", "save uint8, or floats in 0 to 1")
-        if images.ndim == 3:
-            images = images[..., None]
-        if images.ndim == 4 and images.shape[3] not in _CHANNELS and images.shape[1] in _CHANNELS:
-            images = images.transpose(0, 2, 3, 1)
-        if images.ndim != 4 or images.shape[3] not in _CHANNELS or 0 in images.shape:
-            raise self._error(
-                f"images are of shape {images.shape[1:]}",
-                "save (rows, height, width) or (rows, height, width, channels) with 1, 3 or 4 channels",
-            )
-        if images.shape[3] == 1:
-            images = images.repeat(3, axis=3)
-        # A copy: what was read from the stream cannot be written to, which torch warns about.
-        return np.array(images[..., :3], order="C")
+            raise self._error(f"not a readable .npz file: {error}", "write the file with numpy.savez") from error
 
     def _error(self, problem: str, fix: str) -> StoreError:
-        return StoreError(f"{self._path}: {problem}", subject=self._path, fix=fix)
+        return StoreError(f"{self._path}: {problem}", subject=str(self._path), fix=fix)
+
+
+def _row_bytes(shape: tuple[int, ...], dtype: np.dtype) -> int:
+    return dtype.itemsize * math.prod(shape[1:])

@@ -113,5 +113,5 @@ def test_a_lost_dataset_is_an_error_that_says_what_to_do(catalog: Catalog, tmp_p
     with pytest.raises(StoreError, match="mine are gone") as caught:
         changed_dataset(record)
     assert "datasets remove mine" in (caught.value.fix or "")
-    with pytest.raises(StoreError, match="does not exist"):
+    with pytest.raises(StoreError, match="no file or folder"):
         inspect_dataset(str(path))

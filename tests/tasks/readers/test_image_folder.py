@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from storage.errors import StoreError
-from tasks.readers import image_folder
-from tasks.readers.image_folder import ImageFolder
+from tasks.readers import open_reader, table_reader
+from tasks.readers.base import DatasetReader
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
 
@@ -18,8 +18,12 @@ def save(path: Path, pixels: np.ndarray = RGB, **options: object) -> None:
     Image.fromarray(pixels).save(path, **options)  # type: ignore[arg-type]
 
 
+def opened(folder: Path) -> DatasetReader:
+    return open_reader("image_folder", str(folder), {"max_skipped": "0"})
+
+
 def rows(folder: Path) -> list[np.ndarray]:
-    return [np.asarray(row) for chunk in ImageFolder(str(folder)).chunks() for row in chunk.rows]
+    return [np.asarray(row) for chunk in opened(folder).chunks() for row in chunk.rows]
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "bmp", "gif", "PNG"])
@@ -64,23 +68,23 @@ def test_hidden_files_and_other_types_are_skipped(tmp_path: Path) -> None:
     save(tmp_path / ".cache" / "image.png")
     save(tmp_path / "loose.png")
     (tmp_path / "a" / "notes.txt").write_text("notes")
-    reader = ImageFolder(str(tmp_path))
+    reader = opened(tmp_path)
     assert reader.files() == [str(tmp_path / "a" / "deeper" / "image.png")]
     assert reader.schema().classes == ("a",)
 
 
 def test_moving_a_file_to_another_class_keeps_its_hash(tmp_path: Path) -> None:
     save(tmp_path / "a" / "image.png")
-    before = next(ImageFolder(str(tmp_path)).chunks()).row_hashes
+    before = next(opened(tmp_path).chunks()).row_hashes
     (tmp_path / "a").rename(tmp_path / "b")
-    np.testing.assert_array_equal(next(ImageFolder(str(tmp_path)).chunks()).row_hashes, before)
+    np.testing.assert_array_equal(next(opened(tmp_path).chunks()).row_hashes, before)
 
 
 def test_chunks_of_large_images_are_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         save(tmp_path / "a" / f"{number}.png")
-    monkeypatch.setattr(image_folder, "_CHUNK_BYTES", 2 * RGB.nbytes)
-    assert [len(chunk.rows) for chunk in ImageFolder(str(tmp_path)).chunks()] == [2, 2, 1]
+    monkeypatch.setattr(table_reader, "_CHUNK_BYTES", 2 * RGB.nbytes)
+    assert [len(chunk.rows) for chunk in opened(tmp_path).chunks()] == [2, 2, 1]
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", "half"])
@@ -107,11 +111,11 @@ def test_class_without_images_is_named(tmp_path: Path) -> None:
     save(tmp_path / "a" / "image.png")
     (tmp_path / "b").mkdir()
     with pytest.raises(StoreError, match=r"class folder .*b holds no images"):
-        ImageFolder(str(tmp_path)).schema()
+        opened(tmp_path).schema()
 
 
 def test_folder_without_classes_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "image.png")
     for path in (tmp_path, tmp_path / "image.png"):
         with pytest.raises(StoreError, match="no sub-folders"):
-            ImageFolder(str(path)).schema()
+            opened(path).schema()

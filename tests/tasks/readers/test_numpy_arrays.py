@@ -7,19 +7,24 @@ import numpy as np
 import pytest
 
 from storage.errors import StoreError
-from tasks.readers.numpy_arrays import NumpyArrays
+from tasks.readers import open_reader
+from tasks.readers.base import DatasetReader
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 8, 7, 3), dtype=np.uint8)
 LABELS = np.array([0, 1, 0, 1, 1])
 
 
-def saved(folder: Path, **arrays: object) -> NumpyArrays:
+def opened(path: Path) -> DatasetReader:
+    return open_reader("numpy", str(path), {"max_skipped": "0"})
+
+
+def saved(folder: Path, **arrays: object) -> DatasetReader:
     path = folder / "data.npz"
     np.savez(path, **arrays)  # type: ignore[arg-type]
-    return NumpyArrays(str(path))
+    return opened(path)
 
 
-def images(reader: NumpyArrays) -> np.ndarray:
+def images(reader: DatasetReader) -> np.ndarray:
     return np.stack([row for chunk in reader.chunks(2) for row in chunk.rows])  # type: ignore[arg-type]
 
 
@@ -58,7 +63,7 @@ def test_grey_images_become_rgb(shape: tuple[int, ...], tmp_path: Path) -> None:
 def test_compressed_files_read_the_same(tmp_path: Path) -> None:
     path = tmp_path / "data.npz"
     np.savez_compressed(path, x=RGB, y=LABELS)
-    np.testing.assert_array_equal(images(NumpyArrays(str(path))), RGB)
+    np.testing.assert_array_equal(images(opened(path)), RGB)
 
 
 def test_images_of_equal_bytes_and_other_shape_have_other_hashes(tmp_path: Path) -> None:
@@ -76,21 +81,17 @@ def _with_value(x: np.ndarray, row: int, value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"pictures": RGB, "y": LABELS}, "no array of images; it holds pictures, y"),
-        ({"x": RGB}, "no array of labels; it holds x"),
-        ({"x": RGB, "y": LABELS[:4]}, "5 images and 4 labels"),
-        ({"x": RGB, "y": LABELS[:, None]}, "labels in 'y' are int64 of shape"),
-        ({"x": RGB, "y": LABELS.astype(float)}, "labels in 'y' are float64"),
+        ({"x": RGB}, "no column is known to hold the label"),
+        ({"x": RGB, "y": LABELS[:4]}, "'x' has 5 rows and 'y' 4"),
         ({"x": RGB, "y": LABELS.astype(object)}, "'y' holds pickled objects"),
         ({"x": RGB.astype(object), "y": LABELS}, "'x' holds pickled objects"),
-        ({"x": RGB, "y": np.array(["a", "", "b", "c", "d"])}, "label of row 1 in 'y' is empty"),
+        ({"x": RGB, "y": np.array(["a", "", "b", "c", "d"])}, "row 1: column 'y' is empty"),
         ({"x": RGB[:0], "y": LABELS[:0]}, "no rows"),
-        ({"x": RGB.astype(np.int64), "y": LABELS}, "images are int64"),
-        ({"x": RGB.astype(float), "y": LABELS}, "image of row 0 has values outside 0 to 1"),
-        ({"x": _with_value(RGB / 255, 3, np.nan), "y": LABELS}, "image of row 3 has values outside 0 to 1"),
-        ({"x": _with_value(RGB / 255, 4, -0.1), "y": LABELS}, "image of row 4 has values outside 0 to 1"),
-        ({"x": RGB.reshape(5, -1), "y": LABELS}, "images are of shape"),
-        ({"x": RGB[:, :, :, :2], "y": LABELS}, "images are of shape"),
+        ({"x": RGB.astype(np.int64), "y": LABELS}, "row 0: column 'x' is an image of int64"),
+        ({"x": RGB.astype(float), "y": LABELS}, "row 0: column 'x' has values outside 0 to 1"),
+        ({"x": _with_value(RGB / 255, 3, np.nan), "y": LABELS}, "row 3: column 'x' has values outside 0 to 1"),
+        ({"x": _with_value(RGB / 255, 4, -0.1), "y": LABELS}, "row 4: column 'x' has values outside 0 to 1"),
+        ({"x": RGB[:, :, :, :2], "y": LABELS}, r"row 0: column 'x' is an image of shape \(8, 7, 2\)"),
         ({"x": np.asfortranarray(RGB), "y": LABELS}, "'x' is stored column by column"),
     ],
 )
@@ -122,16 +123,16 @@ def test_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
         archive.writestr("x.npy", b"no array")
         archive.writestr("y.npy", b"no array")
-    with pytest.raises(StoreError, match="'y' is not a NumPy array"):
-        NumpyArrays(str(tmp_path / "data.npz")).schema()
+    with pytest.raises(StoreError, match="'x' is not a NumPy array"):
+        opened(tmp_path / "data.npz").schema()
 
 
 def test_member_without_npy_in_its_name_is_no_array(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
         archive.writestr("x", b"bytes")
         archive.writestr("y", b"bytes")
-    with pytest.raises(StoreError, match=r"has no array of labels; it holds no \.npy arrays"):
-        NumpyArrays(str(tmp_path / "data.npz")).schema()
+    with pytest.raises(StoreError, match="no arrays of rows"):
+        opened(tmp_path / "data.npz").schema()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from storage.errors import StoreError
-from tasks.readers import guess_reader, open_reader
+from tasks.readers import READERS, guess_reader, open_reader
 
 
 @pytest.fixture
@@ -22,15 +22,17 @@ def test_any_spelling_of_reader_and_option_is_understood(table: str) -> None:
 
 
 def test_unknown_reader_lists_those_there_are(table: str) -> None:
-    with pytest.raises(StoreError, match="no reader 'parquet'") as caught:
-        open_reader("parquet", table, {})
-    assert [text.split()[0] for text in caught.value.allowed] == ["csv", "numpy", "image_folder"]
+    with pytest.raises(StoreError, match="no reader 'excel'") as caught:
+        open_reader("excel", table, {})
+    assert [text.split()[0] for text in caught.value.allowed] == list(READERS)
 
 
 def test_unknown_option_lists_those_the_reader_takes(table: str) -> None:
     with pytest.raises(StoreError, match="csv reader has no option 'delimiter'") as caught:
         open_reader("csv", table, {"delimiter": ";"})
-    assert caught.value.allowed == ("text_column", "label_column")
+    assert {"text_column", "label_column", "task", "split"} <= set(caught.value.allowed)
+    with pytest.raises(StoreError, match="csv reader has no option 'config'"):
+        open_reader("csv", table, {"config": "en"})
 
 
 def test_missing_path_is_named(tmp_path: Path) -> None:
@@ -40,19 +42,20 @@ def test_missing_path_is_named(tmp_path: Path) -> None:
             attempt()
 
 
-@pytest.mark.parametrize("reader", ["csv", "numpy"])
-def test_folder_given_as_a_file_is_refused(reader: str, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="directory"):
+@pytest.mark.parametrize("reader", ["csv", "numpy", "parquet", "json_lines"])
+def test_folder_without_files_of_a_type_is_refused(reader: str, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no files of a type that is read") as caught:
         open_reader(reader, str(tmp_path), {}).schema()
+    assert caught.value.allowed
 
 
 def test_path_of_no_known_form_is_refused_with_the_known_forms(tmp_path: Path) -> None:
-    (tmp_path / "data.json").write_text("{}")
+    (tmp_path / "data.xlsx").write_text("{}")
     (tmp_path / ".hidden").mkdir()
-    for path in (tmp_path, tmp_path / "data.json"):
+    for path in (tmp_path, tmp_path / "data.xlsx"):
         with pytest.raises(StoreError, match="no reader recognises") as caught:
             guess_reader(str(path))
-        assert len(caught.value.allowed) == 3
+        assert len(caught.value.allowed) == len(READERS)
 
 
 def test_importing_readers_loads_no_numerical_library() -> None:
