@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from shiftql.progress import progress
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
+from storage.errors import StoreError
+from storage.locations import TEST_SPLITS, divide, exists, full_name
+from tasks.readers import split_names
 from tasks.registration import changed_dataset, changed_model, inspect_dataset, inspect_model, is_untouched
 
 if TYPE_CHECKING:
@@ -47,13 +50,26 @@ def register_paths(catalog: Catalog, names: set[str]) -> list[str]:
     A place is a file or folder, or a name that a reader knows, with the split that is meant behind `#`. Where none is
     meant and the place has a split to test on, that is registered too.
     """
-    places = {path_name(name) for name in names - catalog.find_datasets(names).keys() if is_place(name)}
-    wanted = sorted({each for place in places for each in (place, *test_names(place))})
-    new = [name for name in wanted if name not in catalog.find_datasets(wanted)]
-    for name in new:
-        path, split = parse_place(name)
-        register_dataset(catalog, name, path, options={"split": split} if split else {})
-    return new
+    places = {full_name(name) for name in names - catalog.find_datasets(names).keys() if exists(name)}
+    new = sorted(places - catalog.find_datasets(places).keys())
+    for place in new:
+        path, split = divide(place)
+        register_dataset(catalog, place, path, options={"split": split} if split else {})
+    return [*new, *(name for place in new if divide(place)[1] is None for name in _register_test_split(catalog, place))]
+
+
+def _register_test_split(catalog: Catalog, path: str) -> list[str]:
+    """Register the split of a place that is meant for testing, if it has one that can be read; its name."""
+    splits = split_names(catalog.dataset(path).type, path, {})
+    for split in (each for each in TEST_SPLITS if each in splits):
+        name = f"{path}#{split}"
+        try:
+            register_dataset(catalog, name, path, options={"split": split})
+        except StoreError as error:
+            progress.get().note(f"{name} is not tested on: {error.message}")
+        else:
+            return [name]
+    return []
 
 
 def refresh_models(catalog: Catalog) -> None:
@@ -67,7 +83,7 @@ def refresh_datasets(catalog: Catalog, names: set[str]) -> list[str]:
     """Read again those of the named datasets whose files changed; their names."""
     changed = []
     for dataset in catalog.datasets():
-        is_named = dataset.name in names or parse_place(dataset.name)[0] in names
+        is_named = dataset.name in names or divide(dataset.name)[0] in names
         if is_named and (changes := changed_dataset(dataset, progress.get().note)):
             catalog.save_dataset(dataset.name, changes)
             changed.append(dataset.name)

@@ -131,12 +131,14 @@ def show_dataset(name: str, format: str) -> None:
 @datasets.command("add")
 @click.argument("name")
 @click.argument("path")
-@click.option("--reader", help="csv, numpy or image_folder (default: told by the files).")
-@click.option("--text-column", metavar="COLUMN", help="The column of sentences in a CSV file.")
-@click.option("--label-column", metavar="COLUMN", help="The column of labels in a CSV file.")
-@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help="Any option of the reader.")
+@click.option("--reader", help="csv, parquet, image_folder, … (default: told by the files).")
+@click.option("--text-column", metavar="COLUMN", help="The column of sentences (default: told by names and values).")
+@click.option("--label-column", metavar="COLUMN", help="The column of labels (default: told by names and values).")
+@click.option("--task", help="What is to be predicted, for example regression (default: told by the labels).")
+@click.option("--split", help="Which split, and which of its rows: test, or train[:80%] (default: train).")
+@click.option("--option", "pairs", metavar="KEY=VALUE", multiple=True, help="Any option of docs/datasets.md.")
 def add_dataset(name: str, path: str, reader: str | None, pairs: tuple[str, ...], **columns: str | None) -> None:
-    """Register the dataset split in a file or folder under a name; or update it."""
+    """Register a dataset split under a name, or update it: in a file or folder, hf://OWNER/NAME, or sklearn:NAME."""
     from shiftql.engine import Session
     from shiftql.terminal import shown_progress
 
@@ -151,8 +153,8 @@ def add_dataset(name: str, path: str, reader: str | None, pairs: tuple[str, ...]
     with shown_progress():
         dataset = session.add_dataset(name, path, reader=reader, options=options)
     click.echo(
-        f"{'added' if is_new else 'updated'} {name}: {dataset.num_rows} {dataset.modality} rows, "
-        f"{dataset.num_classes} classes ({_some(json.loads(dataset.classes))}), reader {dataset.type}"
+        f"{'added' if is_new else 'updated'} {name}: {dataset.num_rows} {dataset.modality} rows for {dataset.task}"
+        f"{_classes(json.loads(dataset.classes))}, reader {dataset.type}"
     )
 
 
@@ -175,5 +177,6 @@ def _columns(record: ModelRecord | DatasetRecord) -> dict[str, Any]:
     return {column: getattr(record, column) for column in type(record).model_fields if column != "signature"}
 
 
-def _some(classes: list[str], limit: int = 5) -> str:
-    return ", ".join(classes[:limit]) + (", …" if len(classes) > limit else "")
+def _classes(classes: list[str], limit: int = 5) -> str:
+    some = ", ".join(classes[:limit]) + (", …" if len(classes) > limit else "")
+    return f", {len(classes)} classes ({some})" if classes else ""

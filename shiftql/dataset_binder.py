@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -12,9 +11,10 @@ from shiftql import ast
 from shiftql.bound import BoundChange, BoundDataset, BoundRanker
 from shiftql.places import Places
 from storage.catalog import Catalog, DatasetRecord
+from storage.locations import TEST_SPLITS, full_name, is_remote
 from tasks.rankers.specs import RANKERS
 
-_PATH = re.compile(r"[/\\]|\.\w+$")
+_PATH = re.compile(r"[/\\]|\.\w+(#.*)?$")
 
 
 class DatasetBinder(Places):
@@ -44,9 +44,21 @@ class DatasetBinder(Places):
             self.check_fit(written, dataset.record, train[0].record, rankers)
         self._check_classes(select, train, test)
         if train and not test and any(ranker.spec.needs_test for ranker in rankers):
-            test = tuple(replace(dataset, held_out="test") for dataset in train)
-            train = tuple(replace(dataset, held_out="train") for dataset in train)
+            own = list(map(self._own_test_split, train))
+            test = tuple(split or replace(whole, held_out="test") for whole, split in zip(train, own, strict=True))
+            train = tuple(
+                whole if split else replace(whole, held_out="train") for whole, split in zip(train, own, strict=True)
+            )
+            for written, dataset in zip(select.trained_on, test, strict=True):
+                self.check_fit(written, dataset.record, train[0].record, rankers)
+            self._check_classes(select, train, test)
         return train, test
+
+    def _own_test_split(self, dataset: BoundDataset) -> BoundDataset | None:
+        """The split that lies beside a path's training split to be tested on, if there is one."""
+        names = [f"{dataset.record.name}#{split}" for split in TEST_SPLITS]
+        found = self._catalog.find_datasets(names)
+        return next((BoundDataset(found[name]) for name in names if name in found), None)
 
     def _check_classes(self, select: ast.Select, train: Sequence[BoundDataset], test: Sequence[BoundDataset]) -> None:
         """Refuse a test split of which no class occurs in training: every model would be wrong on every row."""
@@ -54,7 +66,7 @@ class DatasetBinder(Places):
         asked = {name for dataset in test for name in dataset.record.class_names}
         if learnt and asked and not learnt & asked:
             self.fail(
-                select.tested_on[0],
+                (*select.tested_on, *select.trained_on)[0],
                 f"no class of {test[0].label} occurs in {train[0].label}",
                 fix="test on a split of the same task: SHOW DATASETS lists them",
             )
@@ -102,7 +114,7 @@ class DatasetBinder(Places):
         found = self._found.get(name)
         if found is None:
             # A path is registered in full.
-            path = os.path.abspath(name)
+            path = full_name(name)
             registered = self._catalog.find_datasets([name, path])
             found = registered.get(name) or registered.get(path)
         if found is None:
@@ -136,4 +148,7 @@ class DatasetBinder(Places):
 
 
 def _is_path(written: Sequence[ast.Dataset]) -> bool:
-    return all(isinstance(dataset, ast.DatasetName) and _PATH.search(dataset.name) for dataset in written)
+    return all(
+        isinstance(dataset, ast.DatasetName) and (is_remote(dataset.name) or _PATH.search(dataset.name))
+        for dataset in written
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -161,6 +160,7 @@ class Session:
         if planned.obstacle is not None:
             raise _not_executable(planned.obstacle, question, text, _culprit(question))
         _say_what_is_held_out(planned)
+        _say_what_is_shared(planned)
         if not planned.new_evaluations:
             return answer(bound, planned, self._database, {}), {}, planned
         if not self._waits_for(question):
@@ -193,10 +193,11 @@ class Session:
         names = dataset_names(question, self.declared)
         if names:
             from flows.registration import refresh_datasets, refresh_models, register_paths
+            from storage.locations import full_name
 
             self._new_paths += register_paths(self.catalog, names)
             refresh_models(self.catalog)
-            for name in refresh_datasets(self.catalog, names | {os.path.abspath(name) for name in names}):
+            for name in refresh_datasets(self.catalog, names | {full_name(name) for name in names}):
                 progress.get().note(f"the files of {name} changed and were read again")
 
     def _forget_paths(self) -> None:
@@ -301,8 +302,10 @@ class Session:
             model = self.add_model(wanted.name, wanted.location, source=wanted.format, columns=wanted.columns)
             return _said(f"model {model.name} is registered: {model.modality}, from {model.source}{again}")
         dataset = self.add_dataset(wanted.name, wanted.location, reader=wanted.format, options=wanted.options)
+        classes = f", {dataset.num_classes} classes" if dataset.num_classes else ""
+        skipped = f", {dataset.num_skipped} rows skipped" if dataset.num_skipped else ""
         return _said(
-            f"dataset {dataset.name} is registered: {dataset.num_rows} rows, {dataset.num_classes} classes{again}"
+            f"dataset {dataset.name} is registered: {dataset.num_rows} rows for {dataset.task}{classes}{skipped}{again}"
         )
 
 
@@ -323,6 +326,22 @@ def _say_what_is_held_out(plan: PlanNode) -> None:
     for test in tests.values():
         if test.is_held_out:
             progress.get().note(f"tested on {test.num_rows} rows of {test.subject.name}, a fifth of each class, seed 0")
+
+
+def _say_what_is_shared(plan: PlanNode) -> None:
+    from shiftql.plan import Rank
+    from storage.manifests import load_manifest
+    from storage.splits import count_shared
+
+    root = current_settings().manifests
+    ranks = [node for node in plan.walk() if isinstance(node, Rank)]
+    splits = {(node.train.subject, node.test.subject) for node in ranks if node.train and node.test}
+    for train, test in sorted(splits, key=lambda pair: (pair[0].name, pair[1].name)):
+        tested = load_manifest(root, test.fingerprint)
+        if shared := count_shared(load_manifest(root, train.fingerprint), tested):
+            progress.get().note(
+                f"{shared} of {tested.num_rows} test rows of {test.name} are also in the training split {train.name}"
+            )
 
 
 def _one_of(words: Iterable[str], written: str, statement: ast.Statement, text: str) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.errors import EvaluationError, ShiftError, StoreError
 from storage.fingerprints import fingerprint_of, fingerprint_of_model, signature_of_files
+from storage.locations import is_remote
 from storage.settings import current_settings
 from tasks.host import host
-from tasks.readers import check_exists, guess_reader, is_remote, open_reader, reader_name, split_names
+from tasks.readers import check_exists, guess_reader, open_reader, reader_name, split_names
 from tasks.sources import HOSTS, guess_source, source_named
 
 _UNREADABLE = "unreadable-"

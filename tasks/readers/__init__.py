@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage.errors import StoreError
+from storage.locations import HUGGING_FACE, SCIKIT_LEARN, is_remote
 from storage.names import fold
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ READERS = {
         "tasks.readers.huggingface:open_sets",
         "a folder written by save_to_disk, or hf://owner/name on the Hugging Face hub",
         markers=("state.json", "dataset_dict.json"),
-        prefix="hf://",
+        prefix=HUGGING_FACE,
         options=("config",),
     ),
     "tfds": ReaderSpec(
         "tasks.readers.tfds:open_sets", "a folder prepared by TensorFlow Datasets", markers=("features.json",)
     ),
-    "sklearn": ReaderSpec("tasks.readers.sklearn_sets:open_sets", "sklearn:iris and the like", prefix="sklearn:"),
+    "sklearn": ReaderSpec("tasks.readers.sklearn_sets:open_sets", "sklearn:iris and the like", prefix=SCIKIT_LEARN),
     "parquet": ReaderSpec(
         "tasks.readers.arrow_tables:open_parquet_sets", "a .parquet file, or a folder of them", (".parquet",)
     ),
@@ -102,10 +103,10 @@ def guess_reader(path: str) -> str:
 
     Raises StoreError that says what is recognised.
     """
+    check_exists(path)
     for name, spec in READERS.items():
         if spec.prefix and path.startswith(spec.prefix):
             return name
-    check_exists(path)
     dataset = Path(path)
     found = _reader_of_folder(dataset) if dataset.is_dir() else _reader_of_file(dataset)
     if found is not None:
@@ -129,11 +130,6 @@ def reader_name(reader: str) -> str:
             fix="leave the reader out to have it guessed from the path",
         )
     return names[fold(reader)]
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is no file or folder but a name that a reader knows."""
-    return any(spec.prefix and path.startswith(spec.prefix) for spec in READERS.values())
 
 
 def check_exists(path: str) -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import StoreError
+from storage.locations import HUGGING_FACE
 from tasks.readers.arrow_tables import ArrowTable
 from tasks.readers.splits import WHOLE, canonical
 from tasks.readers.tables import Table
-
-PREFIX = "hf://"
 
 
 def open_sets(path: str, config: str | None = None) -> dict[str, Table]:
@@ -19,8 +18,8 @@ def open_sets(path: str, config: str | None = None) -> dict[str, Table]:
 
     Raises StoreError when it is neither, and when the hub cannot be reached and the dataset is not cached.
     """
-    if path.startswith(PREFIX):
-        return _on_the_hub(path.removeprefix(PREFIX).removeprefix("datasets/"), config)
+    if path.startswith(HUGGING_FACE):
+        return _on_the_hub(path.removeprefix(HUGGING_FACE).removeprefix("datasets/"), config)
     root = Path(path)
     told = root / "dataset_dict.json"
     if told.is_file():

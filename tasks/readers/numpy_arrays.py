@@ -32,8 +32,8 @@ def open_sets(path: str) -> dict[str, Table]:
 class NumpyArrays:
     """The arrays of an .npz file as columns, by their names; a cell is what stands in the row of an array.
 
-    A column of an array is taken as the array. Arrays of other lengths than most are no columns, unless their name is a usual one. Nothing is unpickled, and no
-    more of an array is in memory than is asked for.
+    An array of one column is taken as that column. Arrays of other lengths than most are no columns, unless their
+    name is a usual one. Nothing is unpickled, and no more of an array is in memory than is asked for.
     """
 
     def __init__(self, files: Sequence[Path]) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from storage.errors import StoreError
+from storage.locations import SCIKIT_LEARN
 from tasks.readers.splits import WHOLE
 from tasks.readers.tables import Batch, Table
 
-PREFIX = "sklearn:"
 NAMES = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 # The digits' grey values are 0 to 16.
 _DIGITS_WHITE = 16
@@ -20,12 +20,12 @@ _DIGITS_WHITE = 16
 
 def open_sets(path: str) -> dict[str, Table]:
     """The one table of a set. Raises StoreError for a name that is none."""
-    name = path.removeprefix(PREFIX)
+    name = path.removeprefix(SCIKIT_LEARN)
     if name not in NAMES:
         raise StoreError(
             f"scikit-learn ships no data set {name!r} that is read",
             subject=name,
-            allowed=[PREFIX + each for each in NAMES],
+            allowed=[SCIKIT_LEARN + each for each in NAMES],
             fix="name one of these",
         )
     return {WHOLE: BundledSet(name)}
@@ -48,7 +48,7 @@ class BundledSet:
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         cells = {name: self._cells[name] for name in columns}
-        yield from Batch(f"{PREFIX}{self._name}, row ", range(len(self._cells["target"])), cells).parts(size)
+        yield from Batch(f"{SCIKIT_LEARN}{self._name}, row ", range(len(self._cells["target"])), cells).parts(size)
 
     @cached_property
     def _cells(self) -> Mapping[str, Sequence[Any]]:

@@ -87,7 +87,11 @@ def test_tabs_separate_columns_in_tsv_and_commas_do_not(tmp_path: Path) -> None:
         ("one,two,label\na,b,c\n", {}, "no column is known to hold the text"),
         ("text,two,three\na,b,c\n", {}, "no column is known to hold the label"),
         ("text,review,label\na,b,c\n", {}, "text_column may be 'text' and 'review'"),
-        ("text,label\na,b\n", {"text_column": "label", "label_column": "label"}, "'label' cannot be both text and label"),
+        (
+            "text,label\na,b\n",
+            {"text_column": "label", "label_column": "label"},
+            "'label' cannot be both text and label",
+        ),
         ("text,label\na,b\n", {"label_column": "lable"}, "no column 'lable'; did you mean label"),
     ],
 )
