@@ -330,12 +330,15 @@ def _say_what_is_held_out(plan: PlanNode) -> None:
 
 def _say_what_is_shared(plan: PlanNode) -> None:
     from shiftql.plan import Rank
+
+    ranks = [node for node in plan.walk() if isinstance(node, Rank)]
+    splits = {(node.train.subject, node.test.subject) for node in ranks if node.train and node.test}
+    if not splits:
+        return
     from storage.manifests import load_manifest
     from storage.splits import count_shared
 
     root = current_settings().manifests
-    ranks = [node for node in plan.walk() if isinstance(node, Rank)]
-    splits = {(node.train.subject, node.test.subject) for node in ranks if node.train and node.test}
     for train, test in sorted(splits, key=lambda pair: (pair[0].name, pair[1].name)):
         tested = load_manifest(root, test.fingerprint)
         if shared := count_shared(load_manifest(root, train.fingerprint), tested):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -138,13 +139,12 @@ class TableReader:
         classes: set[str] = set()
         for batch in self._batches(roles.targets, _READ_ROWS):
             num_records += batch.num_rows
-            for position, cells in enumerate(zip(*(batch.columns[name] for name in roles.targets), strict=True)):
-                if position not in batch.problems:
-                    try:
-                        classes.update(classes_in(label_of(cells)))
-                    # Said, and counted, when the rows are read.
-                    except Unreadable:
-                        continue
+            if roles.task == "regression":
+                continue
+            for cells in _distinct(list(zip(*(batch.columns[name] for name in roles.targets), strict=True))):
+                # What cannot be read is said, and counted, when the rows are.
+                with suppress(Unreadable):
+                    classes.update(classes_in(label_of(cells)))
         if not num_records:
             raise self._no_rows()
         return Schema(roles.modality, roles.task, num_records, ordered_classes(classes))
@@ -193,3 +193,11 @@ class TableReader:
         if start >= stop:
             raise self._no_rows()
         return start, stop
+
+
+def _distinct(cells: list[tuple[Any, ...]]) -> Collection[tuple[Any, ...]]:
+    """Each once where they can be compared quickly, which lists cannot."""
+    try:
+        return set(cells)
+    except TypeError:
+        return cells

@@ -189,7 +189,7 @@ def test_a_dataset_is_added_listed_updated_and_removed(catalog, tmp_path):
     file.write_text("said,mood\ngood,pos\nbad,neg\nfine,pos\n")
     columns = ["--text-column", "said", "--option", "label_column=mood"]
     assert (
-        "added reviews: 3 text rows, 2 classes (neg, pos)"
+        "added reviews: 3 text rows for classification, 2 classes (neg, pos)"
         in run("datasets", "add", "reviews", str(file), *columns).stdout
     )
     assert "updated reviews" in run("datasets", "add", "reviews", str(file), *columns).stdout
