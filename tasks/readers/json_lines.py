@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from storage.errors import StoreError
 from tasks.readers.splits import find_files
 from tasks.readers.tables import Batch, Table
@@ -17,6 +19,7 @@ SUFFIXES = (".jsonl", ".ndjson", ".json")
 _MOST_BYTES = 2**28
 # So many objects are looked at for the columns there are.
 _HEADER_ROWS = 1000
+_NO_OBJECT = "a JSON value where an object is expected"
 
 
 def open_sets(path: str) -> dict[str, Table]:
@@ -90,6 +93,15 @@ def _records(file: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 def _parsed(line: bytes) -> dict[str, Any] | str:
     try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return _parsed_in_words(line)
+    return record if isinstance(record, dict) else _NO_OBJECT
+
+
+def _parsed_in_words(line: bytes) -> dict[str, Any] | str:
+    """The same by the standard library, which takes NaN and says what is wrong more plainly."""
+    try:
         record = json.loads(line.decode())
     except UnicodeDecodeError:
         return "not UTF-8 text"
@@ -97,4 +109,4 @@ def _parsed(line: bytes) -> dict[str, Any] | str:
         return f"not JSON: {error}"
     except RecursionError:
         return "not JSON that can be read: nested too deep"
-    return record if isinstance(record, dict) else f"a JSON {type(record).__name__} where an object is expected"
+    return record if isinstance(record, dict) else _NO_OBJECT
