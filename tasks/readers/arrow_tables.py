@@ -52,7 +52,7 @@ class ArrowTable:
     def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         for file in self._files:
             first = 0
-            with _said_of(file), open(file, "rb") as stream:
+            with _said_of(file), _opened(file) as stream:
                 for cells in _record_batches(file, stream, columns, size):
                     yield _batch(file, first, cells, columns)
                     first += cells.num_rows
@@ -60,7 +60,7 @@ class ArrowTable:
     @cached_property
     def _schema(self) -> pa.Schema:
         file = self._files[0]
-        with _said_of(file), open(file, "rb") as stream:
+        with _said_of(file), _opened(file) as stream:
             if file.suffix.lower() in PARQUET_SUFFIXES:
                 return pq.read_schema(stream)
             return _open_arrow(stream).schema
@@ -94,6 +94,11 @@ def _record_batches(file: Path, stream: Any, columns: Sequence[str], size: int) 
     for part in parts:
         for start in range(0, part.num_rows, size):
             yield part.slice(start, size)
+
+
+def _opened(file: Path) -> Any:
+    # Batches of an Arrow file, however large, then stay on disk until their rows are looked at.
+    return open(file, "rb") if file.suffix.lower() in PARQUET_SUFFIXES else pa.memory_map(str(file))
 
 
 def _open_arrow(stream: Any) -> pa.RecordBatchStreamReader | pa.RecordBatchFileReader:
