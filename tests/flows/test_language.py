@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RankingAnswer, RowsAnswer, TextAnswer
 from shiftql.engine import Session
+from shiftql.progress import Progress, progress
 from storage.errors import PlanError
 
 COLOURS = "TRAINED ON colours-train TESTED ON colours-test"
@@ -18,6 +20,20 @@ ROWS = 36 + 24
 @pytest.fixture
 def session(here: None) -> Session:
     return Session()
+
+
+@pytest.fixture
+def notes() -> Iterator[list[str]]:
+    """What a person is told."""
+    said: list[str] = []
+
+    class Surface(Progress):
+        def note(self, message: str) -> None:
+            said.append(message)
+
+    token = progress.set(Surface())
+    yield said
+    progress.reset(token)
 
 
 def answers(session: Session, text: str) -> list[Answer]:
@@ -98,6 +114,49 @@ def test_a_ranking_for_a_path_can_be_declared(session: Session, tmp_path: Path) 
     answers(session, f"DECLARE mine AS SELECT * FROM models ORDER BY Linear TRAINED ON '{path}'")
     assert str(path) not in {dataset.name for dataset in session.catalog.datasets()}
     assert len(best(ranking(session, "PRINT mine"))) == 2
+
+
+@pytest.mark.parametrize("test_split", ["test", "validation"])
+def test_a_path_with_splits_is_tested_on_its_own_and_rows_on_both_sides_are_said(
+    session: Session, notes: list[str], test_split: str, tmp_path: Path
+) -> None:
+    train = [f"{number} {line}" for number, line in enumerate(["cat,animals", "tree,plants"] * 8)]
+    for split, lines in {"train": train, test_split: ["a fern,plants", "a dog,animals", *train[:1]]}.items():
+        (tmp_path / f"{split}.csv").write_text("\n".join(["text,label", *lines]))
+    question = f"SELECT * FROM models ORDER BY Linear TRAINED ON '{tmp_path}'"
+    answer = ranking(session, question)
+    assert {row["n_test"] for row in answer.ranking} == {3}
+    shared = f"1 of 3 test rows of {tmp_path}#{test_split} are also in the training split {tmp_path}"
+    assert notes.count(shared) == 1
+    said = ranking(session, f"{question} TESTED ON '{tmp_path}#{test_split}[:2]'")
+    assert {row["n_test"] for row in said.ranking} == {2}
+    assert notes.count(shared) == 1
+
+
+def test_a_test_split_without_labels_is_not_tested_on(session: Session, notes: list[str], tmp_path: Path) -> None:
+    lines = [f"{number} {line}" for number, line in enumerate(["cat,animals", "tree,plants"] * 8)]
+    (tmp_path / "train.csv").write_text("\n".join(["text,label", *lines]))
+    (tmp_path / "test.csv").write_text("text,label\na fern,\na dog,\n")
+    answer = ranking(session, f"SELECT * FROM models ORDER BY Linear TRAINED ON '{tmp_path}'")
+    assert {row["n_test"] for row in answer.ranking} == {4}
+    assert any(note.startswith(f"{tmp_path}#test is not tested on: ") for note in notes)
+
+
+def test_rows_that_are_skipped_are_said_where_a_dataset_is_registered(
+    session: Session, notes: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_text("text,score\ngood,0.5\nbad,none\nfine,1.5\n")
+    first, second = answers(
+        session,
+        f"REGISTER DATASET scores FROM '{path}' WITH (text_column=text, label_column=score, task=regression);"
+        "SELECT num_rows, task FROM datasets WHERE name = scores",
+    )
+    assert isinstance(first, TextAnswer)
+    assert first.text == "dataset scores is registered: 2 rows for regression, 1 rows skipped"
+    assert notes == [f"1 rows of {path} skipped: first {path}, line 3: column 'score' is 'none', and no number"]
+    assert isinstance(second, RowsAnswer)
+    assert dict(second.rows[0]) == {"num_rows": 2, "task": "regression"}
 
 
 def test_registering_and_asking_go_together(session: Session, tmp_path: Path) -> None:
