@@ -303,7 +303,7 @@ class Session:
             return _said(f"model {model.name} is registered: {model.modality}, from {model.source}{again}")
         dataset = self.add_dataset(wanted.name, wanted.location, reader=wanted.format, options=wanted.options)
         classes = f", {dataset.num_classes} classes" if dataset.num_classes else ""
-        skipped = f", {dataset.num_skipped} rows skipped" if dataset.num_skipped else ""
+        skipped = f", {dataset.num_skipped} skipped" if dataset.num_skipped else ""
         return _said(
             f"dataset {dataset.name} is registered: {dataset.num_rows} rows for {dataset.task}{classes}{skipped}{again}"
         )

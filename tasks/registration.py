@@ -97,7 +97,8 @@ def inspect_dataset(
     )
     save_manifest(current_settings().manifests, manifest)
     if opened.skipped.num_rows:
-        say(f"{opened.skipped.num_rows} rows of {place} skipped: first {opened.skipped.first}")
+        rows = "row" if opened.skipped.num_rows == 1 else "rows"
+        say(f"{opened.skipped.num_rows} {rows} of {place} skipped: first {opened.skipped.first}")
     if len(splits := split_names(kind, place, given)) > 1 and "split" not in given:
         say(f"{place} is divided into {', '.join(splits)}: this is train; split='{splits[-1]}' reads another")
     return {

@@ -153,8 +153,8 @@ def test_rows_that_are_skipped_are_said_where_a_dataset_is_registered(
         "SELECT num_rows, task FROM datasets WHERE name = scores",
     )
     assert isinstance(first, TextAnswer)
-    assert first.text == "dataset scores is registered: 2 rows for regression, 1 rows skipped"
-    assert notes == [f"1 rows of {path} skipped: first {path}, line 3: column 'score' is 'none', and no number"]
+    assert first.text == "dataset scores is registered: 2 rows for regression, 1 skipped"
+    assert notes == [f"1 row of {path} skipped: first {path}, line 3: column 'score' is 'none', and no number"]
     assert isinstance(second, RowsAnswer)
     assert dict(second.rows[0]) == {"num_rows": 2, "task": "regression"}
 

@@ -130,6 +130,24 @@ def test_rows_that_a_dataset_lacks_are_named(root: Path, first: Part, span: tupl
     assert caught.value.fix == "rows count from 0 to 4"
 
 
+def test_words_come_with_their_rows(root: Path) -> None:
+    hashes = np.arange(48, dtype=np.uint8).reshape(3, 16)
+    tagged = Manifest(hashes, np.array([0, 1, 1, 0]), ("A", "B"), "token_classification", np.array([1, 2, 1]))
+    save_manifest(root, tagged)
+    subject = Subject("tagged", tagged.fingerprint)
+    changed = derive(root, change_parts(subject, 3, [([0], subject, [1])]))
+    assert changed.targets.tolist() == ["B", "B", "B", "B", "A"]
+    assert changed.lengths is not None
+    assert changed.lengths.tolist() == [2, 2, 1]
+
+
+def test_datasets_of_different_tasks_are_not_put_together(root: Path, first: Part) -> None:
+    numbers = Manifest(np.zeros((2, 16), np.uint8), np.array([0.5, 1.5]), (), "regression")
+    save_manifest(root, numbers)
+    with pytest.raises(StoreError, match="classification and rows for regression are no dataset"):
+        derive(root, [first, whole(Subject("numbers", numbers.fingerprint), 2)])
+
+
 def test_a_change_of_rows_that_are_not_there_names_them(root: Path, first: Part, second: Part) -> None:
     with pytest.raises(StoreError, match="first has 5 rows and no row 5"):
         change_parts(first.dataset, first.num_rows, [([5], second.dataset, [0])])

@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from storage.errors import StoreError
-from storage.manifests import Manifest, load_manifest, save_manifest
+from storage.manifests import Manifest, join, load_manifest, save_manifest
 
+HASHES = np.arange(48, dtype=np.uint8).reshape(3, 16)
+WORDS = Manifest(
+    HASHES, np.array([0, 1, 1, 0, 2, 1]), ("A", "B", "C"), "token_classification", lengths=np.array([1, 3, 2])
+)
+SEVERAL = Manifest(
+    HASHES, np.array([[True, False], [True, True], [False, False]]), ("ant", "bee"), "multilabel_classification"
+)
+NUMBERS = Manifest(HASHES, np.array([0.5, -1.0, 2.0]), (), "regression")
+PAIRS = Manifest(HASHES, np.array([0, 1, 0]), ("no", "yes"), "pair_classification")
 FIRST = Manifest(np.arange(48, dtype=np.uint8).reshape(3, 16), np.array([0, 1, 0]), ("ant", "bee"))
 SECOND = Manifest(np.arange(48, 80, dtype=np.uint8).reshape(2, 16), np.array([1, 0]), ("bee", "cat"))
 
@@ -20,6 +32,86 @@ def test_a_manifest_is_loaded_by_its_fingerprint(tmp_path: Path) -> None:
     assert loaded.classes == FIRST.classes
     np.testing.assert_array_equal(loaded.row_hashes, FIRST.row_hashes)
     np.testing.assert_array_equal(loaded.labels, FIRST.labels)
+
+
+@pytest.mark.parametrize("manifest", [WORDS, SEVERAL, NUMBERS, PAIRS], ids=lambda manifest: manifest.task)
+def test_every_task_is_loaded_as_it_was_saved(manifest: Manifest, tmp_path: Path) -> None:
+    save_manifest(tmp_path, manifest)
+    loaded = load_manifest(tmp_path, manifest.fingerprint)
+    assert (loaded.task, loaded.classes) == (manifest.task, manifest.classes)
+    assert loaded.labels.dtype == manifest.labels.dtype
+    np.testing.assert_array_equal(loaded.labels, manifest.labels)
+    np.testing.assert_array_equal(loaded.feature_hashes, manifest.feature_hashes)
+    assert loaded.fingerprint == manifest.fingerprint
+
+
+def test_a_manifest_from_before_there_were_tasks_is_for_classification(tmp_path: Path) -> None:
+    path = tmp_path / f"{FIRST.fingerprint}.npz"
+    np.savez(path, row_hashes=FIRST.row_hashes, labels=FIRST.labels, classes=np.asarray(FIRST.classes))
+    assert load_manifest(tmp_path, FIRST.fingerprint).fingerprint == FIRST.fingerprint
+
+
+def test_fingerprints_of_classification_are_what_they_always_were() -> None:
+    assert FIRST.fingerprint == "b4a9910f4c9c43c8b34c2c4f0e508460"
+
+
+def test_task_and_lengths_are_part_of_the_fingerprint() -> None:
+    classes = Manifest(PAIRS.row_hashes, PAIRS.labels, PAIRS.classes)
+    otherwise_cut = replace(WORDS, lengths=np.array([2, 2, 2]))
+    fingerprints = {each.fingerprint for each in (PAIRS, classes, WORDS, otherwise_cut, NUMBERS, SEVERAL)}
+    assert len(fingerprints) == 6
+
+
+def test_features_are_of_rows_or_of_their_words() -> None:
+    assert PAIRS.feature_hashes is PAIRS.row_hashes
+    assert WORDS.feature_hashes.shape == (6, 16)
+    assert len({word.tobytes() for word in WORDS.feature_hashes}) == 6
+
+
+@given(st.lists(st.sampled_from([0, 1, 2]), min_size=1))
+def test_rows_are_taken_with_their_words(rows: list[int]) -> None:
+    words = {0: [0], 1: [1, 2, 3], 2: [4, 5]}
+    taken = WORDS.take(np.array(rows))
+    numbers = [word for row in rows for word in words[row]]
+    assert taken.labels.tolist() == WORDS.labels[numbers].tolist()
+    np.testing.assert_array_equal(taken.feature_hashes, WORDS.feature_hashes[numbers])
+    assert taken.lengths is not None
+    assert taken.lengths.tolist() == [len(words[row]) for row in rows]
+
+
+def test_targets_are_comparable_between_splits() -> None:
+    assert WORDS.targets.tolist() == ["A", "B", "B", "A", "C", "B"]
+    assert NUMBERS.targets.tolist() == [0.5, -1.0, 2.0]
+    assert SEVERAL.targets_among(("bee", "cat", "ant")).tolist() == [
+        [False, False, True],
+        [True, False, True],
+        [False, False, False],
+    ]
+
+
+@pytest.mark.parametrize("manifest", [FIRST, WORDS, SEVERAL, NUMBERS, PAIRS], ids=lambda manifest: manifest.task)
+@given(cut=st.integers(1, 2))
+def test_pieces_joined_are_the_whole(manifest: Manifest, cut: int) -> None:
+    pieces = [manifest.take(np.arange(cut)), manifest.take(np.arange(cut, 3))]
+    assert join(pieces).fingerprint == manifest.fingerprint
+
+
+def test_classes_that_do_not_occur_are_left_out() -> None:
+    assert join([SEVERAL.take(np.array([0]))]).classes == ("ant",)
+    assert join([WORDS.take(np.array([0, 2]))]).classes == ("A", "B", "C")
+    assert join([WORDS.take(np.array([0]))]).classes == ("A",)
+
+
+def test_several_labels_are_joined_by_name() -> None:
+    other = Manifest(HASHES[:1], np.array([[True, True]]), ("bee", "cat"), "multilabel_classification")
+    joined = join([SEVERAL, other])
+    assert joined.classes == ("ant", "bee", "cat")
+    assert joined.labels[-1].tolist() == [False, True, True]
+
+
+def test_rows_for_different_tasks_are_no_dataset() -> None:
+    with pytest.raises(StoreError, match="rows for regression and rows for pair_classification are no dataset"):
+        join([NUMBERS, PAIRS])
 
 
 def test_labels_have_names() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from storage.derivation import rows_in
 from storage.errors import StoreError
 from storage.manifests import Manifest
-from storage.splits import held_out
+from storage.splits import count_shared, held_out
 
 COUNTS = st.lists(st.integers(1, 40), min_size=1, max_size=5).filter(lambda counts: max(counts) > 1)
 
@@ -75,6 +75,37 @@ def test_most_rows_stay_where_they_were_when_rows_are_added() -> None:
     )
     before, after = (_content(each, rows_in(held_out(each)[1])) for each in (manifest, grown))
     assert len(before & after) >= 0.8 * len(before)
+
+
+@pytest.mark.parametrize("task", ["regression", "multilabel_classification", "token_classification"])
+def test_where_a_row_has_not_one_class_a_share_of_all_rows_is_held_out(task: str) -> None:
+    plain = _manifest([50])
+    labels = {
+        "regression": np.linspace(0, 1, 50),
+        "multilabel_classification": np.ones((50, 2), dtype=bool),
+        "token_classification": np.zeros(100, dtype=np.int64),
+    }[task]
+    lengths = np.full(50, 2) if task == "token_classification" else None
+    manifest = Manifest(plain.row_hashes, labels, ("A", "B"), task, lengths)
+    train, test = (rows_in(spans) for spans in held_out(manifest))
+    assert len(test) == 10
+    assert sorted([*train, *test]) == list(range(50))
+    assert held_out(manifest) == held_out(plain)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1), st.lists(st.integers(0, 9), min_size=1))
+def test_shared_rows_are_counted_on_the_side_of_the_test(train: list[int], test: list[int]) -> None:
+    rows = _manifest([10])
+    shared = count_shared(rows.take(np.array(train)), rows.take(np.array(test)))
+    assert shared == sum(row in train for row in test)
+
+
+def test_rows_that_differ_in_their_last_byte_are_not_shared() -> None:
+    zero, one = (
+        Manifest(np.full((1, 16), end, np.uint8) * (np.arange(16) == 15), np.array([0]), ("a",)) for end in (0, 1)
+    )
+    assert count_shared(zero, one) == 0
+    assert count_shared(zero, zero) == 1
 
 
 def test_classes_of_a_single_row_leave_nothing_to_test_on() -> None:
