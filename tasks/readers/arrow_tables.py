@@ -45,8 +45,8 @@ class ArrowTable:
         return self._schema.names
 
     def class_names(self) -> Mapping[str, Sequence[str]]:
-        features = json.loads((self._schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features")
-        names = {column: _names_in(feature) for column, feature in (features or self._told_features()).items()}
+        features = _features_in(self._schema) or self._told_features()
+        names = {column: _names_in(feature) for column, feature in features.items()}
         return {column: found for column, found in names.items() if found}
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
@@ -72,7 +72,7 @@ class ArrowTable:
             if told.is_file():
                 try:
                     configurations = json.loads(told.read_text(encoding="utf-8"))
-                    return next(iter(configurations.values()))["features"] or {}
+                    return dict(next(iter(configurations.values()))["features"] or {})
                 except (ValueError, AttributeError, KeyError, TypeError, StopIteration) as error:
                     raise StoreError(
                         f"{told} does not tell the features: {error}", subject=str(told), fix="mend or remove the file"
@@ -126,6 +126,15 @@ def _said_of(file: Path) -> Iterator[None]:
             subject=str(file),
             fix="write the file again; all files of a split need the same columns",
         ) from error
+
+
+def _features_in(schema: pa.Schema) -> Mapping[str, Any]:
+    """The features that Hugging Face's `datasets` wrote into a schema; none where something else wrote there."""
+    written = (schema.metadata or {}).get(b"huggingface", b"{}")
+    try:
+        return dict(json.loads(written)["info"]["features"])
+    except (ValueError, KeyError, TypeError):
+        return {}
 
 
 def _names_in(feature: Any) -> Sequence[str]:

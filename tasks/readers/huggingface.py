@@ -23,15 +23,24 @@ def open_sets(path: str, config: str | None = None) -> dict[str, Table]:
     root = Path(path)
     told = root / "dataset_dict.json"
     if told.is_file():
-        return {canonical(split): _saved(root / split) for split in _read(told, "splits")}
+        return {canonical(split): _saved(root / split) for split in map(str, _read(told, "splits"))}
     return {WHOLE: _saved(root)}
 
 
 def _saved(folder: Path) -> Table:
     state = folder / "state.json"
-    files = [folder / str(part["filename"]) for part in _read(state, "_data_files")]
+    try:
+        files = [folder / part["filename"] for part in _read(state, "_data_files")]
+    except (KeyError, TypeError) as error:
+        raise _untold(state, error) from error
     if outside := [file for file in files if folder.resolve() not in file.resolve().parents]:
-        raise StoreError(f"{state} names a file outside of its folder: {outside[0]}", subject=str(state))
+        raise StoreError(
+            f"{state} names a file outside of its folder: {outside[0]}",
+            subject=str(state),
+            fix="save the dataset again",
+        )
+    if not files:
+        raise _untold(state, "no files")
     return ArrowTable(files)
 
 
@@ -39,11 +48,15 @@ def _read(file: Path, key: str) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{file} does not tell what the dataset consists of: {error}",
-            subject=str(file),
-            fix="save the dataset again with save_to_disk",
-        ) from error
+        raise _untold(file, error) from error
+
+
+def _untold(file: Path, error: object) -> StoreError:
+    return StoreError(
+        f"{file} does not tell what the dataset consists of: {error}",
+        subject=str(file),
+        fix="save the dataset again with save_to_disk",
+    )
 
 
 def _on_the_hub(name: str, config: str | None) -> dict[str, Table]:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tasks.readers.roles import Roles
-from tasks.readers.rows import words_of
+from tasks.readers.rows import number_of, shown, words_of
 from tasks.readers.tables import Unreadable
 
 # A class, the classes a row has, the classes of its words, or a number.
@@ -28,7 +28,7 @@ def label_reader(roles: Roles, class_names: Mapping[str, Sequence[str]]) -> Labe
     column = roles.targets[0]
     names = class_names.get(column, ())
     if roles.task == "regression":
-        return lambda cells: _number(cells[0], column)
+        return lambda cells: number_of(cells[0], column)
     if roles.task == "token_classification":
         return lambda cells: tuple(_class(tag, column, names) for tag in _items(cells[0], column))
     if roles.task == "multilabel_classification":
@@ -44,7 +44,7 @@ def label_reader(roles: Roles, class_names: Mapping[str, Sequence[str]]) -> Labe
         except KeyError:
             return known.setdefault((cell.__class__, cell), _class(cell, column, names))
         except TypeError:
-            raise Unreadable(f"is {cell!r}, and no label", column) from None
+            raise Unreadable(f"is {shown(cell)}, and no label", column) from None
 
     return read
 
@@ -90,13 +90,13 @@ def _class(cell: Any, column: str, names: Sequence[str]) -> str:
             raise Unreadable(f"is {cell}, and there are names for 0 to {len(names) - 1}", column)
         return names[cell]
     if not isinstance(cell, int | float):
-        raise Unreadable(f"is {cell!r}, and no label", column)
+        raise Unreadable(f"is {shown(cell)}, and no label", column)
     return str(cell)
 
 
 def _items(cell: Any, column: str) -> list[Any]:
     if not isinstance(cell, str | list | tuple | np.ndarray):
-        raise Unreadable("is empty" if cell is None else f"is {cell!r}, and no list of labels", column)
+        raise Unreadable("is empty" if cell is None else f"is {shown(cell)}, and no list of labels", column)
     return words_of(cell.tolist() if isinstance(cell, np.ndarray) else cell)
 
 
@@ -123,15 +123,4 @@ def _is_true(cell: Any, column: str) -> bool:
         return True
     if written in _NO:
         return False
-    raise Unreadable("is empty" if cell is None or not written else f"is {cell!r}, and neither 0 nor 1", column)
-
-
-def _number(cell: Any, column: str) -> float:
-    try:
-        number = float(cell)
-    except (TypeError, ValueError):
-        empty = cell is None or cell == ""
-        raise Unreadable("is empty" if empty else f"is {cell!r}, and no number", column) from None
-    if not math.isfinite(number):
-        raise Unreadable(f"is {number}, and not finite", column)
-    return number
+    raise Unreadable("is empty" if cell is None or not written else f"is {shown(cell)}, and neither 0 nor 1", column)

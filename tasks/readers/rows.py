@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
 import numpy as np
+import orjson
 
 from tasks.readers.base import ROW_HASH_BYTES, Pair, Row
 from tasks.readers.roles import Roles
@@ -50,6 +51,17 @@ def words_of(cell: Any) -> list[Any]:
     return cell.split() if isinstance(cell, str) else list(cell)
 
 
+def number_of(cell: Any, column: str) -> float:
+    """The number in a cell. Raises Unreadable where there is none, or one that is not finite."""
+    try:
+        number = float(cell)
+    except (TypeError, ValueError, OverflowError):
+        raise Unreadable("is empty" if cell in (None, "") else f"is {shown(cell)}, and no number", column) from None
+    if not math.isfinite(number):
+        raise Unreadable("is not a finite number", column)
+    return number
+
+
 def _text(cell: Any, column: str) -> tuple[str, bytes]:
     try:
         if isinstance(cell, bytes):
@@ -58,7 +70,7 @@ def _text(cell: Any, column: str) -> tuple[str, bytes]:
             return cell, cell.encode()
     except UnicodeError as error:
         raise Unreadable("is not UTF-8 text", column) from error
-    raise Unreadable("is empty" if cell is None else f"is {_shown(cell)}, and no text", column)
+    raise Unreadable("is empty" if cell is None else f"is {shown(cell)}, and no text", column)
 
 
 def _pair(first: Any, second: Any, first_column: str, second_column: str) -> tuple[Pair, bytes]:
@@ -72,8 +84,12 @@ def _words(cell: Any, column: str) -> tuple[list[str], bytes]:
     if not words:
         raise Unreadable("has no words", column)
     if not all(isinstance(word, str) for word in words):
-        raise Unreadable(f"is {_shown(cell)}, and no list of words", column)
-    return words, b"words " + json.dumps(words).encode()
+        raise Unreadable(f"is {shown(cell)}, and no list of words", column)
+    try:
+        return words, b"words " + orjson.dumps(words)
+    # Of bytes that are not UTF-8.
+    except orjson.JSONEncodeError as error:
+        raise Unreadable("is not UTF-8 text", column) from error
 
 
 def _vector_reader(columns: Sequence[str]) -> RowOf:
@@ -83,8 +99,10 @@ def _vector_reader(columns: Sequence[str]) -> RowOf:
         nonlocal width
         try:
             vector = np.array(cells[0] if len(columns) == 1 else cells, dtype=np.float32).reshape(-1)
-        except (TypeError, ValueError):
-            vector = np.array([_number(cell, column) for cell, column in zip(cells, columns, strict=True)], np.float32)
+        except (TypeError, ValueError, OverflowError):
+            vector = np.array(
+                [number_of(cell, column) for cell, column in zip(cells, columns, strict=True)], np.float32
+            )
         if not np.isfinite(vector).all():
             column = columns[int(np.argmin(np.isfinite(vector)))] if len(columns) > 1 else columns[0]
             raise Unreadable("is not a finite number", column)
@@ -96,13 +114,7 @@ def _vector_reader(columns: Sequence[str]) -> RowOf:
     return read
 
 
-def _number(cell: Any, column: str) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        raise Unreadable("is empty" if cell in (None, "") else f"is {_shown(cell)}, and no number", column) from None
-
-
-def _shown(cell: Any) -> str:
+def shown(cell: Any) -> str:
+    """A cell as an error shows it."""
     text = repr(cell)
     return text if len(text) <= 40 else f"{text[:37]}…"

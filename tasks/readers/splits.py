@@ -75,13 +75,13 @@ def canonical(name: str) -> str:
 
 
 def choose(sets: Mapping[str, T], wanted: str | None, path: str) -> T:
-    """The split that is wanted; where none is named, the only one or else `train`.
+    """The split that is wanted; where none is named, the only one or else `train`, which is also what is undivided.
 
     Raises StoreError when there is none of that name, or no `train` among several.
     """
     if wanted is not None and wanted in sets:
         return sets[wanted]
-    if wanted is None and len(sets) == 1:
+    if len(sets) == 1 and (wanted is None or (wanted == TRAIN and WHOLE in sets)):
         return next(iter(sets.values()))
     if wanted is None and TRAIN in sets:
         return sets[TRAIN]

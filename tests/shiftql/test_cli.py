@@ -192,6 +192,9 @@ def test_a_dataset_is_added_listed_updated_and_removed(catalog, tmp_path):
         "added reviews: 3 text rows for classification, 2 classes (neg, pos)"
         in run("datasets", "add", "reviews", str(file), *columns).stdout
     )
+    part = run("datasets", "add", "part", str(file), *columns, "--split", "[:2]", "--task", "classification")
+    assert "added part: 2 text rows" in part.stdout
+    run("datasets", "remove", "part")
     assert "updated reviews" in run("datasets", "add", "reviews", str(file), *columns).stdout
     (listed,) = json.loads(run("datasets", "list", "--format", "json").stdout)
     assert (listed["name"], listed["modality"], listed["num_rows"]) == ("reviews", "text", 3)

@@ -19,7 +19,17 @@ def test_splits_are_those_of_the_saved_dictionary(tmp_path: Path) -> None:
     assert open_reader("huggingface", str(tmp_path / "saved"), {"split": "val"}).schema().num_rows == 1
 
 
-@pytest.mark.parametrize("state", ["", "[]", "{}", '{"_data_files": [{"filename": "../../secret.arrow"}]}'])
+@pytest.mark.parametrize(
+    "state",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"_data_files": []}',
+        '{"_data_files": [1]}',
+        '{"_data_files": [{"filename": "../../secret.arrow"}]}',
+    ],
+)
 def test_a_state_that_does_not_fit_is_refused(state: str, tmp_path: Path) -> None:
     MADE.save_to_disk(str(tmp_path / "saved"))
     (tmp_path / "saved" / "state.json").write_text(state)

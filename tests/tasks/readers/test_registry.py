@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from storage.errors import StoreError
-from tasks.readers import READERS, guess_reader, open_reader
+from tasks.readers import OPTIONS, READERS, guess_reader, open_reader
+from tasks.readers.roles import TASKS
 
 
 @pytest.fixture
@@ -56,6 +57,15 @@ def test_path_of_no_known_form_is_refused_with_the_known_forms(tmp_path: Path) -
         with pytest.raises(StoreError, match="no reader recognises") as caught:
             guess_reader(str(path))
         assert len(caught.value.allowed) == len(READERS)
+
+
+def test_readers_and_options_are_documented() -> None:
+    documented = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    for name, spec in READERS.items():
+        assert f"| `{name}` |" in documented
+        assert all(f"`{option}`" in documented for option in spec.options)
+    assert all(f"`{option}`" in documented for option in OPTIONS)
+    assert all(f"| `{task}` |" in documented for task in TASKS)
 
 
 def test_importing_readers_loads_no_numerical_library() -> None:

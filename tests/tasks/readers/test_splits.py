@@ -102,6 +102,7 @@ def test_a_split_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path
     path = written(tmp_path / "one", "a.csv")
     with pytest.raises(StoreError, match="not divided into splits"):
         open_reader("csv", path, {"split": "test"})
+    assert open_reader("csv", path, {"split": "train[:50%]"}).schema().num_rows == 1
     path = written(tmp_path / "no train", "val.csv", "test.csv")
     with pytest.raises(StoreError, match="several splits, none of which is 'train'"):
         open_reader("csv", path, {})

@@ -152,6 +152,33 @@ def test_numbers_that_are_none_are_named(tmp_path: Path) -> None:
     assert reader.skipped.first.endswith("row 1: column 'features' is not a finite number")
 
 
+def test_a_byte_that_is_no_text_is_named_wherever_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_bytes(b"tokens,tags\na b,X Y\n\xff b,X Y\na b,\xff Y\n")
+    reader = opened(tmp_path / "data.csv", task="token_classification", tags_column="tags")
+    assert rows(reader) == [["a", "b"]]
+    assert reader.skipped.num_rows == 2
+    assert reader.skipped.first.endswith("line 3: column 'tokens' is not UTF-8 text")
+
+
+def test_numbers_too_large_for_any_are_named(tmp_path: Path) -> None:
+    huge = "1" + "0" * 400
+    (tmp_path / "data.jsonl").write_text(
+        f'{{"x": [1], "y": 0.5}}\n{{"x": [{huge}], "y": 1}}\n{{"x": [1], "y": {huge}}}\n'
+    )
+    reader = opened(tmp_path / "data.jsonl")
+    assert len(rows(reader)) == 1
+    assert reader.skipped.num_rows == 2
+
+
+def test_what_others_wrote_into_a_schema_is_not_taken_for_class_names(tmp_path: Path) -> None:
+    for number, written in enumerate(
+        [b"no json", b"[]", b'{"info": {"features": 5}}', b'{"info": {"features": {"label": 5}}}']
+    ):
+        written_to = pa.table({"text": ["red"], "label": [1]}).replace_schema_metadata({b"huggingface": written})
+        pq.write_table(written_to, tmp_path / f"{number}.parquet")
+        assert opened(tmp_path / f"{number}.parquet").schema().classes == ("1",)
+
+
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
