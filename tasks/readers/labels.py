@@ -18,7 +18,7 @@ Label: TypeAlias = str | tuple[str, ...] | float
 LabelOf: TypeAlias = Callable[[Sequence[Any]], Label]
 
 _SEPARATORS = re.compile(r"[;,|]")
-_WHOLE = re.compile(r"[+-]?\d+")
+_WHOLE = re.compile(r"[+-]?\d{1,9}")
 _YES = {"1", "1.0", "true", "yes"}
 _NO = {"0", "0.0", "false", "no"}
 

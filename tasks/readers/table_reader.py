@@ -26,6 +26,8 @@ _READ_ROWS = 1024
 _CHUNK_BYTES = 64 * 2**20
 # Of this many records one may be unreadable, and a few of any number.
 _ONE_IN, _AT_LEAST = 100, 10
+# More are rather texts that were taken for labels.
+_MOST_CLASSES = 100_000
 
 
 class TableReader:
@@ -145,6 +147,12 @@ class TableReader:
                 # What cannot be read is said, and counted, when the rows are.
                 with suppress(Unreadable):
                     classes.update(classes_in(label_of(cells)))
+            if len(classes) > _MOST_CLASSES:
+                raise StoreError(
+                    f"{self._path}: column {roles.targets[0]!r} has more than {_MOST_CLASSES} different labels",
+                    subject=self._path,
+                    fix="name the column of labels with label_column, or task=regression where they are numbers",
+                )
         if not num_records:
             raise self._no_rows()
         return Schema(roles.modality, roles.task, num_records, ordered_classes(classes))

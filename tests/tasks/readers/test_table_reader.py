@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from storage.errors import StoreError
-from tasks.readers import guess_reader, open_reader
+from tasks.readers import guess_reader, open_reader, table_reader
 from tasks.readers.base import DatasetReader
 
 
@@ -202,6 +202,13 @@ def test_class_names_may_stand_beside_the_files(tmp_path: Path) -> None:
     (tmp_path / "dataset_infos.json").write_text("[1]")
     with pytest.raises(StoreError, match=r"dataset_infos\.json does not tell"):
         opened(tmp_path).schema()
+
+
+def test_texts_taken_for_labels_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_reader, "_MOST_CLASSES", 2)
+    path = table(tmp_path, {"text": ["red", "blue", "green"], "label": ["a", "b", "c"]})
+    with pytest.raises(StoreError, match="column 'label' has more than 2 different labels"):
+        opened(path).schema()
 
 
 def test_class_names_can_be_told(tmp_path: Path) -> None:
