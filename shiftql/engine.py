@@ -325,7 +325,8 @@ def _say_what_is_held_out(plan: PlanNode) -> None:
     tests = {node.test.subject: node.test for node in plan.walk() if isinstance(node, Rank) and node.test}
     for test in tests.values():
         if test.is_held_out:
-            progress.get().note(f"tested on {test.num_rows} rows of {test.subject.name}, a fifth of each class, seed 0")
+            which = f"{test.num_rows} rows of {test.subject.name}"
+            progress.get().note(f"tested on {which}, a fifth (of each class where rows have one), seed 0")
 
 
 def _say_what_is_shared(plan: PlanNode) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from storage.errors import StoreError
 from storage.manifests import ordered_classes
-from tasks.readers.images import SUFFIXES
+from tasks.readers.roles import IMAGE_SUFFIXES
 from tasks.readers.splits import TRAIN, WHOLE, is_hidden, split_folders
 from tasks.readers.tables import Batch, Table
 
@@ -66,13 +66,13 @@ class ImageFolder:
             found = [
                 file
                 for file in sorted(folders[label].rglob("*"))
-                if file.suffix.lower() in SUFFIXES and not is_hidden(file, self._root) and file.is_file()
+                if file.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(file, self._root) and file.is_file()
             ]
             if not found:
                 raise StoreError(
                     f"class folder {folders[label]} holds no images",
                     subject=str(self._root),
-                    allowed=SUFFIXES,
+                    allowed=IMAGE_SUFFIXES,
                     fix="add images of an allowed type, or remove the folder",
                 )
             images += [(file, label) for file in found]

@@ -11,7 +11,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tasks.readers.tables import Unreadable
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _MOST_BYTES = 256 * 2**20
 _CHANNELS = (1, 3, 4)
 

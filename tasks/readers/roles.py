@@ -56,7 +56,7 @@ _PAIRS = (
 _ROW_NUMBERS = {"", "id", "idx", "index", "rowid", "unnamed0"}
 USUAL_NAMES = frozenset(name for groups in (_TEXTS, _LABELS, _IMAGES, _VECTORS) for group in groups for name in group)
 
-_IMAGE_SUFFIX = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?)$", re.IGNORECASE)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ _KINDS = {
     "flags": _is_flag,
     "integers": _is_integer,
     "numbers": _is_number,
-    "image paths": lambda cell: isinstance(cell, str) and _IMAGE_SUFFIX.search(cell) is not None,
+    "image paths": lambda cell: isinstance(cell, str) and cell.lower().endswith(IMAGE_SUFFIXES),
     "texts": lambda cell: isinstance(cell, str),
     "images": _is_image,
     "words": lambda cell: _is_list_of(cell, (str,)),

@@ -133,6 +133,16 @@ def test_image_paths_that_lead_nowhere_are_named(tmp_path: Path) -> None:
     assert reader.files() == sorted(str(tmp_path / name) for name in ("data.csv", "good.png"))
 
 
+def test_a_table_of_metadata_describes_the_images_around_it(tmp_path: Path) -> None:
+    for split, label in {"train": "a", "test": "b"}.items():
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "1.png").write_bytes(png())
+        (tmp_path / split / "metadata.csv").write_text(f"file_name,label\n1.png,{label}\n")
+        (tmp_path / split / "notes.csv").write_text("who,when\nme,now\n")
+    assert len(rows(opened(tmp_path))) == 1
+    assert opened(tmp_path, split="test").schema().classes == ("b",)
+
+
 def test_tags_that_do_not_match_their_words_are_named(tmp_path: Path) -> None:
     columns = {"tokens": [["a"], ["b", "c"], []], "ner_tags": [["X"], ["Y"], []]}
     reader = opened(table(tmp_path, columns), task="token_classification")
