@@ -65,13 +65,14 @@ class RankerSpec:
 _CLASSIFICATION = frozenset({"classification"})
 # Tasks whose labels are classes, whatever a row is.
 _CLASSES = _CLASSIFICATION | {"token_classification", "pair_classification"}
-_ALL_TASKS = _CLASSES | {"regression"}
+_ALL_TASKS = _CLASSES | {"multilabel_classification", "regression"}
 _NEIGHBOURS = Argument("k", int, 1, minimum=1)
 _METRIC = Argument(
     "metric",
     str,
     "accuracy",
-    allowed=("accuracy", "macro_f1", "balanced_accuracy"),
+    # Of classes, of several labels, and of numbers; where left out, that of the labels: see tasks.rankers.metrics.
+    allowed=("accuracy", "macro_f1", "balanced_accuracy", "micro_f1", "rmse", "mae", "r2", "spearman"),
     is_dropped_at_default=True,
 )
 _SMALLEST_LEARNING_RATE = 1e-9
@@ -103,9 +104,9 @@ RANKERS: dict[str, RankerSpec] = {
             name="euclidean_nn",
             label="Euclidean NN",
             version=1,
-            summary="test accuracy of a majority vote of the k nearest training rows",
+            summary="test score of a majority vote of the k nearest training rows, or of their mean",
             arguments=(_NEIGHBOURS, _METRIC, *_FEATURES),
-            tasks=_CLASSIFICATION,
+            tasks=_ALL_TASKS,
             needs_test=True,
             needs_source_probabilities=False,
             kind="features",
@@ -117,9 +118,9 @@ RANKERS: dict[str, RankerSpec] = {
             name="cosine_nn",
             label="Cosine NN",
             version=1,
-            summary="test accuracy of a majority vote of the k training rows at the smallest angle",
+            summary="test score of a majority vote of the k training rows at the smallest angle, or of their mean",
             arguments=(_NEIGHBOURS, _METRIC, *_FEATURES),
-            tasks=_CLASSIFICATION,
+            tasks=_ALL_TASKS,
             needs_test=True,
             needs_source_probabilities=False,
             kind="features",
@@ -130,15 +131,15 @@ RANKERS: dict[str, RankerSpec] = {
         RankerSpec(
             name="linear",
             label="Linear",
-            version=2,
-            summary="test accuracy of a linear classifier on standardised features",
+            version=3,
+            summary="test score of a linear model on standardised features: logistic regression, or ridge for numbers",
             arguments=(
                 Argument("learning_rate", float, 0.02, aliases=("lr",), minimum=_SMALLEST_LEARNING_RATE),
                 Argument("num_epochs", int, 60, aliases=("epochs",), minimum=1),
                 _METRIC,
                 *_FEATURES,
             ),
-            tasks=_CLASSIFICATION,
+            tasks=_ALL_TASKS,
             needs_test=True,
             needs_source_probabilities=False,
             kind="features",
@@ -175,7 +176,7 @@ RANKERS: dict[str, RankerSpec] = {
             needs_source_probabilities=True,
             kind="features",
             example="SELECT name FROM image_models ORDER BY LEEP TRAINED ON drawn-digits-train",
-            is_executable=False,
+            implementation="tasks.rankers.leep:LEEP",
         ),
         RankerSpec(
             name="nleep",
@@ -188,7 +189,7 @@ RANKERS: dict[str, RankerSpec] = {
             needs_source_probabilities=False,
             kind="features",
             example="SELECT name FROM image_models ORDER BY NLEEP(num_components=50) TRAINED ON drawn-digits-train",
-            is_executable=False,
+            implementation="tasks.rankers.nleep:NLEEP",
         ),
         RankerSpec(
             name="logme",
@@ -201,20 +202,23 @@ RANKERS: dict[str, RankerSpec] = {
             needs_source_probabilities=False,
             kind="features",
             example="SELECT name FROM text_models ORDER BY LogME TRAINED ON sentence-topics-train",
-            is_executable=False,
+            implementation="tasks.rankers.logme:LogME",
         ),
         RankerSpec(
             name="hscore",
             label="HScore",
             version=1,
-            summary="how much of the features' variance lies between the classes, with a regularised covariance",
-            arguments=_FEATURES,
+            summary="how much of the features' variance lies between the classes",
+            arguments=(
+                Argument("covariance", str, "regularised", allowed=("regularised", "plain")),
+                *_FEATURES,
+            ),
             tasks=_CLASSES,
             needs_test=False,
             needs_source_probabilities=False,
             kind="features",
             example="SELECT name FROM image_models ORDER BY HScore TRAINED ON counting-shapes-train",
-            is_executable=False,
+            implementation="tasks.rankers.hscore:HScore",
         ),
         RankerSpec(
             name="nce",
@@ -227,7 +231,7 @@ RANKERS: dict[str, RankerSpec] = {
             needs_source_probabilities=True,
             kind="features",
             example="SELECT name FROM image_models ORDER BY NCE TRAINED ON drawn-digits-train",
-            is_executable=False,
+            implementation="tasks.rankers.nce:NCE",
         ),
         RankerSpec(
             name="transrate",
@@ -240,20 +244,23 @@ RANKERS: dict[str, RankerSpec] = {
             needs_source_probabilities=False,
             kind="features",
             example="SELECT name FROM image_models ORDER BY TransRate TRAINED ON counting-shapes-train",
-            is_executable=False,
+            implementation="tasks.rankers.transrate:TransRate",
         ),
         RankerSpec(
             name="gbc",
             label="GBC",
             version=1,
             summary="how little the classes overlap as Gaussians in feature space, by their Bhattacharyya coefficients",
-            arguments=_FEATURES,
+            arguments=(
+                Argument("covariance", str, "diagonal", allowed=("diagonal", "spherical")),
+                *_FEATURES,
+            ),
             tasks=_CLASSES,
             needs_test=False,
             needs_source_probabilities=False,
             kind="features",
             example="SELECT name FROM text_models ORDER BY GBC TRAINED ON sentence-topics-train",
-            is_executable=False,
+            implementation="tasks.rankers.gbc:GBC",
         ),
         RankerSpec(
             name="task2vec",
