@@ -12,7 +12,7 @@ from shiftql import ast
 from shiftql.bound import BoundChange, BoundDataset, BoundRanker
 from shiftql.places import Places
 from storage.catalog import Catalog, DatasetRecord
-from tasks.rankers.specs import RANKERS
+from tasks.rankers.specs import all_rankers
 
 _PATH = re.compile(r"[/\\]|\.\w+$")
 
@@ -130,7 +130,7 @@ class DatasetBinder(Places):
                 self.fail(
                     place,
                     f"{ranker.spec.label} is not defined for {dataset.task}, the task of {dataset.name}",
-                    allowed=[spec.label for spec in RANKERS.values() if dataset.task in spec.tasks],
+                    allowed=[spec.label for spec in all_rankers() if dataset.task in spec.tasks],
                     fix=f"{ranker.spec.label} is for {', '.join(sorted(ranker.spec.tasks))}",
                 )
 

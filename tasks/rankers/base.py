@@ -12,6 +12,9 @@ from storage.errors import EvaluationError
 
 Task = Literal["classification", "multilabel classification", "regression"]
 
+# Sums of fourth powers of it are still far from the largest double.
+_LARGEST = 1e70
+
 
 @dataclass(frozen=True)
 class Score:
@@ -109,12 +112,26 @@ def checked_split(
     return Split(task, train_x, train_codes, test_x, positions, len(classes))
 
 
+def training_split(ranker: str, train_x: np.ndarray, train_y: np.ndarray) -> Split:
+    """The checked training split, for estimators that square features and multiply the squares.
+
+    Raises EvaluationError where that would overflow.
+    """
+    split = checked_split(train_x, train_y, None, None)
+    if float(np.abs(split.train_x).max()) > _LARGEST:
+        raise EvaluationError(
+            f"{ranker} of features above {_LARGEST:g} is beyond double precision",
+            fix="normalise the features, or leave the model out",
+        )
+    return split
+
+
 def training_classes(ranker: str, train_x: np.ndarray, train_y: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Checked training features, the classes of the rows from 0, and how many classes there are.
 
     Raises EvaluationError, in the name of the ranker, when the labels are no classes.
     """
-    split = checked_split(train_x, train_y, None, None)
+    split = training_split(ranker, train_x, train_y)
     refuse_task(ranker, split.task, {"classification"})
     return split.train_x, split.train_y, split.num_classes
 

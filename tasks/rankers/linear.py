@@ -32,7 +32,8 @@ class Linear:
 
     Logistic regression minimises cross-entropy + |weights|²/2n, scikit-learn's objective at C=1, by L-BFGS from
     zero weights in at most `num_epochs` steps, each of which reads the training rows once or a few times. The
-    first step is `learning_rate`/0.02 gradients long, at most; later ones find their own length. Ridge regression minimises |errors|² + |weights|² in closed form, where both mean nothing.
+    first step is `learning_rate`/0.02 gradients long, at most; later ones find their own length. Ridge regression
+    minimises |errors|² + |weights|² in closed form, where both mean nothing.
     """
 
     learning_rate: float = _LEARNING_RATE

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.rankers.base import Score, checked_split, estimate
+from tasks.rankers.base import Score, estimate, training_split
 from tasks.rankers.spectrum import spectrum
 
 _STEPS, _TOLERANCE, _SMALLEST = 11, 1e-3, 1e-5
@@ -33,7 +33,7 @@ class LogME:
         source_probabilities: np.ndarray | None = None,
         seed: int = 0,
     ) -> Score:
-        split = checked_split(train_x, train_y, None, None)
+        split = training_split("LogME", train_x, train_y)
         y = split.train_y
         squares, projections = spectrum(split.train_x, y, split.num_classes)
         if split.task == "classification":

@@ -27,7 +27,7 @@ def score_predictions(task: Task, metric: str | None, true: np.ndarray, predicte
     metric = metric or next(iter(measures))
     if metric not in measures:
         raise EvaluationError(
-            f"{metric} is no metric of {task}", allowed=list(measures), fix="leave metric out, or choose an allowed one"
+            f"{metric} is no metric of {task}", fix=f"leave metric out, or choose one of {', '.join(measures)}"
         )
     measure = measures[metric]
     correct = None
@@ -42,11 +42,6 @@ def score_predictions(task: Task, metric: str | None, true: np.ndarray, predicte
         per_row_correct=correct,
         replicates=None if metric == "accuracy" else _replicate(measure.of, true, predicted),
     )
-
-
-def score_classes(metric: str, true: np.ndarray, predicted: np.ndarray) -> Score:
-    """`score_predictions` of classes, (rows,) integers from 0."""
-    return score_predictions("classification", metric, true, predicted)
 
 
 def _accuracy(true: np.ndarray, predicted: np.ndarray) -> float:

@@ -29,8 +29,6 @@ class NCE:
     ) -> Score:
         probabilities, labels, num_classes = source_predictions("NCE", source_probabilities, train_y)
         predicted = probabilities.argmax(axis=1)
-        first, together = np.unique(
-            predicted * num_classes + labels, return_index=True, return_counts=True
-        )[1:]
+        first, together = np.unique(predicted * num_classes + labels, return_index=True, return_counts=True)[1:]
         log_conditional = np.log(together / np.bincount(predicted)[predicted[first]])
         return estimate("NCE", float(together @ log_conditional) / len(labels))

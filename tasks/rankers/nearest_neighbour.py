@@ -190,6 +190,7 @@ def majority(votes: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def _unit_rows(x: np.ndarray) -> np.ndarray:
-    x = x.astype(np.float64)
+    largest = np.abs(x).max(axis=-1, keepdims=True).astype(np.float64)
+    x = x / np.where(largest > 0, largest, 1)
     lengths = np.linalg.norm(x, axis=-1, keepdims=True)
     return x / np.where(lengths > 0, lengths, 1)

@@ -47,7 +47,7 @@ class NLEEP:
                 f"{components} components of only {len(x)} training rows",
                 fix=f"choose num_components of at most {len(x)}",
             )
-        if (x == x[0]).all():
+        if not ((x.astype(np.float64) - x[0]) ** 2).any():
             # One cluster says as much as any number of equal ones.
             return estimate("NLEEP", log_expected_prediction(np.ones((len(x), 1)), y, num_classes))
         with warnings.catch_warnings():

@@ -1,13 +1,18 @@
 """The rankers there are, by name, with their arguments: all the binder and the terminal need to know.
 
-Importing this module loads neither numpy nor torch.
+Importing this module loads neither numpy nor torch, and no plug-in. An installed package adds rankers by entry points
+of the group `shiftql.rankers`, each of which names a RankerSpec; they are looked at only when a name is none of
+`RANKERS`, and when all rankers are listed.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, NoReturn
 
 from storage.errors import BindingError
@@ -44,11 +49,12 @@ class RankerSpec:
     (finetune), columns of the catalog, embeddings of datasets (task2vec), or the scores of other rankers
     (strategy). `example` is a question on the playground's names. `implementation` is "module:Class"; None for
     what is not an estimator on features. `ranks` tells what stands in its rows.
+    A plug-in's `version` is its own, followed by the package and its version.
     """
 
     name: str
     label: str
-    version: int
+    version: int | str
     summary: str
     arguments: tuple[Argument, ...]
     tasks: frozenset[str]
@@ -344,7 +350,9 @@ RANKERS: dict[str, RankerSpec] = {
 
 
 def find_ranker(name: str) -> RankerSpec:
-    """The ranker called `name`, in any spelling. Raises BindingError with the near names when there is none.
+    """The ranker called `name`, in any spelling; a plug-in where none of our own is called so.
+
+    Raises BindingError with the near names when there is none, and with the reason when the plug-in is broken.
 
     >>> find_ranker("CosineNN").name
     'cosine_nn'
@@ -352,13 +360,63 @@ def find_ranker(name: str) -> RankerSpec:
     for spec in RANKERS.values():
         if fold(name) in map(fold, (spec.name, spec.label, *spec.aliases)):
             return spec
-    labels = [spec.label for spec in RANKERS.values()]
+    for entry in _entry_points():
+        if fold(name) == fold(entry.name):
+            return _plugin(entry)
+    labels = [*(spec.label for spec in RANKERS.values()), *(entry.name for entry in _entry_points())]
     raise BindingError(
         f"there is no ranker {name!r}",
         subject=name,
         allowed=labels,
         fix=_did_you_mean(name, labels) or "write one of the allowed names, in any spelling",
     )
+
+
+def all_rankers() -> list[RankerSpec]:
+    """Our own rankers and those of the installed plug-ins, without the broken ones."""
+    specs = list(RANKERS.values())
+    taken = {fold(name) for spec in specs for name in (spec.name, spec.label, *spec.aliases)}
+    for entry in _entry_points():
+        if fold(entry.name) not in taken:
+            try:
+                specs.append(_plugin(entry))
+            except BindingError:
+                continue
+    return specs
+
+
+def _entry_points() -> tuple[EntryPoint, ...]:
+    return _entry_points_on(tuple(sys.path))
+
+
+# Reading the metadata of every installed package takes tens of milliseconds.
+@lru_cache(maxsize=1)
+def _entry_points_on(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    return tuple(sorted(entry_points(group="shiftql.rankers"), key=lambda entry: entry.name))
+
+
+def _plugin(entry: EntryPoint) -> RankerSpec:
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
+    problem = None
+    try:
+        spec = entry.load()
+    # A plug-in may raise whatever it likes.
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    else:
+        if not isinstance(spec, RankerSpec):
+            problem = f"{entry.value} is a {type(spec).__name__}, not a RankerSpec"
+        elif fold(spec.name) != fold(entry.name):
+            problem = f"its RankerSpec is named {spec.name!r}, and its entry point {entry.name!r}"
+        elif spec.kind != "features" or spec.implementation is None:
+            problem = "only rankers of features with an implementation can be plugged in"
+    if problem:
+        raise BindingError(
+            f"the ranker {entry.name!r} of the package {package} cannot be used: {problem}",
+            subject=entry.name,
+            fix="update or uninstall the package; docs/rankers.md says what a plug-in must be",
+        )
+    return replace(spec, version=f"{spec.version}+{package.replace(' ', '-')}")
 
 
 def bind_arguments(spec: RankerSpec, positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from storage.errors import EvaluationError
-
 # Rows that are in double precision at a time.
 _BLOCK_ROWS = 4096
 _ROUNDING = 32 * np.finfo(np.float64).eps
@@ -36,21 +34,11 @@ def mean_of(x: np.ndarray) -> np.ndarray:
 
 
 def gram(x: np.ndarray, centre: np.ndarray | float = 0.0) -> np.ndarray:
-    """The smaller of the two matrices of inner products of x − centre, of its columns or of its rows, in doubles.
-
-    Raises EvaluationError when they overflow.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        if len(x) < x.shape[1]:
-            centred = x - np.asarray(centre, dtype=np.float64)
-            products = centred @ centred.T
-        else:
-            products = sum(block.T @ block for _, block in _blocks(x, centre))
-    if not np.isfinite(products).all():
-        raise EvaluationError(
-            "products of the features are beyond double precision", fix="normalise the features, or leave the model out"
-        )
-    return products
+    """The smaller of the two matrices of inner products of x − centre, of its columns or of its rows, in doubles."""
+    if len(x) < x.shape[1]:
+        centred = x - np.asarray(centre, dtype=np.float64)
+        return centred @ centred.T
+    return sum(block.T @ block for _, block in _blocks(x, centre))
 
 
 def spectrum(
