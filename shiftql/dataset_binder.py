@@ -12,7 +12,7 @@ from shiftql import ast
 from shiftql.bound import BoundChange, BoundDataset, BoundRanker
 from shiftql.places import Places
 from storage.catalog import Catalog, DatasetRecord
-from tasks.rankers.specs import all_rankers
+from tasks.rankers.specs import all_rankers, metrics_of
 
 _PATH = re.compile(r"[/\\]|\.\w+$")
 
@@ -118,7 +118,7 @@ class DatasetBinder(Places):
     def check_fit(
         self, place: ast.Node, dataset: DatasetRecord, first: DatasetRecord, rankers: Iterable[BoundRanker]
     ) -> None:
-        """Refuse a dataset of another kind of rows than the first, or of a task some ranker is not defined for."""
+        """Refuse a dataset of other rows than the first, or of a task that some ranker or its metric is not for."""
         if dataset.modality != first.modality:
             self.fail(
                 place,
@@ -132,6 +132,14 @@ class DatasetBinder(Places):
                     f"{ranker.spec.label} is not defined for {dataset.task}, the task of {dataset.name}",
                     allowed=[spec.label for spec in all_rankers() if dataset.task in spec.tasks],
                     fix=f"{ranker.spec.label} is for {', '.join(sorted(ranker.spec.tasks))}",
+                )
+            metric = ranker.params.get("metric")
+            if metric is not None and metric not in metrics_of(dataset.task):
+                self.fail(
+                    place,
+                    f"{metric} is no metric of {dataset.task}, the task of {dataset.name}",
+                    allowed=metrics_of(dataset.task),
+                    fix="leave metric out, or choose an allowed one",
                 )
 
 

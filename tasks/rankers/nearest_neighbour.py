@@ -14,6 +14,7 @@ from tasks.rankers.metrics import score_predictions
 _BLOCK_ELEMENTS = 2**24
 # How many more rows than k the matrix product proposes, so that rounding and duplicates lose none.
 _SPARE_CANDIDATES = 8
+_CENTRE_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -109,16 +110,18 @@ class _Search:
         self._train, self._k, self._cosine, self._excludes_self = train, k, cosine, excludes_self
         self._candidates = min(len(train), k + _SPARE_CANDIDATES)
         # Moving and scaling all rows keeps the order of distances, and single precision from cancellation and overflow.
-        self._centre = 0.0 if cosine else train.mean(axis=0, dtype=np.float64)
-        self._scale = 1.0 if cosine else float(max(np.abs(train - self._centre).max(), np.finfo(np.float64).tiny))
-        self._single = self._prepared(train).astype(np.float32)
+        # Any centre does; a difference of two floats is rounded by no more than its own last digit.
+        self._centre = train[:_CENTRE_ROWS].mean(axis=0, dtype=np.float64).astype(train.dtype)
+        apart = np.maximum(train.max(axis=0) - self._centre, self._centre - train.min(axis=0)).max()
+        self._scale = max(apart, np.finfo(train.dtype).tiny)
+        self._single = self._prepared(train, np.float32)
         self._half_squares = np.einsum("nd,nd->n", self._single, self._single) / 2
         self._longest = float(np.sqrt(2 * self._half_squares.max()))
 
     def block(self, test: np.ndarray, start: int) -> np.ndarray:
         """The k nearest rows of each of the test rows, the first of which is number `start`."""
         with np.errstate(over="ignore", invalid="ignore"):
-            rows = self._prepared(test).astype(np.float32)
+            rows = self._prepared(test, np.float32)
             # |x−y|²/2 less |y|²/2, which is the same for every x.
             distances = rows @ self._single.T
             np.subtract(0 if self._cosine else self._half_squares, distances, out=distances)
@@ -131,7 +134,7 @@ class _Search:
         nearest = ordered[:, : self._k]
         is_lost = ~is_settled
         if self._candidates < len(self._train):
-            margin = gaps[:, self._k - 1 :].sum(axis=1)
+            margin = gaps[:, self._k - 1 : -1].sum(axis=1)
             is_lost &= ~(margin > doubt)
             for at in np.array_split(np.flatnonzero(is_lost), -(-is_lost.sum() * len(self._train) // 2**22) or 1):
                 proposed[at] = self._proposals(self._doubles(test[at]), None if own is None else own[at])[0]
@@ -155,11 +158,11 @@ class _Search:
         return proposed, np.take_along_axis(proposed, order, axis=1), gaps
 
     def _doubles(self, test: np.ndarray) -> np.ndarray:
-        rows = self._prepared(test)
+        rows = self._prepared(test, np.float64)
         distances = np.empty((len(test), len(self._train)))
         step = max(1, _BLOCK_ELEMENTS // self._train.shape[1])
         for start in range(0, len(self._train), step):
-            train = self._prepared(self._train[start : start + step])
+            train = self._prepared(self._train[start : start + step], np.float64)
             half_squares = 0 if self._cosine else np.einsum("nd,nd->n", train, train) / 2
             distances[:, start : start + step] = half_squares - rows @ train.T
         return distances
@@ -168,7 +171,7 @@ class _Search:
         """The k nearest of the proposed rows, by distances computed pair by pair in double precision."""
         candidates = self._train[proposed].astype(np.float64)
         if self._cosine:
-            exact = -(_unit_rows(candidates) * _unit_rows(test)[:, None]).sum(axis=2)
+            exact = -(_unit_rows(candidates) * _unit_rows(test.astype(np.float64))[:, None]).sum(axis=2)
         else:
             exact = ((candidates - test[:, None]) ** 2).sum(axis=2)
         if own is not None:
@@ -176,8 +179,13 @@ class _Search:
         order = np.argsort(exact, axis=1, kind="stable")[:, : self._k]
         return np.take_along_axis(proposed, order, axis=1)
 
-    def _prepared(self, x: np.ndarray) -> np.ndarray:
-        return _unit_rows(x) if self._cosine else (x - self._centre) / self._scale
+    def _prepared(self, x: np.ndarray, precision: type) -> np.ndarray:
+        x = x.astype(np.result_type(x, precision), copy=False)
+        if self._cosine:
+            return _unit_rows(x).astype(precision, copy=False)
+        moved = x - self._centre
+        moved /= self._scale
+        return moved.astype(precision, copy=False)
 
 
 def majority(votes: np.ndarray, num_classes: int) -> np.ndarray:
@@ -190,7 +198,8 @@ def majority(votes: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def _unit_rows(x: np.ndarray) -> np.ndarray:
-    largest = np.abs(x).max(axis=-1, keepdims=True).astype(np.float64)
-    x = x / np.where(largest > 0, largest, 1)
-    lengths = np.linalg.norm(x, axis=-1, keepdims=True)
-    return x / np.where(lengths > 0, lengths, 1)
+    largest = np.maximum(x.max(axis=-1, keepdims=True), -x.min(axis=-1, keepdims=True))
+    x = x / np.where(largest > 0, largest, x.dtype.type(1))
+    lengths = np.sqrt(np.einsum("...d,...d->...", x, x))[..., None]
+    x /= np.where(lengths > 0, lengths, x.dtype.type(1))
+    return x

@@ -72,13 +72,19 @@ _CLASSIFICATION = frozenset({"classification"})
 # Tasks whose labels are classes, whatever a row is.
 _CLASSES = _CLASSIFICATION | {"token_classification", "pair_classification"}
 _ALL_TASKS = _CLASSES | {"multilabel_classification", "regression"}
+_METRICS_OF_CLASSES = ("accuracy", "macro_f1", "balanced_accuracy")
+# Where they are others; the first is the default.
+_METRICS = {
+    "multilabel_classification": ("macro_f1", "micro_f1"),
+    "regression": ("rmse", "mae", "r2", "spearman"),
+}
 _NEIGHBOURS = Argument("k", int, 1, minimum=1)
 _METRIC = Argument(
     "metric",
     str,
     "accuracy",
-    # Of classes, of several labels, and of numbers; where left out, that of the labels: see tasks.rankers.metrics.
-    allowed=("accuracy", "macro_f1", "balanced_accuracy", "micro_f1", "rmse", "mae", "r2", "spearman"),
+    # Where left out, the default of the task.
+    allowed=tuple(dict.fromkeys((*_METRICS_OF_CLASSES, *(name for names in _METRICS.values() for name in names)))),
     is_dropped_at_default=True,
 )
 _SMALLEST_LEARNING_RATE = 1e-9
@@ -347,6 +353,11 @@ RANKERS: dict[str, RankerSpec] = {
         ),
     )
 }
+
+
+def metrics_of(task: str) -> tuple[str, ...]:
+    """The metrics that predictions of a task can be compared by, its default first."""
+    return _METRICS.get(task, _METRICS_OF_CLASSES)
 
 
 def find_ranker(name: str) -> RankerSpec:

@@ -21,7 +21,7 @@ from storage.errors import EvaluationError
 from tasks.rankers import get_ranker
 from tasks.rankers.base import Task
 from tasks.rankers.metrics import METRICS, REPLICATES, score_predictions
-from tasks.rankers.specs import RANKERS
+from tasks.rankers.specs import RANKERS, metrics_of
 
 
 def _macro_f1(true: np.ndarray, predicted: np.ndarray) -> float:
@@ -90,6 +90,12 @@ def test_every_ranker_offers_the_metric(name: str, metric: str) -> None:
 def test_the_specs_offer_the_metrics_there_are(name: str) -> None:
     (argument,) = [each for each in RANKERS[name].arguments if each.name == "metric"]
     assert set(argument.allowed) == {metric for measures in METRICS.values() for metric in measures}
+
+
+def test_the_specs_know_the_metrics_of_every_task_the_default_first() -> None:
+    for task, metrics in METRICS.items():
+        assert metrics_of(task.replace(" ", "_")) == tuple(metrics)
+    assert metrics_of("pair_classification") == metrics_of("token_classification") == metrics_of("classification")
 
 
 @every_metric
