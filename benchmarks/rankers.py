@@ -1,6 +1,6 @@
 """Rankers beside scikit-learn on the same features: seconds, scores, and the error of single precision.
 
-    python benchmarks/rankers.py [ROWS] [DIMENSIONS] [CLASSES]
+    python benchmarks/rankers.py [ROWS DIMENSIONS CLASSES]
 
 By default 5,000 training and 1,000 test rows of 768 float32 features in 20 classes, whose spread falls off over the
 dimensions as that of embeddings does. Each is timed in turn, 5 times, and the fastest counts; scikit-learn's linear
@@ -35,7 +35,7 @@ def features(rows: int, dimensions: int, classes: int) -> tuple[np.ndarray, np.n
     mixing = random.normal(size=(dimensions, dimensions)) / np.sqrt(dimensions)
     spread = np.geomspace(1.5, 0.05, dimensions)[:, None]
     x = (centres[labels] + random.normal(size=(rows, dimensions))) @ (spread * mixing)
-    return (x + random.normal(size=dimensions)).astype(np.float32), labels
+    return x + random.normal(size=dimensions), labels
 
 
 def fastest(contestants: dict[str, Callable[[], Any]]) -> dict[str, tuple[float, Any]]:
@@ -75,6 +75,7 @@ def compare(x: np.ndarray, y: np.ndarray) -> None:
 def estimate(x: np.ndarray, y: np.ndarray) -> None:
     source = np.exp(x[:, :100] / 2)
     source /= source.sum(axis=1, keepdims=True)
+    narrow = x.astype(np.float32)
     estimators = [spec.name for spec in RANKERS.values() if spec.kind == "features" and not spec.needs_test]
     print(f"{'ranker':14}{'seconds':>9}{'score':>14}{'error against float64':>24}")
     for name in estimators:
@@ -83,19 +84,19 @@ def estimate(x: np.ndarray, y: np.ndarray) -> None:
             return get_ranker(name).score(x, y, source_probabilities=source).value
 
         started = time.perf_counter()
-        single = score(x, source)
+        single = score(narrow, source.astype(np.float32))
         seconds = time.perf_counter() - started
-        double = score(x.astype(np.float64), source.astype(np.float64))
+        double = score(x, source)
         print(f"{name:14}{seconds:9.3f}{single:14.6f}{abs(single - double) / abs(double):24.1e}", flush=True)
 
 
 def main() -> None:
-    rows, dimensions, classes = (int(given) for given in (*sys.argv[1:], 5000, 768, 20)[:3])
+    rows, dimensions, classes = map(int, sys.argv[1:] or (5000, 768, 20))
     x, y = features(rows + TEST_ROWS, dimensions, classes)
     for threads in (1, None):
         with threadpool_limits(threads):
             print(f"\n{rows} x {dimensions}, {classes} classes, {'one thread' if threads else 'all threads'}")
-            compare(x, y)
+            compare(x.astype(np.float32), y)
             estimate(x[:rows], y[:rows])
 
 

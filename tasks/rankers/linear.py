@@ -94,16 +94,17 @@ def fit_logistic(
     def objective(weights: np.ndarray) -> tuple[float, np.ndarray]:
         weights = weights.reshape(shape)
         narrow = weights.astype(x.dtype)
-        value, gradient = 0.0, np.zeros(shape, x.dtype)
+        value, gradient, total = 0.0, np.zeros((num_outputs, x.shape[1]), x.dtype), np.zeros(num_outputs, x.dtype)
         for start in range(0, len(x), _BLOCK_ROWS):
             rows = x[start : start + _BLOCK_ROWS]
             part, residual = loss(rows @ narrow[:-1] + narrow[-1], y[start : start + _BLOCK_ROWS])
             value += part
-            gradient[:-1] += rows.T @ residual
-            gradient[-1] += residual.sum(axis=0)
+            gradient += residual.T @ rows
+            total += residual.sum(axis=0)
         penalty = weights.copy()
         penalty[-1] = 0
-        return (value + (penalty**2).sum() / 2) / len(x), (gradient + penalty).ravel() / len(x)
+        slope = np.vstack([gradient.T, total]) + penalty
+        return (value + (penalty**2).sum() / 2) / len(x), slope.ravel() / len(x)
 
     # L-BFGS begins with a step of one gradient; in this unit the gradient, too, is longer by as much.
     unit = np.sqrt(learning_rate / _LEARNING_RATE)

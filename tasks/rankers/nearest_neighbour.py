@@ -15,6 +15,7 @@ _BLOCK_ELEMENTS = 2**24
 # How many more rows than k the matrix product proposes, so that rounding and duplicates lose none.
 _SPARE_CANDIDATES = 8
 _CENTRE_ROWS = 1000
+_GROUP_COLUMNS = 32
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class _Search:
         """The candidates of each row in the order of their numbers and of their distances, and the gaps of these."""
         if own is not None:
             distances[np.arange(len(own)), own] = np.inf
-        proposed = np.argpartition(distances, self._candidates - 1, axis=1)[:, : self._candidates]
+        proposed = smallest(distances, self._candidates)
         proposed.sort(axis=1)
         near = np.take_along_axis(distances, proposed, axis=1)
         order = np.argsort(near, axis=1, kind="stable")
@@ -186,6 +187,24 @@ class _Search:
         moved = x - self._centre
         moved /= self._scale
         return moved.astype(precision, copy=False)
+
+
+def smallest(values: np.ndarray, count: int) -> np.ndarray:
+    """The columns (rows, count) of the `count` smallest values of each row, in no order.
+
+    They lie in the `count` groups of columns with the smallest minima, so that only these are partitioned.
+    """
+    groups = values.shape[1] // _GROUP_COLUMNS
+    if groups <= 2 * count:
+        return np.argpartition(values, count - 1, axis=1)[:, :count]
+    grouped = groups * _GROUP_COLUMNS
+    minima = values[:, :grouped].reshape(len(values), _GROUP_COLUMNS, groups).min(axis=1)
+    nearest = np.argpartition(minima, count - 1, axis=1)[:, None, :count]
+    members = (nearest + groups * np.arange(_GROUP_COLUMNS)[:, None]).reshape(len(values), count * _GROUP_COLUMNS)
+    rest = np.broadcast_to(np.arange(grouped, values.shape[1]), (len(values), values.shape[1] - grouped))
+    columns = np.hstack([members, rest])
+    kept = np.argpartition(np.take_along_axis(values, columns, axis=1), count - 1, axis=1)[:, :count]
+    return np.take_along_axis(columns, kept, axis=1)
 
 
 def majority(votes: np.ndarray, num_classes: int) -> np.ndarray:

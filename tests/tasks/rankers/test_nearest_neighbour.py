@@ -8,7 +8,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from storage.errors import EvaluationError
 from tasks.rankers import get_ranker, nearest_neighbour
-from tasks.rankers.nearest_neighbour import majority, nearest_rows
+from tasks.rankers.nearest_neighbour import majority, nearest_rows, smallest
 
 
 @pytest.mark.parametrize(("k", "accuracy"), [(1, 0.96), (3, 0.96), (5, 0.966667), (13, 0.966667)])
@@ -122,6 +122,13 @@ def test_each_label_is_voted_on_and_a_tie_goes_to_the_nearest() -> None:
         score = get_ranker("Euclidean NN", k=k).score(train_x, train_y, np.array([[0.0]]), np.array([labels]))
         assert score.per_row_correct is not None
         assert score.per_row_correct.all()
+
+
+@pytest.mark.parametrize("columns", [9, 320, 2000, 2049])
+def test_the_smallest_values_are_found_wherever_they_stand(columns: int) -> None:
+    values = np.random.default_rng(0).normal(size=(20, columns))
+    found = np.sort(np.take_along_axis(values, smallest(values, 9), axis=1), axis=1)
+    np.testing.assert_array_equal(found, np.sort(values, axis=1)[:, :9])
 
 
 def test_leaving_one_out_needs_one_row_more() -> None:
