@@ -8,6 +8,7 @@ of the group `shiftql.rankers`, each of which names a RankerSpec; they are looke
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -397,12 +398,19 @@ def all_rankers() -> list[RankerSpec]:
 
 
 def _entry_points() -> tuple[EntryPoint, ...]:
-    return _entry_points_on(tuple(sys.path))
+    return _entry_points_on(tuple((folder, _modified(folder)) for folder in sys.path))
 
 
-# Reading the metadata of every installed package takes tens of milliseconds.
+def _modified(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
+
+
+# Reading the metadata of every installed package takes tens of milliseconds; what is installed meanwhile is seen.
 @lru_cache(maxsize=1)
-def _entry_points_on(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+def _entry_points_on(path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
     return tuple(sorted(entry_points(group="shiftql.rankers"), key=lambda entry: entry.name))
 
 

@@ -13,54 +13,18 @@ import pytest
 from storage.errors import BindingError
 from tasks.rankers import get_ranker
 from tasks.rankers.specs import RANKERS, all_rankers, bind_arguments, find_ranker
-
-MODULE = """
-from tasks.rankers.specs import Argument, RankerSpec
-
-SPEC = RankerSpec(
-    name="spread",
-    label="Spread",
-    version=3,
-    summary="mean variance of the features, times a factor",
-    arguments=(Argument("factor", float, 1.0, minimum=0),),
-    tasks=frozenset({"classification"}),
-    needs_test=False,
-    needs_source_probabilities=False,
-    kind="features",
-    example="SELECT name FROM image_models ORDER BY Spread TRAINED ON drawn-digits-train",
-    implementation="MODULE_estimator:Spread",
-)
-"""
-ESTIMATOR = """
-from dataclasses import dataclass
-
-from tasks.rankers.base import Score
-
-
-@dataclass(frozen=True)
-class Spread:
-    factor: float = 1.0
-
-    def score(self, train_x, train_y, test_x=None, test_y=None, *, source_probabilities=None, seed=0):
-        return Score(float(train_x.var(axis=0).mean()) * self.factor, True, "spread")
-"""
+from tests.plugin import MODULE, write_plugin
 
 Install = Callable[..., None]
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Places a package with one entry point on the path, as pip leaves it."""
+    """Places a package with one entry point on the path."""
 
-    def place(module: str, entry: str, source: str = MODULE, version: str = "1.2") -> None:
-        root = tmp_path / f"site-{module}"
-        metadata = root / f"{module}-{version}.dist-info"
-        metadata.mkdir(parents=True)
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: {version}\n")
-        (metadata / "entry_points.txt").write_text(f"[shiftql.rankers]\n{entry} = {module}:SPEC\n")
-        (root / f"{module}.py").write_text(source.replace("MODULE", module))
-        (root / f"{module}_estimator.py").write_text(ESTIMATOR)
-        monkeypatch.syspath_prepend(root)
+    def place(module: str, *entry: str, **options: str) -> None:
+        write_plugin(tmp_path / module, module, *entry, **options)
+        monkeypatch.syspath_prepend(tmp_path / module)
 
     return place
 
@@ -129,3 +93,11 @@ def test_our_own_rankers_are_found_without_looking_for_plug_ins() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "linear"
+
+
+def test_a_package_installed_while_we_run_is_found(install: Install, tmp_path: Path) -> None:
+    install("plug_early", "early", MODULE.replace('name="spread"', 'name="early"'))
+    with pytest.raises(BindingError, match="no ranker 'late'"):
+        find_ranker("late")
+    write_plugin(tmp_path / "plug_early", "plug_late", "late", MODULE.replace('name="spread"', 'name="late"'))
+    assert find_ranker("late").label == "Spread"
