@@ -57,15 +57,13 @@ def spectrum(
     eigenvalues, vectors = eigenvalues[kept], vectors[:, kept]
     if len(x) < x.shape[1]:
         return eigenvalues, target_products(vectors, y, num_classes) ** 2
-    totals = _targets_total(y, num_classes)
-    products = target_products(x, y, num_classes) - np.multiply.outer(np.broadcast_to(centre, x.shape[1]), totals)
-    return eigenvalues, (vectors.T @ products) ** 2 / eigenvalues[:, None]
-
-
-def _targets_total(y: np.ndarray, num_classes: int) -> np.ndarray:
-    if y.ndim == 1 and y.dtype.kind != "f":
-        return np.bincount(y, minlength=num_classes).astype(np.float64)
-    return y.reshape(len(y), -1).sum(axis=0, dtype=np.float64)
+    # From the rows themselves: the products of which the vectors come have lost the narrow directions' last digits.
+    squares, products = np.zeros(len(eigenvalues)), 0.0
+    for start, block in _blocks(x, centre):
+        along = block @ vectors
+        squares += np.einsum("nr,nr->r", along, along)
+        products += target_products(along, y[start : start + len(block)], num_classes)
+    return squares, products**2 / squares[:, None]
 
 
 def _blocks(x: np.ndarray, centre: np.ndarray | float) -> Iterator[tuple[int, np.ndarray]]:

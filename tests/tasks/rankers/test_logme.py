@@ -6,6 +6,7 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_iris
 
 from tasks.rankers import get_ranker
+from tasks.rankers.spectrum import spectrum
 
 
 def logme(x: np.ndarray, y: np.ndarray) -> float:
@@ -45,6 +46,16 @@ def test_classes_are_the_mean_over_their_indicators_and_labels_over_their_column
     assert logme(x, y) == pytest.approx(np.mean(columns))
     assert logme(x, indicators) == pytest.approx(np.mean(columns))
     assert logme(x, indicators.astype(int)) == pytest.approx(np.mean(columns))
+
+
+def test_dimensions_of_very_different_scales_lose_no_digits() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(60, 6)) * 10.0 ** np.arange(-3, 3) + 10.0 ** np.arange(-2, 4)
+    y = random.integers(3, size=60)
+    u, singular, _ = np.linalg.svd(x, full_matrices=False)
+    squares, projections = spectrum(x, y, 3)
+    np.testing.assert_allclose(np.sqrt(squares[::-1]), singular, rtol=1e-9)
+    np.testing.assert_allclose(projections[::-1], (u.T @ (y[:, None] == np.arange(3))) ** 2, rtol=1e-6)
 
 
 def test_a_dimension_of_zeros_changes_nothing() -> None:
