@@ -15,6 +15,7 @@ _BLOCK_ELEMENTS = 2**24
 # How many more rows than k the matrix product proposes, so that rounding and duplicates lose none.
 _SPARE_CANDIDATES = 8
 _CENTRE_ROWS = 1000
+_SMALLEST_SQUARE = 1e-25
 _GROUP_COLUMNS = 32
 
 
@@ -127,8 +128,8 @@ class _Search:
             distances = rows @ self._single.T
             np.subtract(0 if self._cosine else self._half_squares, distances, out=distances)
             lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
-            # Twice the error that rounding makes of a sum of as many products, with room for bad luck.
-            doubt = 8 * np.sqrt(test.shape[1]) * np.finfo(np.float32).eps * self._longest * (lengths + self._longest)
+            # Twice the error that rounding is likely to make of a sum of as many products, and room for bad luck.
+            doubt = 2 * np.sqrt(test.shape[1]) * np.finfo(np.float32).eps * self._longest * (lengths + self._longest)
         own = start + np.arange(len(test)) if self._excludes_self else None
         proposed, ordered, gaps = self._proposals(distances, own)
         is_settled = (gaps[:, : self._k] > doubt[:, None]).all(axis=1)
@@ -217,8 +218,14 @@ def majority(votes: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def _unit_rows(x: np.ndarray) -> np.ndarray:
-    largest = np.maximum(x.max(axis=-1, keepdims=True), -x.min(axis=-1, keepdims=True))
-    x = x / np.where(largest > 0, largest, x.dtype.type(1))
-    lengths = np.sqrt(np.einsum("...d,...d->...", x, x))[..., None]
-    x /= np.where(lengths > 0, lengths, x.dtype.type(1))
-    return x
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.einsum("...d,...d->...", x, x)
+    # Squares of these rows are zero, infinite or short of digits.
+    is_extreme = ~((squares > _SMALLEST_SQUARE) & (squares < 1 / _SMALLEST_SQUARE))
+    if is_extreme.any():
+        x = x.copy()
+        largest = np.abs(x[is_extreme]).max(axis=-1, keepdims=True)
+        x[is_extreme] /= np.where(largest > 0, largest, x.dtype.type(1))
+        squares = np.einsum("...d,...d->...", x, x)
+    lengths = np.sqrt(squares)[..., None]
+    return x / np.where(lengths > 0, lengths, x.dtype.type(1))
