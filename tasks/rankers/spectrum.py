@@ -58,7 +58,8 @@ def spectrum(
     if len(x) < x.shape[1]:
         return eigenvalues, target_products(vectors, y, num_classes) ** 2
     # From the rows themselves: the products of which the vectors come have lost the narrow directions' last digits.
-    squares, products = np.zeros(len(eigenvalues)), 0.0
+    squares = np.zeros(len(eigenvalues))
+    products: np.ndarray | float = 0.0
     for start, block in _blocks(x, centre):
         along = block @ vectors
         squares += np.einsum("nr,nr->r", along, along)
