@@ -51,7 +51,7 @@ from shiftql.tables import RANKING_KEYS
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
 from storage.names import fold
-from tasks.rankers.specs import RANKERS, RankerSpec, bind_arguments, find_ranker
+from tasks.rankers.specs import RankerSpec, all_rankers, bind_arguments, find_ranker
 
 MODEL, MODEL_NAME = "model.model_id", "model.name"
 DATASET, DATASET_NAME = "dataset.dataset_id", "dataset.name"
@@ -485,7 +485,7 @@ class _Binder(Places):
                 self.fail(
                     datasets[0],
                     "TRAINED ON and TESTED ON rank by a ranker, and ORDER BY names none",
-                    allowed=[spec.label for spec in RANKERS.values()],
+                    allowed=[spec.label for spec in all_rankers()],
                     fix="add for example ORDER BY Linear",
                 )
             return [BoundRanker(find_ranker("Auto"), {})] if datasets else []

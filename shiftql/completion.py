@@ -22,7 +22,7 @@ from shiftql.shortcuts import SHORTCUTS, CatalogNames, is_shortcut
 from shiftql.vocabulary import KEYWORD_WORDS, KEYWORDS, PURGED, RESERVED, SHOWN
 from storage.errors import BindingError
 from storage.names import fold
-from tasks.rankers.specs import RANKERS, RankerSpec, find_ranker
+from tasks.rankers.specs import RANKERS, RankerSpec, all_rankers, find_ranker
 
 
 class KnownNames(CatalogNames, Protocol):
@@ -357,7 +357,7 @@ class _Place:
 
     def _rankers(self) -> Candidates:
         ranked = "datasets" if RELATIONS["datasets"] in self._scope.relations.values() else "models"
-        return _all((spec.label for spec in RANKERS.values() if spec.ranks == ranked), "ranker")
+        return _all((spec.label for spec in all_rankers() if spec.ranks == ranked), "ranker")
 
     def _columns(self) -> Candidates:
         return _all(self._scope.columns(), "column")

@@ -12,7 +12,7 @@ from shiftql.bound import BoundChange, BoundDataset, BoundRanker
 from shiftql.places import Places
 from storage.catalog import Catalog, DatasetRecord
 from storage.locations import TEST_SPLITS, full_name, is_remote
-from tasks.rankers.specs import RANKERS
+from tasks.rankers.specs import all_rankers, metrics_of
 
 _PATH = re.compile(r"[/\\]|\.\w+(#.*)?$")
 
@@ -130,7 +130,7 @@ class DatasetBinder(Places):
     def check_fit(
         self, place: ast.Node, dataset: DatasetRecord, first: DatasetRecord, rankers: Iterable[BoundRanker]
     ) -> None:
-        """Refuse a dataset of another kind of rows than the first, or of a task some ranker is not defined for."""
+        """Refuse a dataset of other rows than the first, or of a task that some ranker or its metric is not for."""
         if dataset.modality != first.modality:
             self.fail(
                 place,
@@ -142,8 +142,16 @@ class DatasetBinder(Places):
                 self.fail(
                     place,
                     f"{ranker.spec.label} is not defined for {dataset.task}, the task of {dataset.name}",
-                    allowed=[spec.label for spec in RANKERS.values() if dataset.task in spec.tasks],
+                    allowed=[spec.label for spec in all_rankers() if dataset.task in spec.tasks],
                     fix=f"{ranker.spec.label} is for {', '.join(sorted(ranker.spec.tasks))}",
+                )
+            metric = ranker.params.get("metric")
+            if metric is not None and metric not in metrics_of(dataset.task):
+                self.fail(
+                    place,
+                    f"{metric} is no metric of {dataset.task}, the task of {dataset.name}",
+                    allowed=metrics_of(dataset.task),
+                    fix="leave metric out, or choose an allowed one",
                 )
 
 

@@ -11,7 +11,7 @@ from shiftql.places import Places
 from shiftql.scope import Table
 from storage.errors import BindingError
 from storage.names import fold
-from tasks.rankers.specs import RANKERS, RankerSpec, bind_arguments, find_ranker
+from tasks.rankers.specs import RankerSpec, all_rankers, bind_arguments, find_ranker
 
 ERROR_NAMES = {"err", "error"}
 ACCURACY_NAMES = {"acc", "accuracy"}
@@ -36,14 +36,14 @@ class RankerBinder(Places):
             self.fail(
                 key,
                 f"{table.name} has no column {key.name!r}, and no ranker says what to classify by",
-                allowed=[spec.label for spec in RANKERS.values()],
+                allowed=[spec.label for spec in all_rankers()],
                 fix=f"write ORDER BY Linear, or ORDER BY {key.name} … CLASSIFIED BY Linear",
             )
         self.fail(
             key,
             f"there is neither a column nor a ranker {key.name!r}",
             key.name,
-            [*table.columns, *(spec.label for spec in RANKERS.values())],
+            [*table.columns, *(spec.label for spec in all_rankers())],
         )
 
     def arguments(self, spec: RankerSpec, arguments: Sequence[ast.Argument], call: ast.Node) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from shiftql.shortcuts import SHORTCUTS
 from shiftql.vocabulary import KEYWORDS, PURGED, SHOWN
 from storage.errors import BindingError
 from storage.names import fold, near
-from tasks.rankers.specs import RANKERS, Argument, RankerSpec
+from tasks.rankers.specs import RANKERS, Argument, RankerSpec, all_rankers
 
 
 @dataclass(frozen=True)
@@ -248,6 +248,8 @@ def help_text(topic: str | None) -> str:
     wanted = fold(topic)
     found = [each for each in all_topics() if wanted in map(fold, (each.name, *each.aliases))]
     listed = next((kind for kind, title in KINDS.items() if wanted in (fold(_plural(kind)), fold(title))), None)
+    if not found and listed is None:
+        found = [_ranker(spec) for spec in all_rankers() if wanted in (fold(spec.name), fold(spec.label))]
     if not found and listed is None:
         _fail(topic)
     parts = [_explained(each) for each in found]

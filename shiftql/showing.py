@@ -13,7 +13,7 @@ from sqlmodel import col
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.database import Database
 from storage.results import EvaluationRecord
-from tasks.rankers.specs import RANKERS
+from tasks.rankers.specs import all_rankers
 
 _LATEST_RUNS = 50
 
@@ -95,6 +95,6 @@ def _rankers() -> tuple[tuple[str, ...], Sequence[Mapping[str, Any]]]:
             "executable": spec.is_executable,
             "says": spec.summary,
         }
-        for spec in RANKERS.values()
+        for spec in all_rankers()
     ]
     return tuple(rows[0]), rows

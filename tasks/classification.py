@@ -16,7 +16,7 @@ from storage.settings import current_settings
 from storage.views import PROBABILITIES, View
 from tasks.rankers import get_ranker
 from tasks.rankers.base import Ranker, Score
-from tasks.rankers.metrics import score_classes
+from tasks.rankers.metrics import score_predictions
 
 # Of the training rows this share stands in for the test split where a view has to be chosen.
 _INNER_SHARE = 5
@@ -71,21 +71,30 @@ def _trial(ranker: Ranker, x: np.ndarray, y: np.ndarray, needs_test: bool) -> fl
 
 
 def score_majority(evaluation: Evaluation) -> Measurement:
-    """The score of always answering with the most frequent training class, the first of several.
+    """The score of the answer that needs no features: the most frequent training class, the first of several.
 
-    By the metric that the evaluation's parameters name, or else by accuracy.
+    Of several labels, each that most training rows have; of numbers, the mean of the training rows. By the metric
+    that the evaluation's parameters name, or else by that of the labels.
     """
     started = time.perf_counter()
     if evaluation.test is None:
         raise EvaluationError("the majority baseline needs a test split", fix="add TESTED ON …")
     root = current_settings().manifests
     train = load_manifest(root, evaluation.train.fingerprint)
-    test = load_manifest(root, evaluation.test.fingerprint)
-    most_frequent = train.classes[int(np.bincount(train.labels).argmax())]
-    codes = np.unique(np.append(test.targets, most_frequent), return_inverse=True)[1]
-    rows = len(test.labels)
-    score = score_classes(evaluation.params.get("metric", "accuracy"), codes[:-1], np.full(rows, codes[-1]))
-    return _measurement(score, time.perf_counter() - started, rows)
+    known, true = train.targets, load_manifest(root, evaluation.test.fingerprint).targets
+    metric = evaluation.params.get("metric")
+    if known.ndim == 2:
+        most = 2 * known.sum(axis=0) > len(known)
+        score = score_predictions(
+            "multilabel classification", metric, true.astype(bool), np.broadcast_to(most, true.shape)
+        )
+    elif known.dtype.kind == "f":
+        score = score_predictions("regression", metric, true, np.full(len(true), known.mean()))
+    else:
+        most_frequent = train.classes[int(np.bincount(train.labels).argmax())]
+        codes = np.unique(np.append(true, most_frequent), return_inverse=True)[1]
+        score = score_predictions("classification", metric, codes[:-1], np.full(len(true), codes[-1]))
+    return _measurement(score, time.perf_counter() - started, len(true))
 
 
 def _measurement(score: Score, seconds: float, n_test: int | None, layer: str | None = None) -> Measurement:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def get_ranker(name: str, **arguments: Any) -> Ranker:
     """The ranker called `name`, in any spelling, ready to `score`: `get_ranker("Cosine NN", k=5)`.
 
-    Raises BindingError for an unknown name or argument, and for FineTune, which has no features to score.
+    Raises BindingError for an unknown name or argument, for FineTune, which has no features to score, and for a
+    plug-in that cannot be imported.
     """
     spec = find_ranker(name)
     if not spec.is_executable:
@@ -30,8 +31,15 @@ def get_ranker(name: str, **arguments: Any) -> Ranker:
             subject=name,
             fix=f"ask for it in a query: SELECT … ORDER BY {spec.label} … TRAINED ON … TESTED ON …",
         )
-    module, _, implementation = spec.implementation.partition(":")
     bound = bind_arguments(spec, (), arguments)
     own = {a.name: bound[a.name] for a in spec.arguments if a.name in bound and not a.chooses_features}
-    ranker: Ranker = getattr(import_module(module), implementation)(**own)
+    module, _, implementation = spec.implementation.partition(":")
+    try:
+        ranker: Ranker = getattr(import_module(module), implementation)(**own)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise BindingError(
+            f"the implementation {spec.implementation} of {spec.label} cannot be used: {error}",
+            subject=name,
+            fix="update or uninstall the package that brings it",
+        ) from error
     return ranker

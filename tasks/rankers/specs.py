@@ -1,13 +1,19 @@
 """The rankers there are, by name, with their arguments: all the binder and the terminal need to know.
 
-Importing this module loads neither numpy nor torch.
+Importing this module loads neither numpy nor torch, and no plug-in. An installed package adds rankers by entry points
+of the group `shiftql.rankers`, each of which names a RankerSpec; they are looked at only when a name is none of
+`RANKERS`, and when all rankers are listed.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, NoReturn
 
 from storage.errors import BindingError
@@ -44,11 +50,12 @@ class RankerSpec:
     (finetune), columns of the catalog, embeddings of datasets (task2vec), or the scores of other rankers
     (strategy). `example` is a question on the playground's names. `implementation` is "module:Class"; None for
     what is not an estimator on features. `ranks` tells what stands in its rows.
+    A plug-in's `version` is its own, followed by the package and its version.
     """
 
     name: str
     label: str
-    version: int
+    version: int | str
     summary: str
     arguments: tuple[Argument, ...]
     tasks: frozenset[str]
@@ -65,13 +72,20 @@ class RankerSpec:
 _CLASSIFICATION = frozenset({"classification"})
 # Tasks whose labels are classes, whatever a row is.
 _CLASSES = _CLASSIFICATION | {"token_classification", "pair_classification"}
-_ALL_TASKS = _CLASSES | {"regression"}
+_ALL_TASKS = _CLASSES | {"multilabel_classification", "regression"}
+_METRICS_OF_CLASSES = ("accuracy", "macro_f1", "balanced_accuracy")
+# Where they are others; the first is the default.
+_METRICS = {
+    "multilabel_classification": ("macro_f1", "micro_f1"),
+    "regression": ("rmse", "mae", "r2", "spearman"),
+}
 _NEIGHBOURS = Argument("k", int, 1, minimum=1)
 _METRIC = Argument(
     "metric",
     str,
     "accuracy",
-    allowed=("accuracy", "macro_f1", "balanced_accuracy"),
+    # Where left out, the default of the task.
+    allowed=tuple(dict.fromkeys((*_METRICS_OF_CLASSES, *(name for names in _METRICS.values() for name in names)))),
     is_dropped_at_default=True,
 )
 _SMALLEST_LEARNING_RATE = 1e-9
@@ -103,9 +117,9 @@ RANKERS: dict[str, RankerSpec] = {
             name="euclidean_nn",
             label="Euclidean NN",
             version=1,
-            summary="test accuracy of a majority vote of the k nearest training rows",
+            summary="test score of a majority vote of the k nearest training rows, or of their mean",
             arguments=(_NEIGHBOURS, _METRIC, *_FEATURES),
-            tasks=_CLASSIFICATION,
+            tasks=_ALL_TASKS,
             needs_test=True,
             needs_source_probabilities=False,
             kind="features",
@@ -117,9 +131,9 @@ RANKERS: dict[str, RankerSpec] = {
             name="cosine_nn",
             label="Cosine NN",
             version=1,
-            summary="test accuracy of a majority vote of the k training rows at the smallest angle",
+            summary="test score of a majority vote of the k training rows at the smallest angle, or of their mean",
             arguments=(_NEIGHBOURS, _METRIC, *_FEATURES),
-            tasks=_CLASSIFICATION,
+            tasks=_ALL_TASKS,
             needs_test=True,
             needs_source_probabilities=False,
             kind="features",
@@ -130,15 +144,15 @@ RANKERS: dict[str, RankerSpec] = {
         RankerSpec(
             name="linear",
             label="Linear",
-            version=2,
-            summary="test accuracy of a linear classifier on standardised features",
+            version=3,
+            summary="test score of a linear model on standardised features: logistic regression, or ridge for numbers",
             arguments=(
                 Argument("learning_rate", float, 0.02, aliases=("lr",), minimum=_SMALLEST_LEARNING_RATE),
                 Argument("num_epochs", int, 60, aliases=("epochs",), minimum=1),
                 _METRIC,
                 *_FEATURES,
             ),
-            tasks=_CLASSIFICATION,
+            tasks=_ALL_TASKS,
             needs_test=True,
             needs_source_probabilities=False,
             kind="features",
@@ -175,7 +189,7 @@ RANKERS: dict[str, RankerSpec] = {
             needs_source_probabilities=True,
             kind="features",
             example="SELECT name FROM image_models ORDER BY LEEP TRAINED ON drawn-digits-train",
-            is_executable=False,
+            implementation="tasks.rankers.leep:LEEP",
         ),
         RankerSpec(
             name="nleep",
@@ -188,7 +202,7 @@ RANKERS: dict[str, RankerSpec] = {
             needs_source_probabilities=False,
             kind="features",
             example="SELECT name FROM image_models ORDER BY NLEEP(num_components=50) TRAINED ON drawn-digits-train",
-            is_executable=False,
+            implementation="tasks.rankers.nleep:NLEEP",
         ),
         RankerSpec(
             name="logme",
@@ -201,20 +215,23 @@ RANKERS: dict[str, RankerSpec] = {
             needs_source_probabilities=False,
             kind="features",
             example="SELECT name FROM text_models ORDER BY LogME TRAINED ON sentence-topics-train",
-            is_executable=False,
+            implementation="tasks.rankers.logme:LogME",
         ),
         RankerSpec(
             name="hscore",
             label="HScore",
             version=1,
-            summary="how much of the features' variance lies between the classes, with a regularised covariance",
-            arguments=_FEATURES,
+            summary="how much of the features' variance lies between the classes",
+            arguments=(
+                Argument("covariance", str, "regularised", allowed=("regularised", "plain")),
+                *_FEATURES,
+            ),
             tasks=_CLASSES,
             needs_test=False,
             needs_source_probabilities=False,
             kind="features",
             example="SELECT name FROM image_models ORDER BY HScore TRAINED ON counting-shapes-train",
-            is_executable=False,
+            implementation="tasks.rankers.hscore:HScore",
         ),
         RankerSpec(
             name="nce",
@@ -227,7 +244,7 @@ RANKERS: dict[str, RankerSpec] = {
             needs_source_probabilities=True,
             kind="features",
             example="SELECT name FROM image_models ORDER BY NCE TRAINED ON drawn-digits-train",
-            is_executable=False,
+            implementation="tasks.rankers.nce:NCE",
         ),
         RankerSpec(
             name="transrate",
@@ -240,20 +257,23 @@ RANKERS: dict[str, RankerSpec] = {
             needs_source_probabilities=False,
             kind="features",
             example="SELECT name FROM image_models ORDER BY TransRate TRAINED ON counting-shapes-train",
-            is_executable=False,
+            implementation="tasks.rankers.transrate:TransRate",
         ),
         RankerSpec(
             name="gbc",
             label="GBC",
             version=1,
             summary="how little the classes overlap as Gaussians in feature space, by their Bhattacharyya coefficients",
-            arguments=_FEATURES,
+            arguments=(
+                Argument("covariance", str, "diagonal", allowed=("diagonal", "spherical")),
+                *_FEATURES,
+            ),
             tasks=_CLASSES,
             needs_test=False,
             needs_source_probabilities=False,
             kind="features",
             example="SELECT name FROM text_models ORDER BY GBC TRAINED ON sentence-topics-train",
-            is_executable=False,
+            implementation="tasks.rankers.gbc:GBC",
         ),
         RankerSpec(
             name="task2vec",
@@ -336,8 +356,15 @@ RANKERS: dict[str, RankerSpec] = {
 }
 
 
+def metrics_of(task: str) -> tuple[str, ...]:
+    """The metrics that predictions of a task can be compared by, its default first."""
+    return _METRICS.get(task, _METRICS_OF_CLASSES)
+
+
 def find_ranker(name: str) -> RankerSpec:
-    """The ranker called `name`, in any spelling. Raises BindingError with the near names when there is none.
+    """The ranker called `name`, in any spelling; a plug-in where none of our own is called so.
+
+    Raises BindingError with the near names when there is none, and with the reason when the plug-in is broken.
 
     >>> find_ranker("CosineNN").name
     'cosine_nn'
@@ -345,13 +372,70 @@ def find_ranker(name: str) -> RankerSpec:
     for spec in RANKERS.values():
         if fold(name) in map(fold, (spec.name, spec.label, *spec.aliases)):
             return spec
-    labels = [spec.label for spec in RANKERS.values()]
+    for entry in _entry_points():
+        if fold(name) == fold(entry.name):
+            return _plugin(entry)
+    labels = [*(spec.label for spec in RANKERS.values()), *(entry.name for entry in _entry_points())]
     raise BindingError(
         f"there is no ranker {name!r}",
         subject=name,
         allowed=labels,
         fix=_did_you_mean(name, labels) or "write one of the allowed names, in any spelling",
     )
+
+
+def all_rankers() -> list[RankerSpec]:
+    """Our own rankers and those of the installed plug-ins, without the broken ones."""
+    specs = list(RANKERS.values())
+    taken = {fold(name) for spec in specs for name in (spec.name, spec.label, *spec.aliases)}
+    for entry in _entry_points():
+        if fold(entry.name) not in taken:
+            try:
+                specs.append(_plugin(entry))
+            except BindingError:
+                continue
+    return specs
+
+
+def _entry_points() -> tuple[EntryPoint, ...]:
+    return _entry_points_on(tuple((folder, _modified(folder)) for folder in sys.path))
+
+
+def _modified(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
+
+
+# Reading the metadata of every installed package takes tens of milliseconds; what is installed meanwhile is seen.
+@lru_cache(maxsize=1)
+def _entry_points_on(path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    return tuple(sorted(entry_points(group="shiftql.rankers"), key=lambda entry: entry.name))
+
+
+def _plugin(entry: EntryPoint) -> RankerSpec:
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
+    problem = None
+    try:
+        spec = entry.load()
+    # A plug-in may raise whatever it likes.
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+    else:
+        if not isinstance(spec, RankerSpec):
+            problem = f"{entry.value} is a {type(spec).__name__}, not a RankerSpec"
+        elif fold(spec.name) != fold(entry.name):
+            problem = f"its RankerSpec is named {spec.name!r}, and its entry point {entry.name!r}"
+        elif spec.kind != "features" or spec.implementation is None:
+            problem = "only rankers of features with an implementation can be plugged in"
+    if problem:
+        raise BindingError(
+            f"the ranker {entry.name!r} of the package {package} cannot be used: {problem}",
+            subject=entry.name,
+            fix="update or uninstall the package; docs/rankers.md says what a plug-in must be",
+        )
+    return replace(spec, version=f"{spec.version}+{package.replace(' ', '-')}")
 
 
 def bind_arguments(spec: RankerSpec, positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from storage.evaluations import Evaluation, Measurement
 from storage.results import EvaluationRecord, ResultStore
 from storage.settings import current_settings
 from tasks import embedding
+from tests.plugin import write_plugin
 
 NATURE = "TRAINED ON 'nature-train' TESTED ON 'nature-test'"
 LINEAR = f"SELECT num_params FROM text_models ORDER BY Linear {NATURE}"
@@ -126,6 +127,21 @@ def test_rankers_of_one_query_share_one_embedding(here: None) -> None:
     assert list(together.rankings) == ["Linear(learning_rate=0.02, num_epochs=60)", "Euclidean NN(k=1)"]
     assert together.evaluated == 4
     assert together.work["embedded_rows"] <= 3 * TEXT_ROWS
+
+
+def test_a_ranker_of_an_installed_package_is_asked_by_name_and_never_computed_twice(
+    here: None, tmp_path: Path, no_flow: pytest.MonkeyPatch
+) -> None:
+    write_plugin(tmp_path / "installed", "plug_asked", "spread")
+    no_flow.syspath_prepend(tmp_path / "installed")
+    first = ask("SELECT * FROM text_models ORDER BY Spread(factor=2) TRAINED ON 'nature-train'")
+    assert sorted(models(first)) == ["bert", "roberta"]
+    assert first.evaluated == 2
+    assert first.ranking[0]["metric"] == "spread"
+    no_flow.setattr(*NO_FLOW)
+    again = ask("RANK text_models BY \"spread(2)\" TRAINED ON 'nature-train'")
+    assert again.ranking == first.ranking
+    assert (again.evaluated, again.reused) == (0, 2)
 
 
 def test_a_broken_model_is_listed_and_the_rest_is_ranked(

@@ -153,9 +153,15 @@ ERRORS = {
         None,
     ),
     "a task the ranker is not for": (
-        "SELECT * FROM models ORDER BY Linear TRAINED ON prices TESTED ON reviews-test",
+        "SELECT * FROM models ORDER BY LEEP TRAINED ON prices TESTED ON reviews-test",
         "prices",
         "not defined for regression",
+        None,
+    ),
+    "a metric the labels are not for": (
+        "SELECT * FROM models ORDER BY Linear(metric='macro_f1') TRAINED ON prices TESTED ON prices",
+        "prices",
+        "macro_f1 is no metric of regression",
         None,
     ),
     "datasets are not ranked": (

@@ -8,7 +8,7 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import f1_score
 
 from shiftql.statistics import bootstrap_interval, bootstrap_tied, mcnemar_p_value, wilson_interval
-from tasks.rankers.metrics import score_classes
+from tasks.rankers.metrics import score_predictions
 
 ROWS = st.integers(1, 5000)
 
@@ -130,7 +130,7 @@ def _predict(random: np.random.Generator, true: np.ndarray, right: float) -> np.
 
 
 def _score(true: np.ndarray, predicted: np.ndarray) -> tuple[float, bytes]:
-    score = score_classes("macro_f1", true, predicted)
+    score = score_predictions("classification", "macro_f1", true, predicted)
     assert score.replicates is not None
     return score.value, score.replicates.tobytes()
 

@@ -7,11 +7,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
+from scipy.stats import spearmanr
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    mean_absolute_error,
+    r2_score,
+    root_mean_squared_error,
+)
 
+from storage.errors import EvaluationError
 from tasks.rankers import get_ranker
-from tasks.rankers.metrics import REPLICATES, score_classes
-from tasks.rankers.specs import RANKERS
+from tasks.rankers.base import Task
+from tasks.rankers.metrics import METRICS, REPLICATES, score_predictions
+from tasks.rankers.specs import RANKERS, metrics_of
 
 
 def _macro_f1(true: np.ndarray, predicted: np.ndarray) -> float:
@@ -51,7 +61,7 @@ def _noisy(rows: int, share_right: float, seed: int, classes: int = 3) -> tuple[
 
 
 def _replicates(metric: str, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    replicates = score_classes(metric, true, predicted).replicates
+    replicates = score_predictions("classification", metric, true, predicted).replicates
     assert replicates is not None
     return replicates
 
@@ -59,7 +69,8 @@ def _replicates(metric: str, true: np.ndarray, predicted: np.ndarray) -> np.ndar
 @every_metric
 @given(predictions=_predictions())
 def test_a_metric_is_what_scikit_learn_says(metric: str, predictions: tuple[np.ndarray, np.ndarray]) -> None:
-    assert score_classes(metric, *predictions).value == pytest.approx(SCIKIT_LEARN[metric](*predictions))
+    score = score_predictions("classification", metric, *predictions)
+    assert score.value == pytest.approx(SCIKIT_LEARN[metric](*predictions))
 
 
 @every_metric
@@ -78,7 +89,13 @@ def test_every_ranker_offers_the_metric(name: str, metric: str) -> None:
 @pytest.mark.parametrize("name", ["euclidean_nn", "cosine_nn", "linear"])
 def test_the_specs_offer_the_metrics_there_are(name: str) -> None:
     (argument,) = [each for each in RANKERS[name].arguments if each.name == "metric"]
-    assert set(argument.allowed) == set(SCIKIT_LEARN)
+    assert set(argument.allowed) == {metric for measures in METRICS.values() for metric in measures}
+
+
+def test_the_specs_know_the_metrics_of_every_task_the_default_first() -> None:
+    for task, metrics in METRICS.items():
+        assert metrics_of(task.replace(" ", "_")) == tuple(metrics)
+    assert metrics_of("pair_classification") == metrics_of("token_classification") == metrics_of("classification")
 
 
 @every_metric
@@ -124,7 +141,7 @@ def test_replicates_do_not_depend_on_the_numbers_of_the_classes(metric: str) -> 
 @every_replicated_metric
 def test_a_perfect_prediction_is_perfect_in_every_resample(metric: str) -> None:
     true = np.array([0, 1, 1, 2, 5])
-    assert score_classes(metric, true, true).value == 1.0
+    assert score_predictions("classification", metric, true, true).value == 1.0
     assert (_replicates(metric, true, true) == 1.0).all()
 
 
@@ -138,3 +155,79 @@ def test_the_resamples_are_those_of_every_version() -> None:
     true = np.arange(6)
     predicted = np.array([0, 1, 2, 0, 0, 0])
     assert _replicates("balanced_accuracy", true, predicted)[:6].tolist() == [0.25, 0.5, 0.75, 0.5, 0.5, 0.5]
+
+
+def _numbers(rows: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    true = random.normal(size=rows)
+    return true, true + random.normal(size=rows)
+
+
+def _label_sets(rows: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    true = random.random((rows, 4)) < 0.4
+    return true, true ^ (random.random(true.shape) < 0.2)
+
+
+def test_metrics_of_numbers_are_what_scikit_learn_and_scipy_say() -> None:
+    true, predicted = _numbers()
+    for metric, expected in {
+        "rmse": root_mean_squared_error(true, predicted),
+        "mae": mean_absolute_error(true, predicted),
+        "r2": r2_score(true, predicted),
+        "spearman": spearmanr(true, predicted).statistic,
+    }.items():
+        assert score_predictions("regression", metric, true, predicted).value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("average", ["macro", "micro"])
+def test_f1_of_several_labels_is_what_scikit_learn_says(average: str) -> None:
+    true, predicted = _label_sets()
+    score = score_predictions("multilabel classification", f"{average}_f1", true, predicted)
+    assert score.value == pytest.approx(f1_score(true, predicted, average=average))
+    np.testing.assert_array_equal(score.per_row_correct, (true == predicted).all(axis=1))
+
+
+def test_a_label_that_is_neither_true_nor_predicted_has_no_share() -> None:
+    true, predicted = _label_sets()
+    wider = [np.hstack([labels, np.zeros((len(labels), 1), bool)]) for labels in (true, predicted)]
+    for metric in METRICS["multilabel classification"]:
+        assert (
+            score_predictions("multilabel classification", metric, *wider).value
+            == score_predictions("multilabel classification", metric, true, predicted).value
+        )
+    assert score_predictions("multilabel classification", None, wider[0][:, 4:], wider[1][:, 4:]).value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "default"),
+    [("regression", _numbers, "rmse"), ("multilabel classification", _label_sets, "macro_f1")],
+)
+def test_the_default_metric_follows_the_task_and_every_metric_has_replicates(
+    task: Task, data: Callable[[], tuple[np.ndarray, np.ndarray]], default: str
+) -> None:
+    true, predicted = data()
+    assert score_predictions(task, None, true, predicted).metric == default
+    for metric in METRICS[task]:
+        score = score_predictions(task, metric, true, predicted)
+        assert score.replicates is not None
+        assert abs(score.replicates.mean() - score.value) < 4 * score.replicates.std()
+        assert score.higher_is_better == (metric not in ("rmse", "mae"))
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [("regression", "accuracy"), ("multilabel classification", "rmse"), ("classification", "spearman")],
+)
+def test_a_metric_of_another_task_is_refused_with_those_that_fit(task: Task, metric: str) -> None:
+    with pytest.raises(EvaluationError, match=f"{metric} is no metric of {task}") as caught:
+        score_predictions(task, metric, np.zeros(3), np.zeros(3))
+    assert caught.value.fix
+    assert all(each in caught.value.fix for each in METRICS[task])
+
+
+def test_a_target_that_does_not_vary_has_a_limit_and_no_nan() -> None:
+    true = np.ones(4)
+    assert score_predictions("regression", "r2", true, true).value == 1.0
+    assert score_predictions("regression", "r2", true, true + 1).value == 0.0
+    assert score_predictions("regression", "spearman", true, np.arange(4.0)).value == 0.0

@@ -4,20 +4,18 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from sklearn.metrics.pairwise import cosine_distances
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from storage.errors import EvaluationError
 from tasks.rankers import get_ranker, nearest_neighbour
-from tasks.rankers.nearest_neighbour import majority, nearest_rows
+from tasks.rankers.nearest_neighbour import majority, nearest_rows, smallest
 
 
 @pytest.mark.parametrize(("k", "accuracy"), [(1, 0.96), (3, 0.96), (5, 0.966667), (13, 0.966667)])
 def test_leave_one_out_on_iris_reproduces_the_published_accuracy(k: int, accuracy: float) -> None:
     x, y = load_iris(return_X_y=True)
     x = x.astype(np.float32)
-    neighbours = nearest_rows(x, x, k + 1, cosine=False)
-    others = np.array([[j for j in row if j != i][:k] for i, row in enumerate(neighbours)])
-    assert (majority(y[others], 3) == y).mean() == pytest.approx(accuracy, abs=1e-6)
+    assert get_ranker("Euclidean NN", k=k).score(x, y).value == pytest.approx(accuracy, abs=1e-6)
 
 
 @pytest.mark.parametrize(("name", "metric"), [("Euclidean NN", "euclidean"), ("Cosine NN", "cosine")])
@@ -81,3 +79,58 @@ def test_more_neighbours_than_training_rows_are_refused(name: str) -> None:
     assert get_ranker(name, k=3).score(x, y, x, y).value == 1.0
     with pytest.raises(EvaluationError, match="k=4 neighbours of only 3 training rows"):
         get_ranker(name, k=4).score(x, y, x, y)
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("values", ["any", "few"])
+def test_leaving_one_out_is_the_neighbours_without_the_row_itself(cosine: bool, values: str) -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(80, 5)) if values == "any" else random.integers(1, 3, (12, 2)).astype(float)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    distances = -(unit[:, None] * unit).sum(axis=2) if cosine else ((x[:, None] - x) ** 2).sum(axis=2)
+    np.fill_diagonal(distances, np.inf)
+    expected = distances.argsort(axis=1, kind="stable")[:, :3]
+    np.testing.assert_array_equal(nearest_rows(x, None, 3, cosine=cosine), expected)
+
+
+def test_rows_that_single_precision_cannot_tell_apart_are_told_apart() -> None:
+    """Hundreds of rows at nearly one distance, beside an outlier that coarsens the scale."""
+    random = np.random.default_rng(0)
+    train = np.vstack([1 + 1e-6 * random.normal(size=(300, 4)), np.full((1, 4), 1e3)])
+    test = 1 + 1e-6 * random.normal(size=(20, 4))
+    exact = ((test[:, None] - train) ** 2).sum(axis=2).argsort(axis=1)[:, :4]
+    np.testing.assert_array_equal(nearest_rows(train, test, 4, cosine=False), exact)
+
+
+@pytest.mark.parametrize("name", ["Euclidean NN", "Cosine NN"])
+def test_a_number_is_the_mean_of_its_neighbours(name: str) -> None:
+    metric = "euclidean" if name == "Euclidean NN" else "cosine"
+    random = np.random.default_rng(0)
+    train_x, test_x = random.normal(size=(100, 4)), random.normal(size=(50, 4))
+    train_y, test_y = train_x[:, 0] ** 2, test_x[:, 0] ** 2
+    predicted = KNeighborsRegressor(3, metric=metric).fit(train_x, train_y).predict(test_x)
+    score = get_ranker(name, k=3, metric="mae").score(train_x, train_y, test_x, test_y)
+    assert score.value == pytest.approx(np.abs(predicted - test_y).mean())
+    assert not score.higher_is_better
+
+
+def test_each_label_is_voted_on_and_a_tie_goes_to_the_nearest() -> None:
+    train_x = np.array([[0.0], [1.0], [2.0], [3.0]])
+    train_y = np.array([[1, 0, 1], [0, 0, 1], [0, 1, 1], [1, 1, 0]])
+    predicted = {2: [1, 0, 1], 3: [0, 0, 1], 4: [1, 0, 1]}
+    for k, labels in predicted.items():
+        score = get_ranker("Euclidean NN", k=k).score(train_x, train_y, np.array([[0.0]]), np.array([labels]))
+        assert score.per_row_correct is not None
+        assert score.per_row_correct.all()
+
+
+@pytest.mark.parametrize("columns", [9, 320, 2000, 2049])
+def test_the_smallest_values_are_found_wherever_they_stand(columns: int) -> None:
+    values = np.random.default_rng(0).normal(size=(20, columns))
+    found = np.sort(np.take_along_axis(values, smallest(values, 9), axis=1), axis=1)
+    np.testing.assert_array_equal(found, np.sort(values, axis=1)[:, :9])
+
+
+def test_leaving_one_out_needs_one_row_more() -> None:
+    with pytest.raises(EvaluationError, match="k=3 neighbours of only 2 training rows"):
+        get_ranker("Euclidean NN", k=3).score(np.eye(3), np.array([0, 0, 1]))
