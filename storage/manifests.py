@@ -136,6 +136,14 @@ def _joined_labels(manifests: Sequence[Manifest], task: str) -> tuple[np.ndarray
     return np.array([classes.index(name) for name in names], dtype=np.int64)[labels], classes
 
 
+def comparable_targets(train: Manifest, test: Manifest) -> tuple[np.ndarray, np.ndarray]:
+    """The targets of two splits; of several labels, with a column for each that either split has."""
+    if train.task != "multilabel_classification":
+        return train.targets, test.targets
+    names = ordered_classes((*train.classes, *test.classes))
+    return train.targets_among(names), test.targets_among(names)
+
+
 def ordered_classes(labels: Iterable[str]) -> tuple[str, ...]:
     """The distinct labels, sorted: by value when all are numbers, else as text.
 

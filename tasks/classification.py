@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from storage.errors import EvaluationError
 from storage.evaluations import Evaluation, Measurement
 from storage.features import FeatureStore
-from storage.manifests import Manifest, load_manifest
+from storage.manifests import Manifest, comparable_targets, load_manifest
 from storage.settings import current_settings
 from storage.views import PROBABILITIES, View
 from tasks.rankers import get_ranker
@@ -38,7 +38,7 @@ def score_features(evaluation: Evaluation, views: Sequence[View], embed_seconds:
 
     train = load_manifest(settings.manifests, evaluation.train.fingerprint)
     test = load_manifest(settings.manifests, evaluation.test.fingerprint) if evaluation.test else None
-    train_y = train.targets
+    train_y, test_y = (train.targets, None) if test is None else comparable_targets(train, test)
     # The other cores embed with the next model meanwhile.
     with threadpool_limits(1):
         view = views[0]
@@ -50,9 +50,9 @@ def score_features(evaluation: Evaluation, views: Sequence[View], embed_seconds:
         if test is None:
             score = ranker.score(train_x, train_y, source_probabilities=probabilities)
         else:
-            score = ranker.score(train_x, train_y, features(test, view), test.targets)
+            score = ranker.score(train_x, train_y, features(test, view), test_y)
     seconds = embed_seconds + time.perf_counter() - started
-    return _measurement(score, seconds, None if test is None else len(test.targets), view.layer)
+    return _measurement(score, seconds, None if test_y is None else len(test_y), view.layer)
 
 
 def _trial(ranker: Ranker, x: np.ndarray, y: np.ndarray, needs_test: bool) -> float:
@@ -81,13 +81,11 @@ def score_majority(evaluation: Evaluation) -> Measurement:
         raise EvaluationError("the majority baseline needs a test split", fix="add TESTED ON …")
     root = current_settings().manifests
     train = load_manifest(root, evaluation.train.fingerprint)
-    known, true = train.targets, load_manifest(root, evaluation.test.fingerprint).targets
+    known, true = comparable_targets(train, load_manifest(root, evaluation.test.fingerprint))
     metric = evaluation.params.get("metric")
     if known.ndim == 2:
         most = 2 * known.sum(axis=0) > len(known)
-        score = score_predictions(
-            "multilabel classification", metric, true.astype(bool), np.broadcast_to(most, true.shape)
-        )
+        score = score_predictions("multilabel classification", metric, true, np.broadcast_to(most, true.shape))
     elif known.dtype.kind == "f":
         score = score_predictions("regression", metric, true, np.full(len(true), known.mean()))
     else:

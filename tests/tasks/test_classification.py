@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,22 +144,27 @@ def test_the_best_layer_is_chosen_on_training_rows_alone(home: object, method: s
     assert measured.value < 0.8
 
 
-def _majority_of(known: np.ndarray, true: np.ndarray, monkeypatch: pytest.MonkeyPatch, **params: object) -> Measurement:
-    """The baseline of two splits whose manifests have these targets."""
-    targets = {"train": known, "test": true}
-    monkeypatch.setattr(
-        "tasks.classification.load_manifest", lambda _, fingerprint: SimpleNamespace(targets=targets[fingerprint])
-    )
-    return score_majority(_evaluation(Subject("train", "train"), Subject("test", "test"), **params))
+def _saved(labels: np.ndarray) -> Subject:
+    task = "regression" if labels.ndim == 1 else "multilabel_classification"
+    classes = () if labels.ndim == 1 else tuple("abc"[: labels.shape[1]])
+    rows = np.random.default_rng(len(labels)).integers(0, 256, (len(labels), 16), dtype=np.uint8)
+    manifest = Manifest(rows, labels, classes, task)
+    save_manifest(current_settings().manifests, manifest)
+    return Subject(task, manifest.fingerprint)
 
 
-def test_the_majority_of_numbers_is_their_mean(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = _majority_of(np.array([1.0, 2.0, 6.0]), np.array([3.0, 5.0]), monkeypatch)
+def _majority_of(known: np.ndarray, true: np.ndarray, **params: object) -> Measurement:
+    """The baseline of two splits with these labels."""
+    return score_majority(_evaluation(_saved(known), _saved(true), **params))
+
+
+def test_the_majority_of_numbers_is_their_mean(home: object) -> None:
+    measured = _majority_of(np.array([1.0, 2.0, 6.0]), np.array([3.0, 5.0]))
     assert measured.metric == "rmse"
     assert measured.value == pytest.approx(np.sqrt(2))
     assert not measured.higher_is_better
     assert measured.replicates is not None
-    explained = _majority_of(np.array([1.0, 2.0]), np.array([3.0, 5.0]), monkeypatch, metric="r2")
+    explained = _majority_of(np.array([1.0, 2.0]), np.array([3.0, 5.0]), metric="r2")
     assert explained.value < 0
 
 
@@ -169,6 +173,6 @@ def test_the_majority_of_several_labels_is_each_that_most_rows_have(
 ) -> None:
     known = np.array([[1, 0, 1], [1, 0, 0], [1, 1, 0], [0, 1, 0]], dtype=bool)
     true = np.array([[1, 0, 0], [1, 1, 0]], dtype=bool)
-    measured = _majority_of(known, true, monkeypatch, metric="micro_f1")
+    measured = _majority_of(known, true, metric="micro_f1")
     assert measured.value == pytest.approx(2 * 2 / (3 + 2))
     assert measured.per_row_correct == np.packbits([1, 0]).tobytes()
