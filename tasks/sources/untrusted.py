@@ -16,7 +16,8 @@ from typing import IO, Any
 
 from storage.errors import EvaluationError
 
-# The format's own limit, see safetensors' MAX_HEADER_SIZE.
+# A safetensors file begins with the length of its header; the limit is the format's own (MAX_HEADER_SIZE).
+_LENGTH_BYTES = 8
 _LONGEST_HEADER_BYTES = 100_000_000
 # Weights hardly compress, and up to this much is harmless whatever it was packed from.
 _HARMLESS_BYTES = 256 << 20
@@ -38,6 +39,8 @@ _KERNEL_OF_THE_HUB = re.compile(r'"\w*_implementation": (\{[^}]*)?"[^"]*/[^"]*"'
 
 # How many layers are plausible: the weights' headers are not read for it.
 _MOST_LAYERS = 1000
+_MOST_SHARING = 64
+_HARMLESS_VALUES = 1 << 18
 _LONGEST_SIDE = 8192
 _LARGEST_SIZE = 1 << 31
 _WIDTHS = {"hidden_size", "d_model", "n_embd", "dim"}
@@ -101,8 +104,9 @@ def _is_known(model_type: Any) -> bool:
 def require_header(file: Path) -> None:
     """Raise EvaluationError where a safetensors file's header cannot be as long as it says."""
     with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-    if length > _LONGEST_HEADER_BYTES:
+        told = opened.read(_LENGTH_BYTES)
+    length = int.from_bytes(told, "little")
+    if len(told) == _LENGTH_BYTES and length > _LONGEST_HEADER_BYTES:
         raise refuse_damage(
             f"the header of {file.name} would take {length:,} bytes; {_LONGEST_HEADER_BYTES:,} are allowed",
             file.parent,
@@ -177,21 +181,29 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def require_possible_sizes(config: Mapping[str, Any], size_bytes: int, file: Path) -> None:
-    """Raise EvaluationError where a config describes a network that weights of that size cannot be of.
+    """Raise EvaluationError where a config describes a network far larger than weights of that size can be of.
 
-    A row of weights takes half a byte at least, and a network holds a good part of the square of its width.
+    A row of weights takes half a byte at least. Layers may share their weights, but not all that many do.
     """
-    values = 2 * size_bytes
+    # Weights that are cut off or empty are told apart from absurd sizes when they are opened.
+    values = max(2 * size_bytes, _HARMLESS_VALUES)
+    widest = longest = deepest = 1
     for key, size in _sizes(config):
         if key in _WIDTHS | _ROWS:
-            if size > values or (key in _WIDTHS and size**2 > 16 * values):
-                raise refuse_damage(
-                    f"{file} says {key} is {size:,}, and the weights are {size_bytes:,} bytes", file.parent
-                )
+            most, longest = values, max(longest, size)
+            widest = max(widest, size) if key in _WIDTHS else widest
+        elif key in _DEPTHS:
+            most, deepest = _MOST_LAYERS, max(deepest, size)
         else:
-            most = _MOST_LAYERS if key in _DEPTHS else _LONGEST_SIDE if key in _SIDES else _LARGEST_SIZE
-            if size > most:
-                raise refuse_damage(f"{file} says {key} is {size:,}, more than {most:,}", file.parent)
+            most = _LONGEST_SIDE if key in _SIDES else _LARGEST_SIZE
+        if size > most:
+            raise refuse_damage(f"{file} says {key} is {size:,}; of these weights {most:,} are plausible", file.parent)
+    if widest * longest * deepest > _MOST_SHARING * values:
+        raise refuse_damage(
+            f"{file} describes {deepest:,} layers, {widest:,} wide and up to {longest:,} long; "
+            f"the weights are {size_bytes:,} bytes",
+            file.parent,
+        )
 
 
 def _sizes(config: Any, key: str = "") -> Iterator[tuple[str, int]]:
