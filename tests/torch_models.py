@@ -65,14 +65,14 @@ def save_programs(root: Path) -> None:
         torch.export.save(program, root / f"{name}.pt2")
 
 
-def install_package(root: Path) -> Path:
-    """A folder for the path that has a package with the entry points tiny-images and tiny-sentences."""
-    (root / "tiny_models").mkdir(parents=True)
-    (root / "tiny_models" / "__init__.py").write_text(_PACKAGE)
-    metadata = root / "tiny_models-1.0.dist-info"
+def install_package(root: Path, name: str) -> Path:
+    """A folder for the path that has a package with the entry points NAME-images and NAME-sentences."""
+    (root / f"{name}_models").mkdir(parents=True)
+    (root / f"{name}_models" / "__init__.py").write_text(_PACKAGE)
+    metadata = root / f"{name}_models-1.0.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-models\nVersion: 1.0\n")
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-models\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(
-        "[shiftql.models]\ntiny-images = tiny_models:Images\ntiny-sentences = tiny_models:Sentences\n"
+        f"[shiftql.models]\n{name}-images = {name}_models:Images\n{name}-sentences = {name}_models:Sentences\n"
     )
     return root

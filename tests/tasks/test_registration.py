@@ -42,12 +42,12 @@ def test_a_file_is_the_same_model_under_another_name(home: Path, tmp_path: Path)
 def test_an_installed_package_is_a_model_by_the_name_of_its_entry_point(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = install_package(tmp_path / "installed")
+    installed = install_package(tmp_path / "installed", "small")
     monkeypatch.syspath_prepend(str(installed))
-    columns = describe_file(Path("tiny-sentences"))
-    assert (columns["source"], columns["path"], columns["modality"]) == ("torch", "tiny-sentences", "text")
-    (installed / "tiny_models" / "__init__.py").open("a").write("# changed")
-    assert describe_file(Path("tiny-sentences"))["fingerprint"] != columns["fingerprint"]
+    columns = describe_file(Path("small-sentences"))
+    assert (columns["source"], columns["path"], columns["modality"]) == ("torch", "small-sentences", "text")
+    (installed / "small_models" / "__init__.py").open("a").write("# changed")
+    assert describe_file(Path("small-sentences"))["fingerprint"] != columns["fingerprint"]
 
 
 def test_the_components_of_a_dataset_are_a_model(catalog: Catalog) -> None:

@@ -127,7 +127,7 @@ def torch_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
     root = tmp_path_factory.mktemp("torch-models")
     save_programs(root)
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(install_package(root / "installed")))
+        patch.syspath_prepend(str(install_package(root / "installed", "tiny")))
         names = ("tiny-images", "tiny-sentences")
         yield {path.name: path for path in root.glob("*.pt2")} | {name: Path(name) for name in names}
 
