@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _STRING = 7  # DT_STRING
 _TOKENS = (3, 9)  # DT_INT32, DT_INT64
+# Of training, and what Keras exports save a second time.
+_NOT_WEIGHTS = ("optimizer/", "keras_api/metrics/", "_all_variables/")
 # Signatures by which a model that is no function itself gives features, the best first.
 _SIGNATURES = ("image_feature_vector", "serving_default", "default")
 _FEATURES = ("default", "feature_vector", "pooled_output", "features", "embedding", "embeddings", "outputs")
@@ -193,7 +195,6 @@ def _weights(path: Path) -> dict[str, Any]:
         return {"num_params": None, "dtype": None}
     counts: dict[str, int] = {}
     for name, shape in shapes.items():
-        # Keras exports save every variable twice.
-        if kinds[name].is_floating and not name.startswith("_all_variables/"):
+        if kinds[name].is_floating and not name.startswith(_NOT_WEIGHTS):
             counts[kinds[name].name] = counts.get(kinds[name].name, 0) + math.prod(shape)
     return {"num_params": sum(counts.values()), "dtype": max(counts, key=counts.__getitem__, default=None)}

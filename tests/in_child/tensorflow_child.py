@@ -52,6 +52,7 @@ def save_all(root: str) -> None:
     save_text_model(f"{root}/text")
     save_keras_models(root)
     save_older_module(f"{root}/older")
+    save_vocabulary_model(root)
 
 
 def save_keras_models(root: str) -> None:
@@ -74,6 +75,30 @@ def save_keras_models(root: str) -> None:
     words = keras.layers.TextVectorization(vocabulary=["cat", "dog", "old", "rose"], output_sequence_length=4)
     hidden = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(6, 8)(words(sentences)))
     keras.Model(sentences, keras.layers.Dense(3)(hidden)).save(f"{root}/text.keras")
+
+
+def save_vocabulary_model(root: str) -> None:
+    """A SavedModel that looks words up in a vocabulary among its own assets."""
+    import tensorflow as tf
+
+    vocabulary = Path(root).with_suffix(".words")
+    vocabulary.write_text("cat\ndog\nold\nrose\n")
+    lines = (tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER)
+
+    class Words(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = tf.lookup.StaticVocabularyTable(tf.lookup.TextFileInitializer(str(vocabulary), *lines), 1)
+            self.weights = tf.Variable(tf.random.stateless_normal((5, 8), seed=(0, 4)))
+
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string)])
+        def __call__(self, sentences: Any) -> Any:
+            words = tf.strings.split(sentences)
+            vectors = tf.gather(self.weights, self.table.lookup(words.flat_values))
+            return tf.math.segment_mean(vectors, words.value_rowids())
+
+    _save(Words(), f"{root}/vocabulary")
+    vocabulary.unlink()
 
 
 def save_older_module(path: str) -> None:

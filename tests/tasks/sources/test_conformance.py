@@ -63,6 +63,7 @@ CASES = {
     "raw tables": ("raw", "tables"),
     "text": ("tfhub", "text"),
     "text pairs": ("tfhub", "pairs"),
+    "vocabulary": ("tfhub", "text"),
     "image": ("tfhub", "image"),
     "exported": ("tfhub", "image"),
     "older": ("tfhub", "image"),
