@@ -223,7 +223,7 @@ def tensorflow_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 @pytest.fixture(scope="session")
 def saved_models(tensorflow_host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What TensorFlow's sources open, by name: SavedModels `image`, `text`, `exported`, `older`, and `.keras` files."""
+    """What TensorFlow's sources open by name: directories of SavedModels, as `image` and `text`, and `.keras` files."""
     root = tmp_path_factory.mktemp("saved-models")
     tensorflow_host.call("tensorflow_child:save_all", root=str(root))
     return {path.name: path for path in root.iterdir()}

@@ -66,10 +66,11 @@ def require_computing_graph(saved: Any, path: Path) -> None:
     anywhere but the model's own assets.
     """
     for graph in saved.meta_graphs:
-        for asset in graph.asset_file_def:
+        stored = _assets(graph)
+        for asset in stored:
             if Path(asset.filename).is_absolute() or ".." in Path(asset.filename).parts:
                 raise refuse_code(f"the SavedModel reads {asset.filename}, outside its directory", path)
-        assets = {asset.tensor_info.name.split(":")[0] for asset in graph.asset_file_def}
+        assets = {asset.tensor_info.name.split(":")[0] for asset in stored}
         functions = {function.signature.name: function.node_def for function in graph.graph_def.library.function}
         graphs = (graph.graph_def.node, *functions.values())
         found = sorted({node.op for nodes in graphs for node in nodes if _reaches_out(node, nodes, assets)})
@@ -81,6 +82,15 @@ def require_computing_graph(saved: Any, path: Path) -> None:
         saving = sorted({node.op for node in run if _SAVING.fullmatch(node.op)})
         if saving:
             raise refuse_code(f"the SavedModel reads or writes checkpoints when it is run: {', '.join(saving)}", path)
+
+
+def _assets(graph: Any) -> list[Any]:
+    """The files of the model's own that a graph reads; the TF1 format keeps them in a collection."""
+    from tensorflow.core.protobuf.meta_graph_pb2 import AssetFileDef
+
+    collections = [stored for key, stored in graph.collection_def.items() if key == "saved_model_assets"]
+    older = [AssetFileDef.FromString(one.value) for stored in collections for one in stored.any_list.value]
+    return [*graph.asset_file_def, *older]
 
 
 def _reaches_out(node: Any, nodes: Iterable[Any], assets: set[str]) -> bool:

@@ -51,7 +51,7 @@ def save_all(root: str) -> None:
     save_image_model(f"{root}/image")
     save_text_model(f"{root}/text")
     save_keras_models(root)
-    save_older_module(f"{root}/older")
+    save_older_modules(root)
     save_vocabulary_model(root)
 
 
@@ -101,8 +101,8 @@ def save_vocabulary_model(root: str) -> None:
     vocabulary.unlink()
 
 
-def save_older_module(path: str) -> None:
-    """A TF1-format hub module with the signatures of image feature vectors."""
+def save_older_modules(root: str) -> None:
+    """TF1-format hub modules: one of images, and one that looks sentences up in a vocabulary among its assets."""
     import tensorflow as tf
 
     v1 = tf.compat.v1
@@ -111,11 +111,36 @@ def save_older_module(path: str) -> None:
         weights = v1.get_variable("weights", initializer=tf.random.stateless_normal((3, 8), seed=(0, 3)))
         features = tf.tanh(tf.reduce_mean(images, (1, 2)) @ weights)
         signature = v1.saved_model.predict_signature_def({"images": images}, {"default": features})
-        session.run(v1.global_variables_initializer())
-        builder = v1.saved_model.Builder(path)
-        named = {"default": signature, "image_feature_vector": signature}
-        builder.add_meta_graph_and_variables(session, [], signature_def_map=named)
-        builder.save()
+        _save_older(session, f"{root}/older", {"default": signature, "image_feature_vector": signature})
+    vocabulary = Path(root).with_suffix(".sentences")
+    vocabulary.write_text("the old cat near a rose\ndog\n")
+    lines = (tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER)
+    with tf.Graph().as_default(), v1.Session() as session:
+        sentences = v1.placeholder(tf.string, (None,), "sentences")
+        file = tf.constant(str(vocabulary))
+        v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, file)
+        table = tf.lookup.StaticHashTable(tf.lookup.TextFileInitializer(file, *lines), 2)
+        weights = v1.get_variable("weights", initializer=tf.random.stateless_normal((3, 8), seed=(0, 5)))
+        looked_up = tf.gather(weights, table.lookup(sentences))
+        signature = v1.saved_model.predict_signature_def({"text": sentences}, {"default": looked_up})
+        _save_older(session, f"{root}/older text", {"default": signature})
+    vocabulary.unlink()
+
+
+def _save_older(session: Any, path: str, signatures: dict[str, Any]) -> None:
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+    builder = v1.saved_model.Builder(path)
+    builder.add_meta_graph_and_variables(
+        session,
+        [],
+        signature_def_map=signatures,
+        assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+        main_op=v1.tables_initializer(),
+    )
+    builder.save()
     (Path(path) / "tfhub_module.pb").write_bytes(b"\x08\x03")
 
 

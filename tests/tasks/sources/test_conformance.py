@@ -67,6 +67,7 @@ CASES = {
     "image": ("tfhub", "image"),
     "exported": ("tfhub", "image"),
     "older": ("tfhub", "image"),
+    "older text": ("tfhub", "text"),
     "image.keras": ("keras", "image"),
     "text.keras": ("keras", "text"),
     "any number.pt2": ("torch", "image"),
