@@ -30,11 +30,13 @@ _UNTOLD: Mapping[str, Any] = {
 def register_model(
     catalog: Catalog, name: str, location: str, source: str | None = None, columns: Mapping[str, Any] | None = None
 ) -> ModelRecord:
-    """Add or update a model from a directory, hub id or handle; `columns` are what its files do not tell.
+    """Add or update a model from a directory, file, hub id or handle; `columns` are what its files do not tell.
 
     Nothing of that, trust least of all, is kept from a model that had the name before.
     """
-    return catalog.save_model(name, {**_UNTOLD, **inspect_model(location, source), **(columns or {})})
+    told = columns or {}
+    described = inspect_model(location, source, bool(told.get("trusted")))
+    return catalog.save_model(name, {**_UNTOLD, **described, **told})
 
 
 def register_dataset(

@@ -59,14 +59,14 @@ def show_model(name: str, format: str) -> None:
 @models.command("add")
 @click.argument("name")
 @click.argument("location")
-@click.option("--source", help="huggingface or tfhub (default: told by the files).")
+@click.option("--source", help="huggingface, tfhub, torch or keras (default: told by the files).")
 @click.option("--trust", is_flag=True, help="The model may run code of its own.")
 @click.option("--upstream-dataset", metavar="DATASET", help="What the model was trained on.")
 @click.option("--upstream-accuracy", metavar="ACCURACY", type=click.FloatRange(0, 1), help="How well it did there.")
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="May be given several times.")
 @click.option("--licence", help="For example apache-2.0.")
 def add_model(name: str, location: str, source: str | None, trust: bool, tags: tuple[str, ...], **told: Any) -> None:
-    """Register the model in a directory, or the one of a hub id or handle, under a name; or update it."""
+    """Register the model in a directory or file, or of a hub id, handle or entry point, under a name; or update it."""
     from shiftql.engine import Session
     from shiftql.tables import abbreviate
     from shiftql.terminal import shown_progress

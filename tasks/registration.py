@@ -4,38 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from storage.catalog import DatasetRecord, ModelRecord
+from storage.catalog import Catalog, DatasetRecord, ModelRecord
+from storage.database import Database
 from storage.errors import EvaluationError, ShiftError, StoreError
 from storage.fingerprints import fingerprint_of, fingerprint_of_model, signature_of_files
 from storage.locations import is_remote
 from storage.settings import current_settings
 from tasks.host import host
 from tasks.readers import check_exists, guess_reader, open_reader, reader_name, split_names
-from tasks.sources import HOSTS, guess_source, source_named
+from tasks.sources import DESCRIBED_IN_HOST, HOSTS, guess_source, source_named
 
 _UNREADABLE = "unreadable-"
+# What stands before the dataset whose principal components are to be a model.
+_FITTED = "pca:"
+# Columns of a model that a person may have set otherwise.
+_TOLD_TOO = {"licence", "tags"}
 
 
-def inspect_model(location: str, source: str | None = None) -> dict[str, Any]:
-    """Catalog columns of the model in a directory, by a hub id or by a hub handle.
+def inspect_model(location: str, source: str | None = None, trusted: bool = False) -> dict[str, Any]:
+    """Catalog columns of the model in a directory or file, by a hub id, a hub handle or the name of an entry point.
 
-    Raises StoreError when there is no such model and EvaluationError when its files are unreadable.
+    `pca:` before the name of a dataset stands for the baseline of its principal components, which are fitted now.
+
+    Raises StoreError when there is no such model and EvaluationError when its files are unreadable or unsafe.
     """
-    path = _model_directory(location, source)
+    path = _model_place(location, source)
     name = source or guess_source(path)
     adapter = source_named(name)
-    content = _model_content(adapter.content_files(path), path)
-    return {"source": name, "path": str(path), **_described(name, path), **content}
+    described = _described(name, path, trusted)
+    return {"source": name, "path": str(path), **described, **_model_content(adapter.content_files(path))}
 
 
-def describe_model(source: str, path: str) -> dict[str, Any]:
-    """What the adapter reads of a model without loading its weights."""
+def describe_model(source: str, path: str, trusted: bool = False) -> dict[str, Any]:
+    """What the adapter reads of a model, if it is safe, without loading its weights."""
+    adapter = source_named(source)
     try:
-        return source_named(source).describe(Path(path))
+        adapter.require_safe(Path(path), trusted)
+        return adapter.describe(Path(path))
     except ShiftError:
         raise
     except Exception as error:
@@ -61,11 +71,12 @@ def changed_model(model: ModelRecord) -> dict[str, Any] | None:
     path = Path(model.path)
     try:
         # Other files were not what was trusted.
-        changes = {**_model_content(source_named(model.source).content_files(path), path), "trusted": False}
+        changes = {**_model_content(source_named(model.source).content_files(path)), "trusted": False}
     except OSError as error:
         return {"fingerprint": _UNREADABLE + fingerprint_of(str(error)), "signature": _UNREADABLE}
     with contextlib.suppress(EvaluationError):
-        changes |= _described(model.source, path)
+        described = _described(model.source, path, trusted=False)
+        changes |= {column: value for column, value in described.items() if column not in _TOLD_TOO}
     return changes
 
 
@@ -140,22 +151,29 @@ def changed_dataset(dataset: DatasetRecord, say: Callable[[str], None] = lambda 
     return inspect_dataset(dataset.path, dataset.type, dataset.reader_options, say)
 
 
-def _model_content(files: list[Path], root: Path) -> dict[str, str]:
+def _model_content(files: list[Path]) -> dict[str, str]:
     # The signature first: files that change while they are hashed are then hashed again the next time.
     signature = signature_of_files(files)
-    return {"fingerprint": fingerprint_of_model(root, files), "signature": signature}
+    return {"fingerprint": fingerprint_of_model(Path(os.path.commonpath(files)), files), "signature": signature}
 
 
-def _described(source: str, path: Path) -> dict[str, Any]:
-    if HOSTS[source] == "tensorflow":
-        return host("tensorflow").call("tasks.registration:describe_model", source=source, path=str(path))
-    return describe_model(source, str(path))
+def _described(source: str, path: Path, trusted: bool) -> dict[str, Any]:
+    if source in DESCRIBED_IN_HOST:
+        return host(str(HOSTS[source])).call(
+            "tasks.registration:describe_model", source=source, path=str(path), trusted=trusted
+        )
+    return describe_model(source, str(path), trusted)
 
 
-def _model_directory(location: str, source: str | None) -> Path:
+def _model_place(location: str, source: str | None) -> Path:
+    """Where the model is, downloaded first where a hub has it; of an entry point, its name."""
     path = Path(location).expanduser().absolute()
-    if path.is_dir():
+    if path.exists():
         return path
+    if location.startswith(_FITTED):
+        return _fitted(location.removeprefix(_FITTED))
+    if source in (None, "torch") and source_named("torch").accepts(Path(location)):
+        return Path(location)
     try:
         if location.startswith(("http://", "https://")):
             return Path(host("tensorflow").call("tensorflow_hub:resolve", handle=location))
@@ -165,11 +183,27 @@ def _model_directory(location: str, source: str | None) -> Path:
             return Path(snapshot_download(location, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
     except Exception as error:
         raise StoreError(
-            f"{location} is no directory here, and cannot be downloaded: {str(error).splitlines()[0]}",
+            f"{location} is nothing here, and cannot be downloaded: {str(error).splitlines()[0]}",
             subject=location,
             fix="check the path; for a hub, the name and the network, and HF_TOKEN where the model is gated",
         ) from error
-    raise StoreError(f"{path} is not a directory", subject=location, fix="give a directory, a hub id or a hub handle")
+    raise StoreError(f"{path} does not exist", subject=location, fix="give a directory, a file, a hub id or a handle")
+
+
+def _fitted(dataset: str) -> Path:
+    """The file of the principal components fitted to a registered dataset: `name`, or `name?components=32`."""
+    from tasks.sources.pca import COMPONENTS, fit_components
+
+    name, _, given = dataset.partition("?components=")
+    if given and not (given.isdecimal() and int(given)):
+        raise StoreError(
+            f"components is {given!r}, and must be a whole number above 0",
+            subject=dataset,
+            fix=f"write {_FITTED}{name}?components={COMPONENTS}",
+        )
+    settings = current_settings()
+    record = Catalog(Database(settings)).dataset(name)
+    return fit_components(record, settings.home / "baselines", int(given or COMPONENTS))
 
 
 def _looks_like_hub_id(location: str) -> bool:

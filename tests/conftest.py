@@ -223,8 +223,7 @@ def tensorflow_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 
 @pytest.fixture(scope="session")
 def saved_models(tensorflow_host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """SavedModel directories by modality."""
+    """What TensorFlow's sources open by name: directories of SavedModels, as `image` and `text`, and `.keras` files."""
     root = tmp_path_factory.mktemp("saved-models")
-    for modality in ("image", "text"):
-        tensorflow_host.call(f"tensorflow_child:save_{modality}_model", path=str(root / modality))
-    return {modality: root / modality for modality in ("image", "text")}
+    tensorflow_host.call("tensorflow_child:save_all", root=str(root))
+    return {path.name: path for path in root.iterdir()}

@@ -14,14 +14,26 @@ if TYPE_CHECKING:
 _ADAPTERS = {
     "huggingface": "tasks.sources.huggingface:HuggingFaceSource",
     "tfhub": "tasks.sources.tfhub:TFHubSource",
+    "torch": "tasks.sources.pytorch:PyTorchSource",
+    "keras": "tasks.sources.keras:KerasSource",
+    "pca": "tasks.sources.pca:PCASource",
     "raw": "tasks.sources.raw:RawSource",
 }
 
 # Registered by people; `raw` is the built-in baseline.
-SOURCES = ("huggingface", "tfhub")
+SOURCES = ("huggingface", "tfhub", "torch", "keras", "pca")
 
 # The child process (see tasks.host) in which a source's models live; None means this one.
-HOSTS = {"huggingface": "torch", "tfhub": "tensorflow", "raw": None}
+HOSTS = {
+    "huggingface": "torch",
+    "torch": "torch",
+    "tfhub": "tensorflow",
+    "keras": "tensorflow",
+    "pca": None,
+    "raw": None,
+}
+# The sources whose models are described there too: that takes the library.
+DESCRIBED_IN_HOST = {"tfhub", "torch"}
 
 
 def source_named(name: str) -> ModelSource:
@@ -33,13 +45,18 @@ def source_named(name: str) -> ModelSource:
 
 
 def guess_source(path: Path) -> str:
-    """The source whose file layout the directory has. Raises StoreError when it has none."""
+    """The source whose file layout the directory or file has. Raises StoreError when it has none."""
     for name in SOURCES:
         if source_named(name).accepts(path):
             return name
     raise StoreError(
-        f"{path} is not a model directory",
+        f"{path} is no model",
         subject=str(path),
-        allowed=("a Hugging Face directory (config.json beside weights)", "a TensorFlow SavedModel (saved_model.pb)"),
+        allowed=(
+            "a Hugging Face directory (config.json beside weights)",
+            "a TensorFlow SavedModel (saved_model.pb)",
+            "a file of torch.export (.pt2)",
+            "a file of Keras 3 (.keras)",
+        ),
         fix="check the path, or name the source with --source",
     )

@@ -44,7 +44,14 @@ class ModelSource(Protocol):
     name: str
 
     def accepts(self, path: Path) -> bool:
-        """Whether the directory looks like a model of this source."""
+        """Whether the directory or file looks like a model of this source."""
+        ...
+
+    def require_safe(self, path: Path, trusted: bool) -> None:
+        """Look through the files before a library opens them: what could run code, or eat memory or disk.
+
+        Code is let through where the model is trusted. Raises EvaluationError with the reason.
+        """
         ...
 
     def describe(self, path: Path) -> dict[str, Any]:
@@ -56,5 +63,8 @@ class ModelSource(Protocol):
         ...
 
     def open(self, model: ModelRecord) -> Model:
-        """Load the model onto the best device there is. Raises EvaluationError with a reason to act on."""
+        """Load the model, if it is safe, onto the best device there is.
+
+        Raises EvaluationError with a reason to act on.
+        """
         ...

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -15,8 +13,17 @@ from storage.errors import EvaluationError
 from storage.workload import fits_one_core
 from tasks.sources.failures import reasons
 from tasks.sources.pixels import ImagePreparation
+from tasks.sources.pretrained import describe_pretrained
 from tasks.sources.texts import TextPreparation, longest_text
 from tasks.sources.transformers_models import ImageModel, TextModel
+from tasks.sources.untrusted import (
+    read_json,
+    require_header,
+    require_links_inside,
+    require_no_code,
+    require_possible_sizes,
+    require_tensors_only,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -40,24 +47,30 @@ class HuggingFaceSource:
         return (path / "config.json").is_file()
 
     def describe(self, path: Path) -> dict[str, Any]:
-        """Columns from config.json and the headers of the safetensors files."""
-        config = _read_config(path)
-        text = config.get("text_config") or config
-        modality = "image" if "num_channels" in config or "image_size" in config else "text"
-        weights = [file for file in self.content_files(path) if file.suffix in {".safetensors", ".bin"}]
+        """Columns from config.json, the headers of the safetensors files and the model card."""
+        weights = self._weights(path)
         if not weights:
             raise EvaluationError(f"{path} has no weights (*.safetensors)", subject=str(path))
-        image_size = (config.get("image_size") or _processor_size(path)) if modality == "image" else None
-        sizes = config.get("hidden_sizes")
-        return {
-            "modality": modality,
-            "architecture": (config.get("architectures") or [config.get("model_type")])[0],
-            "num_params": _count_parameters(weights),
-            "size_bytes": sum(file.stat().st_size for file in weights),
-            "embedding_dim": sizes[-1] if sizes else text.get("hidden_size") or text.get("d_model") or text.get("dim"),
-            "image_size": image_size[0] if isinstance(image_size, list) else image_size,
-            "token_length": text.get("max_position_embeddings") if modality == "text" else None,
-        }
+        return describe_pretrained(path, weights)
+
+    def require_safe(self, path: Path, trusted: bool) -> None:
+        weights = self._weights(path)
+        size_bytes = sum(file.stat().st_size for file in weights)
+        for config in (path / "config.json", *path.glob("*processor_config.json")):
+            require_possible_sizes(read_json(config), size_bytes, config)
+        for file in weights:
+            if file.suffix == ".safetensors":
+                require_header(file)
+            else:
+                require_tensors_only(file, trusted)
+        if not trusted:
+            require_links_inside(path)
+            require_no_code(path)
+
+    def _weights(self, path: Path) -> list[Path]:
+        files = self.content_files(path)
+        safe = [file for file in files if file.suffix == ".safetensors"]
+        return safe or [file for file in files if file.suffix == ".bin"]
 
     def content_files(self, path: Path) -> list[Path]:
         return sorted(
@@ -131,21 +144,12 @@ def require_all_weights(missing: Iterable[str]) -> None:
 
 
 def loading_options(model: ModelRecord) -> dict[str, Any]:
-    """How `from_pretrained` may load the model: no code and no pickles from its files unless it is trusted.
+    """How `from_pretrained` may load the model: no code from its files unless it is trusted.
 
-    Raises EvaluationError where that leaves no weights.
+    Pickles are read as tensors only (`weights_only`, its default). Raises EvaluationError where that is not enough.
     """
-    if not model.trusted and not any(Path(model.path).glob("*.safetensors")):
-        raise EvaluationError(
-            "it has no safetensors weights, and pickled ones, which can run code, are opened only where it is trusted",
-            transient=True,
-            fix=f"shiftql models add {model.name} {model.path} --trust",
-        )
-    return {
-        "local_files_only": True,
-        "trust_remote_code": model.trusted,
-        "use_safetensors": None if model.trusted else True,
-    }
+    HuggingFaceSource().require_safe(Path(model.path), model.trusted)
+    return {"local_files_only": True, "trust_remote_code": model.trusted, "weights_only": not model.trusted}
 
 
 def load_processor(model: ModelRecord) -> Any:
@@ -164,39 +168,3 @@ def load_processor(model: ModelRecord) -> Any:
 def prepare_images(processor: Any, rows: Rows) -> Any:
     """The processor's tensors for images. Where the channels are is said, since it guesses wrong for thin images."""
     return processor(images=list(rows), input_data_format="channels_last", return_tensors="pt")
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((path / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise EvaluationError(f"{path / 'config.json'} cannot be read: {error}", subject=str(path)) from error
-    if not isinstance(config, dict):
-        raise EvaluationError(f"{path / 'config.json'} is not a JSON object", subject=str(path))
-    return config
-
-
-def _processor_size(path: Path) -> int | None:
-    """The side of the images that the model's processor makes, where its file says."""
-    file = path / "preprocessor_config.json"
-    size = json.loads(file.read_text()).get("size") if file.is_file() else None
-    if isinstance(size, dict):
-        return size.get("height") or size.get("shortest_edge")
-    return size if isinstance(size, int) else None
-
-
-def _count_parameters(weights: list[Path]) -> int | None:
-    """Parameters by the safetensors headers; None when there are none or one is unreadable."""
-    from safetensors import SafetensorError, safe_open
-
-    files = [file for file in weights if file.suffix == ".safetensors"]
-    if not files:
-        return None
-    total = 0
-    for file in files:
-        try:
-            with safe_open(file, framework="numpy") as tensors:
-                total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-        except (OSError, SafetensorError):
-            return None
-    return total

@@ -26,6 +26,9 @@ class RawSource:
     def accepts(self, path: Path) -> bool:
         return False
 
+    def require_safe(self, path: Path, trusted: bool) -> None:
+        """There are no files."""
+
     def describe(self, path: Path) -> dict[str, Any]:
         return {}
 

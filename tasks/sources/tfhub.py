@@ -3,63 +3,61 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
-from storage.fingerprints import fingerprint_of
-from storage.views import LAST, View
-from tasks.sources.failures import reasons, require_finite
+from tasks.sources.batches import BatchedModel, Outputs, as_probabilities, flatten_positions
+from tasks.sources.failures import reasons
+from tasks.sources.untrusted import require_links_inside
+from tasks.sources.untrusted_programs import require_computing_graph
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from tasks.readers.base import Rows
     from tasks.sources.base import Model
 
-BATCH_ROWS = 64
-_FALLBACK_SIDE = 224
+_STRING = 7  # DT_STRING
+_TOKENS = (3, 9)  # DT_INT32, DT_INT64
+# Of training, and what Keras exports save a second time.
+_NOT_WEIGHTS = ("optimizer/", "keras_api/metrics/", "_all_variables/")
+# Signatures by which a model that is no function itself gives features, the best first.
+_SIGNATURES = ("image_feature_vector", "serving_default", "default")
+_FEATURES = ("default", "feature_vector", "pooled_output", "features", "embedding", "embeddings", "outputs")
+_PROBABILITIES = ("probabilities", "probs", "predictions", "logits", "scores")
 
 
 class TFHubSource:
-    """SavedModels in the TF2 hub style: callable, or with a `serving_default` signature of one input."""
+    """SavedModels in the hub's styles: callable, with signatures (also Keras exports), and TF1-format modules."""
 
     name = "tfhub"
 
     def accepts(self, path: Path) -> bool:
         return (path / "saved_model.pb").is_file()
 
+    def require_safe(self, path: Path, trusted: bool) -> None:
+        if not trusted:
+            require_links_inside(path)
+            require_computing_graph(_read(path), path)
+
     def describe(self, path: Path) -> dict[str, Any]:
         """Columns from the file sizes and the saved signatures, read without loading the model."""
-        from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-
-        saved = SavedModel()
-        try:
-            saved.ParseFromString((path / "saved_model.pb").read_bytes())
-        except Exception as error:
-            raise EvaluationError(f"{path / 'saved_model.pb'} cannot be read: {error}", subject=str(path)) from error
-        signatures = [graph.signature_def["serving_default"] for graph in saved.meta_graphs]
-        inputs = [tensor for signature in signatures for tensor in signature.inputs.values()]
-        outputs = [tensor for signature in signatures for tensor in signature.outputs.values()]
+        graphs = _read(path).meta_graphs
+        # Of a TF1-format module's variants the one without tags is for use, the others for training.
+        graph = min(graphs, key=lambda one: len(one.meta_info_def.tags), default=None)
+        inputs, outputs = _signature(graph) if graph else ([], [])
         if not inputs:
-            raise EvaluationError(f"{path} has no serving_default signature", subject=str(path))
-        shape = [dimension.size for dimension in inputs[0].tensor_shape.dim]
-        is_text = inputs[0].dtype == 7  # DT_STRING
+            raise EvaluationError(f"{path} can neither be called nor has a signature", subject=str(path))
+        dtype, shape = inputs[0]
+        if dtype in _TOKENS and len(shape) != 4:
+            raise EvaluationError(f"{path} takes token numbers and has nothing that makes them", subject=str(path))
+        widths = [shape[-1] for _, shape in outputs if shape and shape[-1] > 0]
         return {
-            "modality": "text" if is_text else "image",
+            "modality": "text" if dtype == _STRING else "image",
             "architecture": "SavedModel",
-            "num_params": _count_parameters(path),
+            **_weights(path),
             "size_bytes": sum(file.stat().st_size for file in self.content_files(path)),
-            "embedding_dim": max(
-                (
-                    t.tensor_shape.dim[-1].size
-                    for t in outputs
-                    if t.tensor_shape.dim and t.tensor_shape.dim[-1].size > 0
-                ),
-                default=None,
-            ),
+            "embedding_dim": max(widths, default=None),
             "image_size": shape[1] if len(shape) == 4 and shape[1] > 0 else None,
         }
 
@@ -71,69 +69,122 @@ class TFHubSource:
         import tensorflow as tf
         import tensorflow_hub as hub
 
+        self.require_safe(Path(model.path), model.trusted)
         for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
         with reasons(model):
             return TFHubModel(model, hub.load(model.path))
 
 
-class TFHubModel:
+class TFHubModel(BatchedModel):
     """An opened SavedModel. Images are given as float32 in 0 to 1 at its input size, text as strings."""
 
     def __init__(self, model: ModelRecord, loaded: Any) -> None:
-        self._model = model
-        self.preparation = fingerprint_of("tfhub", model.modality, model.image_size)
+        super().__init__(model)
         # The functions hold only weak references to the object that owns their variables.
         self._loaded = loaded
-        signatures = getattr(loaded, "signatures", {})
-        function: Any = loaded if callable(loaded) else signatures.get("serving_default")
-        if function is None:
-            raise EvaluationError("the SavedModel is not callable and has no serving_default signature")
-        self._function = function
-        self._by_keyword = not callable(loaded)
-
-    def prepare(self, rows: Rows) -> list[Any]:
-        return list(rows) if self._model.modality == "text" else self._images(rows)
-
-    def embed(self, prepared: Sequence[Any], views: Collection[View]) -> dict[View, np.ndarray]:
-        import numpy as np
-
-        with reasons(self._model):
-            batches = [
-                self._embed_batch(prepared[start : start + BATCH_ROWS]) for start in range(0, len(prepared), BATCH_ROWS)
-            ]
-            return {LAST: require_finite(np.concatenate(batches).astype(np.float32), self._model)}
+        self._function: Any = loaded
+        self._input: str | None = None
+        self._output = "default"
+        if callable(loaded):
+            # The function leaves its output unnamed; its signature says what it is.
+            functions = getattr(loaded.__call__, "concrete_functions", ())
+            name = _preferred(getattr(loaded, "signatures", {}))
+            outputs = list(loaded.signatures[name].structured_outputs) if name else []
+            self._output = outputs[0] if len(outputs) == 1 else "default"
+        else:
+            name = _preferred(loaded.signatures)
+            if name is None:
+                raise EvaluationError("the SavedModel can neither be called nor has a signature")
+            self._function = loaded.signatures[name]
+            arguments = list(self._function.structured_input_signature[1])
+            if len(arguments) != 1:
+                raise EvaluationError(
+                    f"its signature {name} takes {', '.join(sorted(arguments)) or 'nothing'}; "
+                    "only one input, of images or of sentences, can be fed"
+                )
+            (self._input,) = arguments
+            functions = [self._function]
+        self._rank = _rank(functions)
 
     def close(self) -> None:
         self._loaded = self._function = None
 
-    def _embed_batch(self, rows: Sequence[Any]) -> np.ndarray:
-        import numpy as np
+    def _run(self, batch: Any) -> Outputs:
         import tensorflow as tf
 
-        is_text = self._model.modality == "text"
-        batch = tf.constant(list(rows)) if is_text else tf.constant(np.stack(rows).astype(np.float32) / 255)
-        if self._by_keyword:
-            (name,) = self._function.structured_input_signature[1]
-            output = self._function(**{name: batch})
-        else:
-            output = self._function(batch)
-        if isinstance(output, dict):
-            output = output.get("default", next(iter(output.values())))
-        array = output.numpy()
-        return array.reshape(len(rows), -1) if array.ndim == 2 else array.mean(axis=tuple(range(1, array.ndim - 1)))
-
-    def _images(self, rows: Rows) -> list[np.ndarray]:
-        import numpy as np
-        from PIL import Image
-
-        side = self._model.image_size or _FALLBACK_SIDE
-        images = [Image.fromarray(np.asarray(row)) for row in rows]
-        return [np.asarray(image.resize((side, side), Image.Resampling.BILINEAR)) for image in images]
+        # Some take a column of sentences.
+        fed = tf.constant([[text] for text in batch] if self._rank == 2 else batch)
+        output = self._function(fed) if self._input is None else self._function(**{self._input: fed})
+        named = output if isinstance(output, dict) else {self._output: output}
+        features = next((named[name] for name in _FEATURES if name in named), next(iter(named.values())))
+        scores = next((named[name] for name in _PROBABILITIES if name in named), None)
+        return Outputs(
+            flatten_positions(features.numpy()), None if scores is None else as_probabilities(scores.numpy())
+        )
 
 
-def _count_parameters(path: Path) -> int | None:
-    """Parameters by the checkpoint's index, without reading the values; None when it is unreadable."""
+def _read(path: Path) -> Any:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    saved = SavedModel()
+    try:
+        saved.ParseFromString((path / "saved_model.pb").read_bytes())
+    except Exception as error:
+        raise EvaluationError(f"{path / 'saved_model.pb'} cannot be read: {error}", subject=str(path)) from error
+    return saved
+
+
+def _preferred(signatures: Any) -> str | None:
+    """The signature to use: one named for features, else any but the initialiser's."""
+    named = [name for name in _SIGNATURES if name in signatures]
+    return next(iter([*named, *sorted(name for name in signatures if not name.startswith("__"))]), None)
+
+
+def _signature(graph: Any) -> tuple[list[tuple[int, list[int]]], list[tuple[int, list[int]]]]:
+    """The inputs and outputs, as type and shape: of the function that the model is, else of its signature."""
+    objects = graph.object_graph_def
+    name = _preferred(graph.signature_def)
+    for child in objects.nodes[0].children if objects.nodes else ():
+        functions = objects.nodes[child.node_id].function.concrete_functions
+        if child.local_name == "__call__" and functions:
+            called = objects.concrete_functions[functions[0]]
+            inputs = list(_tensors(called.canonicalized_input_signature))
+            return inputs[:1], list(_tensors(called.output_signature))
+    if name is None:
+        return [], []
+    signature = graph.signature_def[name]
+    return [_typed(one) for one in signature.inputs.values()], [_typed(one) for one in signature.outputs.values()]
+
+
+def _rank(functions: Any) -> int | None:
+    """How many dimensions the first argument of TensorFlow functions has."""
+    import tensorflow as tf
+
+    specs = tf.nest.flatten([function.structured_input_signature for function in functions])
+    ranks = [spec.shape.rank for spec in specs if isinstance(spec, tf.TensorSpec)]
+    return ranks[0] if ranks else None
+
+
+def _tensors(value: Any) -> Iterator[tuple[int, list[int]]]:
+    """The tensors of a nested signature (a StructuredValue), depth first."""
+    kind = value.WhichOneof("kind")
+    if kind == "tensor_spec_value":
+        yield value.tensor_spec_value.dtype, [size.size for size in value.tensor_spec_value.shape.dim]
+    elif kind in {"tuple_value", "list_value"}:
+        for one in getattr(value, kind).values:
+            yield from _tensors(one)
+    elif kind == "dict_value":
+        for name in sorted(value.dict_value.fields):
+            yield from _tensors(value.dict_value.fields[name])
+
+
+def _typed(tensor: Any) -> tuple[int, list[int]]:
+    return tensor.dtype, [size.size for size in tensor.tensor_shape.dim]
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    """Number and type of the parameters by the checkpoint's index, without reading the values."""
     import tensorflow as tf
 
     try:
@@ -141,5 +192,9 @@ def _count_parameters(path: Path) -> int | None:
         shapes = reader.get_variable_to_shape_map()
         kinds = reader.get_variable_to_dtype_map()
     except Exception:
-        return None
-    return sum(math.prod(shape) for name, shape in shapes.items() if kinds[name].is_floating)
+        return {"num_params": None, "dtype": None}
+    counts: dict[str, int] = {}
+    for name, shape in shapes.items():
+        if kinds[name].is_floating and not name.startswith(_NOT_WEIGHTS):
+            counts[kinds[name].name] = counts.get(kinds[name].name, 0) + math.prod(shape)
+    return {"num_params": sum(counts.values()), "dtype": max(counts, key=counts.__getitem__, default=None)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pickle
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -154,6 +156,30 @@ def test_a_broken_model_is_listed_and_the_rest_is_ranked(
     assert first.failed[0]["reason"]
     no_flow.setattr(*NO_FLOW)
     assert ask(LINEAR).failed == first.failed
+
+
+class _Code:
+    """Unpickled, it makes a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self._path),)
+
+
+def test_a_model_that_turned_hostile_is_listed_with_the_reason_and_the_rest_is_ranked(
+    here: None, catalog: Catalog, pool: Any, tmp_path: Path
+) -> None:
+    path = shutil.copytree(pool.models["bert"], tmp_path / "hostile")
+    register_model(catalog, "hostile", str(path))
+    (path / "model.safetensors").unlink()
+    (path / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": _Code(tmp_path / "canary")}, protocol=2))
+    answer = ask(LINEAR)
+    assert sorted(models(answer)) == ["bert", "roberta"]
+    assert [failure["model"] for failure in answer.failed] == ["hostile"]
+    assert "trusted" in answer.failed[0]["reason"]
+    assert not (tmp_path / "canary").exists()
 
 
 def test_a_ranker_that_fails_does_not_fail_the_others(here: None) -> None:

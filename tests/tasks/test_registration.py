@@ -13,6 +13,7 @@ from storage.errors import EvaluationError, StoreError
 from storage.manifests import load_manifest
 from storage.settings import current_settings
 from tasks.registration import changed_dataset, changed_model, inspect_dataset, inspect_model
+from tests.torch_models import install_package, save_programs
 
 
 def test_a_model_is_what_its_files_say(home: Path, pool: Any) -> None:
@@ -28,6 +29,75 @@ def test_a_copy_of_a_model_is_the_same_model(home: Path, pool: Any, tmp_path: Pa
     assert inspect_model(str(copy))["fingerprint"] == inspect_model(str(pool.models["bert"]))["fingerprint"]
 
 
+def test_a_file_is_the_same_model_under_another_name(home: Path, tmp_path: Path) -> None:
+    save_programs(tmp_path)
+    path = tmp_path / "any number.pt2"
+    columns = describe_file(path)
+    assert columns["fingerprint"] == describe_file(shutil.copy(path, tmp_path / "renamed.pt2"))["fingerprint"]
+    assert (columns["source"], columns["modality"], columns["image_size"]) == ("torch", "image", 16)
+    assert columns["num_params"] == 3 * 8 * 9 + 8 + 8 * 3 + 3
+    assert columns["dtype"] == "float32"
+
+
+def test_an_installed_package_is_a_model_by_the_name_of_its_entry_point(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = install_package(tmp_path / "installed", "small")
+    monkeypatch.syspath_prepend(str(installed))
+    columns = describe_file(Path("small-sentences"))
+    assert (columns["source"], columns["path"], columns["modality"]) == ("torch", "small-sentences", "text")
+    (installed / "small_models" / "__init__.py").open("a").write("# changed")
+    assert describe_file(Path("small-sentences"))["fingerprint"] != columns["fingerprint"]
+
+
+def test_the_components_of_a_dataset_are_a_model(catalog: Catalog) -> None:
+    columns = inspect_model("pca:photos-train?components=7")
+    assert (columns["source"], columns["modality"], columns["embedding_dim"]) == ("pca", "image", 7)
+    assert columns["upstream_dataset"] == "photos-train"
+    # Fitted again, they are the same model; to another dataset or of another number, another.
+    same, other, more = (
+        inspect_model(f"pca:{name}")["fingerprint"]
+        for name in ("photos-train?components=7", "colours-train?components=7", "photos-train")
+    )
+    assert columns["fingerprint"] == same
+    assert len({same, other, more}) == 3
+    with pytest.raises(StoreError, match="no dataset named 'photo-train'"):
+        inspect_model("pca:photo-train")
+    with pytest.raises(StoreError, match="components is '0'"):
+        inspect_model("pca:photos-train?components=0")
+
+
+def describe_file(path: Path | str) -> dict[str, Any]:
+    """What is registered of a model of torch, described in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.registration.DESCRIBED_IN_HOST", set())
+        return inspect_model(str(path))
+
+
+def test_a_model_is_refused_before_its_files_are_read(
+    home: Path, pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copytree(pool.models["bert"], tmp_path / "bert")
+    (path / "vocab.txt").symlink_to("/dev/zero")
+    monkeypatch.setattr("tasks.registration.fingerprint_of_model", None)
+    with pytest.raises(EvaluationError, match="outside the directory"):
+        inspect_model(str(path))
+
+
+def test_what_a_person_told_of_a_model_outlives_a_change_of_its_card(
+    catalog: Catalog, pool: Any, tmp_path: Path
+) -> None:
+    path = shutil.copytree(pool.models["bert"], tmp_path / "mine")
+    (path / "README.md").write_text("---\nlicense: mit\ntags: [small, english]\n---\nA card.\n")
+    columns = inspect_model(str(path))
+    assert (columns["licence"], columns["tags"]) == ("mit", "small,english")
+    before = catalog.save_model("mine", {**columns, "licence": "apache-2.0"})
+    (path / "config.json").write_text((path / "config.json").read_text() + " ")
+    changes = changed_model(before)
+    assert changes is not None
+    assert "licence" not in changes
+
+
 @pytest.mark.parametrize("location", ["no/such/folder", "./missing", "/missing"])
 def test_a_model_that_is_not_there_is_an_error(home: Path, location: str) -> None:
     with pytest.raises(StoreError):
@@ -35,7 +105,7 @@ def test_a_model_that_is_not_there_is_an_error(home: Path, location: str) -> Non
 
 
 def test_a_folder_without_a_model_says_what_one_looks_like(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="not a model directory") as caught:
+    with pytest.raises(StoreError, match="is no model") as caught:
         inspect_model(str(tmp_path))
     assert any("config.json" in allowed for allowed in caught.value.allowed)
     with pytest.raises(StoreError, match="no model source 'torchvision'"):
