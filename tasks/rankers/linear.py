@@ -10,13 +10,13 @@ import numpy as np
 from storage.errors import EvaluationError
 from tasks.rankers.base import Score, checked_split
 from tasks.rankers.metrics import score_predictions
-from tasks.rankers.spectrum import mean_of
 
 _BLOCK_ROWS = 1024
 # The rate at which the first step is the gradient's, as scikit-learn's is.
 _LEARNING_RATE = 0.02
-# scikit-learn's: the largest entry of the gradient at which training ends, and the steps that L-BFGS remembers.
-_TOLERANCE, _MEMORY = 1e-4, 10
+# The largest entry of the gradient at which training ends: a little above scikit-learn's, for fewer steps and the same
+# accuracy. And the steps that L-BFGS remembers, as many as there.
+_TOLERANCE, _MEMORY = 1.5e-4, 10
 
 # Logits and targets of some rows: their summed loss, and its gradient by the logits, which are overwritten.
 _Loss = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
@@ -53,15 +53,15 @@ class Linear:
         if test_x is None and test_y is None:
             raise EvaluationError("no test split to measure a linear model on", fix="add TESTED ON …")
         split = checked_split(train_x, train_y, test_x, test_y)
-        mean, deviation = _moments(split.train_x)
+        train, mean, deviation = _standardised(split.train_x)
         # In double precision, since test rows may lie any number of deviations from the training mean.
         test = (split.test_x - mean) / deviation
         if split.task == "regression":
-            weights, intercept = fit_ridge((split.train_x - mean) / deviation, split.train_y)
+            weights, intercept = fit_ridge(train.astype(np.float64), split.train_y)
             return score_predictions(split.task, self.metric, split.test_y, test @ weights + intercept)
         is_classification = split.task == "classification"
         weights = fit_logistic(
-            _standardised(split.train_x, mean, deviation),
+            train,
             split.train_y,
             split.num_classes if is_classification else split.train_y.shape[1],
             _softmax_loss if is_classification else _sigmoid_loss,
@@ -140,20 +140,25 @@ def _sigmoid_loss(logits: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]
     return loss, (np.tanh(logits / 2) + 1) / 2 - y
 
 
-def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column, in double precision; 1 for the deviation of a constant one."""
-    mean = mean_of(x)
-    squares = np.zeros_like(mean)
-    for start in range(0, len(x), _BLOCK_ROWS):
-        difference = x[start : start + _BLOCK_ROWS] - mean
+def _standardised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows less the mean of each column, over its standard deviation, in single precision; and these two.
+
+    The deviation of a constant column is taken to be 1.
+    """
+    rows = len(x)
+    mean = x.mean(axis=0, dtype=np.float64)
+    # Features are subtracted in their own precision; what is lost there is made up for below.
+    near = mean.astype(x.dtype)
+    result = np.empty(x.shape, np.float32)
+    squares, rest = np.zeros_like(mean), np.zeros_like(mean)
+    for start in range(0, rows, _BLOCK_ROWS):
+        difference = x[start : start + _BLOCK_ROWS] - near
         squares += np.einsum("nd,nd->d", difference, difference)
-    deviation = np.sqrt(squares / len(x))
-    deviation[deviation <= len(x) * np.finfo(np.float64).eps * np.abs(mean)] = 1.0
-    return mean, deviation
-
-
-def _standardised(x: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    standardised = np.empty(x.shape, np.float32)
-    for start in range(0, len(x), _BLOCK_ROWS):
-        standardised[start : start + _BLOCK_ROWS] = (x[start : start + _BLOCK_ROWS] - mean) / deviation
-    return standardised
+        rest += difference.sum(axis=0)
+        result[start : start + _BLOCK_ROWS] = difference
+    rest /= rows
+    deviation = np.sqrt(np.maximum(squares / rows - rest**2, 0.0))
+    deviation[deviation <= rows * np.finfo(np.float64).eps * np.abs(mean)] = 1.0
+    result -= rest.astype(np.float32)
+    result /= deviation.astype(np.float32)
+    return result, near + rest, deviation
