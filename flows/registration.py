@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from shiftql.progress import progress
-from storage.catalog import Catalog, DatasetRecord, ModelRecord
-from storage.errors import StoreError
+from storage.catalog import TOLD, Catalog, DatasetRecord, ModelRecord
+from storage.errors import ShiftError, StoreError
 from storage.locations import TEST_SPLITS, divide, exists, full_name
 from tasks.readers import split_names
 from tasks.registration import changed_dataset, changed_model, inspect_dataset, inspect_model, is_untouched
 
 if TYPE_CHECKING:
     from tasks.playground.build import Manifest
+    from tasks.pools import Candidate
 
 
-_UNTOLD: Mapping[str, Any] = {
-    "upstream_dataset": None,
-    "upstream_accuracy": None,
-    "licence": None,
-    "tags": "",
-    "finetuned": False,
-    "trusted": False,
+# What a model is by its files, as far as they are here.
+_CONTENT = {"path", "fingerprint", "signature", "revision"}
+# Every column that need not be given.
+_DEFAULTS: Mapping[str, Any] = {
+    column: field.default
+    for column, field in ModelRecord.model_fields.items()
+    if not field.is_required() and column not in {"model_id", "date_added"}
 }
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one of many models to be registered. `reason` says why it failed, or what is worth knowing."""
+
+    name: str
+    status: Literal["added", "updated", "failed"]
+    model: ModelRecord | None = None
+    reason: str | None = None
 
 
 def register_model(
@@ -34,9 +48,74 @@ def register_model(
 
     Nothing of that, trust least of all, is kept from a model that had the name before.
     """
+    before = {model.name: model for model in catalog.models()}.get(name)
     told = columns or {}
-    described = inspect_model(location, source, bool(told.get("trusted")))
-    return catalog.save_model(name, {**_UNTOLD, **described, **told})
+    inspected = inspect_model(location, source, bool(told.get("trusted")))
+    return _save_model(catalog, name, before, {**inspected, **told})
+
+
+def register_models(
+    catalog: Catalog,
+    location: str,
+    prefix: str = "",
+    source: str | None = None,
+    columns: Mapping[str, Any] | None = None,
+) -> Iterator[Outcome]:
+    """Add or update the models of a hub's listing, a directory tree or a CSV file; what became of each, in their order.
+
+    `columns` are what the files of none of them tell; a `prefix` stands before every name, with a slash.
+    """
+    from tasks.pools import candidates
+
+    return _register_each(catalog, candidates(location, source), prefix, columns or {})
+
+
+def register_starters(catalog: Catalog, modality: str) -> Iterator[Outcome]:
+    """Add or update well-known models of a hub for one kind of input; needs no network."""
+    from tasks.pools import starters
+
+    return _register_each(catalog, starters(modality), "", {})
+
+
+def _register_each(
+    catalog: Catalog, found: Iterable[Candidate], prefix: str, columns: Mapping[str, Any]
+) -> Iterator[Outcome]:
+    known = {model.name: model for model in catalog.models()}
+    taken: set[str] = set()
+    for candidate, inspected in _inspected(found):
+        name = f"{prefix}/{candidate.name}" if prefix else candidate.name
+        if name in taken or isinstance(inspected, ShiftError):
+            reason = str(inspected) if isinstance(inspected, ShiftError) else "another of them has that name"
+            yield Outcome(name, "failed", reason=" ".join(reason.split()))
+            continue
+        taken.add(name)
+        model = _save_model(catalog, name, known.get(name), {**inspected, **columns})
+        yield Outcome(name, "updated" if name in known else "added", model, candidate.note)
+
+
+def _inspected(found: Iterable[Candidate]) -> Iterator[tuple[Candidate, dict[str, Any] | ShiftError]]:
+    """Each candidate with its columns, or with why there are none; some are inspected at a time."""
+
+    def inspect(candidate: Candidate) -> dict[str, Any] | ShiftError:
+        try:
+            return candidate.inspect()
+        except ShiftError as error:
+            return error
+
+    with ThreadPoolExecutor(_AT_ONCE) as executor:
+        begun = [(candidate, executor.submit(inspect, candidate)) for candidate in found]
+        for candidate, inspected in begun:
+            yield candidate, inspected.result()
+
+
+def _save_model(catalog: Catalog, name: str, before: ModelRecord | None, columns: Mapping[str, Any]) -> ModelRecord:
+    """Save a model, of whose name nothing is kept but what a download of the same commit has told."""
+    forgotten = _DEFAULTS
+    is_same = before is not None and before.handle is not None and before.handle == columns["handle"]
+    if is_same and not columns["path"] and columns["revision"] in (None, getattr(before, "revision", None)):
+        forgotten = {column: _DEFAULTS[column] for column in TOLD}
+        columns = {column: value for column, value in columns.items() if value is not None and column not in _CONTENT}
+    return catalog.save_model(name, {**forgotten, **columns})
 
 
 def register_dataset(

@@ -13,6 +13,7 @@ from prefect import flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.runtime import flow_run
 
+from flows.downloading import Downloads
 from flows.slots import Slots, hosts_needed
 from shiftql.answering import answer, look_up
 from shiftql.binder import bind
@@ -53,21 +54,26 @@ async def search(statement: str) -> dict[str, Any]:
     """Evaluate what a question asks for, and leave its answer as an artifact.
 
     Declarations may stand before the question. Returns what was done: `computed` (fingerprints of the evaluations
-    computed here), `embedded_rows`, `reused_rows`, `embed_seconds` by model and
-    `flow_run_id`. The results themselves are in
-    the stores.
+    computed here), `embedded_rows`, `reused_rows`, `embed_seconds` by model, `downloaded` (the fingerprints of models
+    before and after they came), `download_seconds` and `flow_run_id`. The results themselves are in the stores.
     """
     database = Database(current_settings())
     question, declared = read_script(statement)
     work = Work()
     attempted: set[str] = set()
+    downloads = Downloads(database)
     while True:
         bound = bind(question, database, statement, declared, look_up(database, attempted))
         pending = _first_to_compute(bound, database, attempted)
         if pending is None:
             break
-        await _Search(pending, database, work).run()
+        if await downloads.fetch(pending):
+            continue
+        able, failed = downloads.give_up(pending)
+        work.computed += failed
+        await _Search(able, database, work).run()
         attempted |= {evaluation.fingerprint for evaluation in pending.new_evaluations}
+    work.downloaded, work.download_seconds = downloads.came, downloads.seconds
     done = {**asdict(work), "flow_run_id": str(flow_run.id)}
     found = answer(bound, prepare(bound, database), database, done)
     await acreate_markdown_artifact(
@@ -94,6 +100,8 @@ class Work:
     embedded_rows: int = 0
     reused_rows: int = 0
     embed_seconds: dict[str, float] = field(default_factory=dict)
+    downloaded: dict[str, str] = field(default_factory=dict)
+    download_seconds: float = 0.0
 
 
 class _Search:

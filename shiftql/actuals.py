@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shiftql.answers import Answer, RankingAnswer, RowsAnswer
-from shiftql.plan import Embed, Evaluate, PlanNode
+from shiftql.plan import Download, Embed, Evaluate, PlanNode
 from storage.database import Database
+from storage.evaluations import Evaluation
 from storage.results import ResultStore
 
 
@@ -33,7 +34,9 @@ def measure_plan(plan: PlanNode, answer: Answer, work: Mapping[str, Any], databa
                 rows=node.rows, seconds=sum(embedding.values()), new=new, reused=max(0, node.rows - new)
             )
         elif isinstance(node, Evaluate):
-            actual[id(node)] = _of_evaluations(node, set(work.get("computed", ())), embedding, database)
+            actual[id(node)] = _of_evaluations(node, work, database)
+        elif isinstance(node, Download):
+            actual[id(node)] = Actual(seconds=work.get("download_seconds", 0.0))
     match answer:
         case RowsAnswer(rows=rows):
             actual[id(plan)] = Actual(rows=len(rows), seconds=None)
@@ -43,12 +46,21 @@ def measure_plan(plan: PlanNode, answer: Answer, work: Mapping[str, Any], databa
     return actual
 
 
-def _of_evaluations(node: Evaluate, computed: set[str], embedding: Mapping[str, float], database: Database) -> Actual:
-    measured = ResultStore(database).outcomes(planned.evaluation.fingerprint for planned in node.evaluations)
-    new = [planned.evaluation for planned in node.evaluations if planned.evaluation.fingerprint in computed]
+def _of_evaluations(node: Evaluate, work: Mapping[str, Any], database: Database) -> Actual:
+    computed, embedding = set(work.get("computed", ())), work.get("embed_seconds", {})
+    evaluations = [_as_downloaded(planned.evaluation, work.get("downloaded", {})) for planned in node.evaluations]
+    measured = ResultStore(database).outcomes(evaluation.fingerprint for evaluation in evaluations)
+    new = [evaluation for evaluation in evaluations if evaluation.fingerprint in computed]
     seconds = sum(
         max(0.0, measured[each.fingerprint].cost_seconds - embedding.get(each.model.fingerprint, 0.0))
         for each in new
         if each.fingerprint in measured
     )
     return Actual(rows=len(measured), seconds=seconds, new=len(new), reused=len(measured) - len(new))
+
+
+def _as_downloaded(evaluation: Evaluation, downloaded: Mapping[str, str]) -> Evaluation:
+    """The evaluation with the fingerprint that its model has since it was downloaded."""
+    model = evaluation.model
+    fingerprint = downloaded.get(model.fingerprint, model.fingerprint)
+    return replace(evaluation, model=replace(model, fingerprint=fingerprint))

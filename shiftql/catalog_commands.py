@@ -12,6 +12,7 @@ from shiftql.options import format_option
 if TYPE_CHECKING:
     from storage.catalog import DatasetRecord, ModelRecord
 
+STARTERS = ("text", "image")
 MODEL_COLUMNS = (
     "name",
     "modality",
@@ -20,6 +21,8 @@ MODEL_COLUMNS = (
     "upstream_dataset",
     "upstream_accuracy",
     "source",
+    "handle",
+    "is_local",
 )
 DATASET_COLUMNS = ("name", "modality", "task", "num_rows", "num_classes", "type", "path")
 NO_DATASETS = "there are no datasets yet: 'shiftql datasets add NAME PATH' registers one"
@@ -38,7 +41,7 @@ def list_models(format: str) -> None:
     from shiftql.engine import Session
     from shiftql.render import render_records
 
-    records = [_columns(model) for model in Session().catalog.models()]
+    records = [_model_row(model) for model in Session().catalog.models()]
     click.echo(render_records(records, MODEL_COLUMNS, format, **surface()))
     if not records:
         click.echo(NO_MODELS, err=True)
@@ -53,25 +56,45 @@ def show_model(name: str, format: str) -> None:
     from shiftql.engine import Session
     from shiftql.render import render_record
 
-    click.echo(render_record(_columns(Session().catalog.model(name)), format, **surface()))
+    click.echo(render_record(_model_row(Session().catalog.model(name)), format, **surface()))
 
 
 @models.command("add")
-@click.argument("name")
-@click.argument("location")
+@click.argument("name", required=False)
+@click.argument("location", required=False)
+@click.option("--starter", type=click.Choice(STARTERS), help="Well-known hub models for such inputs, in place of one.")
 @click.option("--source", help="huggingface, tfhub, torch or keras (default: told by the files).")
 @click.option("--trust", is_flag=True, help="The model may run code of its own.")
 @click.option("--upstream-dataset", metavar="DATASET", help="What the model was trained on.")
 @click.option("--upstream-accuracy", metavar="ACCURACY", type=click.FloatRange(0, 1), help="How well it did there.")
 @click.option("--tag", "tags", metavar="TAG", multiple=True, help="May be given several times.")
 @click.option("--licence", help="For example apache-2.0.")
-def add_model(name: str, location: str, source: str | None, trust: bool, tags: tuple[str, ...], **told: Any) -> None:
-    """Register the model in a directory or file, or of a hub id, handle or entry point, under a name; or update it."""
+def add_model(
+    name: str | None,
+    location: str | None,
+    starter: str | None,
+    source: str | None,
+    trust: bool,
+    tags: tuple[str, ...],
+    **told: Any,
+) -> None:
+    """Register the model in a directory or file, or of a hub id, handle or entry point, under a name; or update it.
+
+    A hub id is written owner/name or owner/name@revision; its weights are downloaded when they are first needed.
+    REGISTER MODELS FROM '…' registers many.
+    """
     from shiftql.engine import Session
     from shiftql.tables import abbreviate
     from shiftql.terminal import shown_progress
 
     columns = {column: value for column, value in told.items() if value is not None}
+    if starter is not None:
+        if name or source or trust or tags or columns:
+            raise click.UsageError("--starter stands alone")
+        _add_starters(starter)
+        return
+    if not name or not location:
+        raise click.UsageError("write a name and a location, or --starter text or --starter image")
     if trust:
         columns["trusted"] = True
     if tags:
@@ -84,6 +107,17 @@ def add_model(name: str, location: str, source: str | None, trust: bool, tags: t
     architecture = "" if model.architecture is None else f", {model.architecture}"
     click.echo(
         f"{'added' if is_new else 'updated'} {name}: {model.modality} model{architecture}{size}, source {model.source}"
+    )
+
+
+def _add_starters(modality: str) -> None:
+    from shiftql.engine import Session
+
+    rows = Session().add_starters(modality).rows
+    added = sum(row["status"] == "added" for row in rows)
+    click.echo(
+        f"{added} {modality} models are added and {len(rows) - added} updated; "
+        "their weights are downloaded when a question first needs them"
     )
 
 
@@ -175,6 +209,10 @@ def _dataset_row(dataset: DatasetRecord) -> dict[str, Any]:
 def _columns(record: ModelRecord | DatasetRecord) -> dict[str, Any]:
     """What the catalog holds of a record, in the order it declares; the signature is its own business."""
     return {column: getattr(record, column) for column in type(record).model_fields if column != "signature"}
+
+
+def _model_row(model: ModelRecord) -> dict[str, Any]:
+    return {**_columns(model), "is_local": model.is_local}
 
 
 def _classes(classes: list[str], limit: int = 5) -> str:

@@ -20,26 +20,37 @@ _ROW_SECONDS = 2e-4
 _TRAINING_FACTOR = 3.5
 _FIT_SECONDS_PER_ROW = {"linear": 2e-4, "euclidean_nn": 2e-6, "cosine_nn": 2e-6}
 _BYTES_PER_FEATURE = 4
+_BYTES_PER_PARAMETER = 4
 _DEFAULT_DIMENSIONS = 768
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Expected seconds, and bytes written to the stores."""
+    """Expected seconds, bytes written to the stores, and bytes downloaded from hubs."""
 
     seconds: float = 0.0
     size_bytes: int = 0
+    download_bytes: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.seconds + other.seconds, self.size_bytes + other.size_bytes)
+        return Cost(
+            self.seconds + other.seconds,
+            self.size_bytes + other.size_bytes,
+            self.download_bytes + other.download_bytes,
+        )
 
     def __mul__(self, times: int) -> Cost:
-        return Cost(self.seconds * times, self.size_bytes * times)
+        return Cost(self.seconds * times, self.size_bytes * times, self.download_bytes * times)
 
 
 def predict_opening(model: ModelRecord) -> float:
     """Seconds to open the model."""
     return _OPEN_SECONDS + (model.size_bytes or 0) / _READ_BYTES_PER_SECOND
+
+
+def predict_download(model: ModelRecord) -> int | None:
+    """Bytes of the model's weights: what is told, else four for each parameter; None where neither is."""
+    return model.size_bytes or (None if model.num_params is None else _BYTES_PER_PARAMETER * model.num_params)
 
 
 def predict_row(model: ModelRecord, views: int = 1) -> Cost:
@@ -56,6 +67,19 @@ def predict_finetuning(model: ModelRecord, train_rows: int, test_rows: int, epoc
     """Training for `epochs` epochs, validating after each, and one pass over the test rows."""
     passes = epochs * train_rows * _TRAINING_FACTOR + test_rows
     return Cost(predict_opening(model) + passes * _row_seconds(model))
+
+
+def worded_bytes(size: float) -> str:
+    """A size as people read it.
+
+    >>> worded_bytes(1_240_000_000)
+    '1.2 GB'
+    """
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def _row_seconds(model: ModelRecord) -> float:

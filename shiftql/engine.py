@@ -18,6 +18,7 @@ from storage.settings import current_settings
 from storage.uncollected import uncollected
 
 if TYPE_CHECKING:
+    from flows.registration import Outcome
     from shiftql.bound import Declaration, Question
     from shiftql.plan import PlanNode
     from storage.catalog import Catalog, DatasetRecord, ModelRecord
@@ -85,6 +86,25 @@ class Session:
         from flows.registration import register_model
 
         return register_model(self.catalog, name, location, source, columns)
+
+    def add_models(
+        self,
+        location: str,
+        *,
+        prefix: str = "",
+        source: str | None = None,
+        columns: Mapping[str, Any] | None = None,
+    ) -> RowsAnswer:
+        """Register or update the models of a hub's listing, a directory tree or a CSV file; what became of each."""
+        from flows.registration import register_models
+
+        return _told_of(register_models(self.catalog, location, prefix, source, columns))
+
+    def add_starters(self, modality: str) -> RowsAnswer:
+        """Register or update well-known models of one kind of input, by what is told of them; see tasks.pools."""
+        from flows.registration import register_starters
+
+        return _told_of(register_starters(self.catalog, modality))
 
     def add_dataset(
         self, name: str, path: str, *, reader: str | None = None, options: Mapping[str, str] | None = None
@@ -166,8 +186,10 @@ class Session:
         if not self._waits_for(question):
             return self._go_on_without(question, text, bound, planned), {}, planned
         work, partial = self._compute(question, planned)
-        # What rested on rankings that were not known yet is another question now.
-        bound, plan = self._prepare(question, text, final=True) if bound.inputs else (bound, planned)
+        plan = planned
+        if bound.inputs or planned.needs_download:
+            # What rested on rankings or fingerprints that were not known yet is another question now.
+            bound, plan = self._prepare(question, text, final=True)
         return answer(bound, plan, self._database, work, partial=partial), work, planned
 
     def _bind(self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False) -> Question:
@@ -293,9 +315,9 @@ class Session:
     def _register(self, statement: ast.Register, text: str) -> Answer:
         from shiftql.registering import registration
 
-        if statement.kind == "models":
-            raise _not_executable("REGISTER MODELS", statement, text)
         wanted = registration(statement, text)
+        if statement.kind == "models":
+            return self.add_models(wanted.location, prefix=wanted.name, source=wanted.format, columns=wanted.columns)
         known = (self.catalog.models if statement.kind == "model" else self.catalog.datasets)()
         again = ", in place of the earlier one" if wanted.name in {record.name for record in known} else ""
         if statement.kind == "model":
@@ -317,6 +339,22 @@ def query(text: str) -> Answer:
             raise answer.error
     assert answer is not None
     return answer
+
+
+def _told_of(outcomes: Iterable[Outcome]) -> RowsAnswer:
+    rows = [
+        {
+            "name": outcome.name,
+            "status": outcome.status,
+            "modality": outcome.model and outcome.model.modality,
+            "num_params": outcome.model and outcome.model.num_params,
+            "size_bytes": outcome.model and outcome.model.size_bytes,
+            "is_local": outcome.model and outcome.model.is_local,
+            "reason": outcome.reason,
+        }
+        for outcome in outcomes
+    ]
+    return RowsAnswer(statement="", seconds=0.0, columns=tuple(rows[0]), rows=tuple(rows))
 
 
 def _say_what_is_held_out(plan: PlanNode) -> None:

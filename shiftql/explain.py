@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shiftql.actuals import Actual
+from shiftql.cost import worded_bytes
 from shiftql.plan import PlanNode
 
 _NOTHING = Actual()
@@ -18,7 +19,9 @@ def plan_as_tree(plan: PlanNode, actual: Mapping[int, Actual] | None = None) -> 
     """
     total = plan.total_cost
     actual = actual or {}
-    lines = [f"{_line(plan, actual)}  total {_seconds(total.seconds)}, {_bytes(total.size_bytes)}"]
+    download = f", {worded_bytes(total.download_bytes)} to download" if total.download_bytes else ""
+    figures = f"{_seconds(total.seconds)}, {worded_bytes(total.size_bytes)}{download}"
+    lines = [f"{_line(plan, actual)}  total {figures}"]
     _append_children(plan, "", lines, actual)
     return "\n".join(lines)
 
@@ -37,6 +40,7 @@ def plan_as_json(plan: PlanNode, actual: Mapping[int, Actual] | None = None) -> 
         "rows": plan.rows,
         "estimated_seconds": round(plan.cost.seconds, 3),
         "estimated_bytes": plan.cost.size_bytes,
+        "estimated_download_bytes": plan.cost.download_bytes,
         **(measured if actual is not None else {}),
         "children": [plan_as_json(child, actual) for child in plan.children],
     }
@@ -73,11 +77,3 @@ def _seconds(seconds: float) -> str:
     if seconds < 6000:
         return f"~{seconds / 60:.0f} min"
     return f"~{seconds / 3600:.1f} h"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from shiftql.bound import BoundAverage, BoundDistances, BoundRanker, BoundRows
-from shiftql.cost import Cost
+from shiftql.cost import Cost, worded_bytes
 from storage.evaluations import Evaluation, Subject
 from storage.parts import Part, Spans
 from storage.views import View
@@ -74,6 +74,11 @@ class PlanNode:
         return tuple(
             dict.fromkeys(embedding for node in self.walk() if isinstance(node, Embed) for embedding in node.embeddings)
         )
+
+    @property
+    def needs_download(self) -> bool:
+        """Whether models are downloaded for it, whose fingerprints are of their content only afterwards."""
+        return any(isinstance(node, Download) for node in self.walk())
 
     @property
     def total_cost(self) -> Cost:
@@ -251,6 +256,33 @@ class Embed(PlanNode):
 
 
 @dataclass(frozen=True)
+class Weights:
+    """The files of a model that a hub still has; `size_bytes` is None where nobody told it."""
+
+    model: Subject
+    size_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Download(PlanNode):
+    """The files of models, from their hubs to this machine."""
+
+    weights: tuple[Weights, ...]
+    bytes_per_second: float
+
+    @property
+    def description(self) -> str:
+        unknown = sum(weights.size_bytes is None for weights in self.weights)
+        beside = f" and {unknown} of unknown size" if unknown else ""
+        return f"Download {_count(len(self.weights), 'model')}: {worded_bytes(self.cost.download_bytes)}{beside}"
+
+    @property
+    def cost(self) -> Cost:
+        size = sum(weights.size_bytes or 0 for weights in self.weights)
+        return Cost(size / self.bytes_per_second, download_bytes=size)
+
+
+@dataclass(frozen=True)
 class PlannedEvaluation:
     """One evaluation with its expected cost; `baseline` ones stand beside the ranking, not in it.
 
@@ -316,6 +348,7 @@ class Rank(PlanNode):
     limit: int | None
     refused: tuple[tuple[str, str], ...] = ()
     obstacle_named: str | None = None
+    download: Download | None = None
 
     @property
     def description(self) -> str:
@@ -332,8 +365,8 @@ class Rank(PlanNode):
 
     @property
     def children(self) -> tuple[PlanNode, ...]:
-        shared = () if self.shared is None else (self.shared,)
-        return (*self.evaluates, *shared)
+        below = (self.shared, self.download)
+        return (*self.evaluates, *(node for node in below if node is not None))
 
     @property
     def own_obstacle(self) -> str | None:

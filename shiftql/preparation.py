@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
-from shiftql.bound import BoundDataset, Question
-from shiftql.plan import EmbeddingKey, PlanNode, Split
+from shiftql.bound import BoundDataset, BoundRanking, Question
+from shiftql.cost import predict_download
+from shiftql.plan import EmbeddingKey, PlanNode, Split, Weights
 from shiftql.planner import plan
 from shiftql.rules import optimize
 from shiftql.rules.knowledge import Knowledge
+from storage.bandwidth import bytes_per_second
 from storage.database import Database
 from storage.evaluations import Subject
 from storage.parts import Part, whole
@@ -19,7 +23,19 @@ from storage.settings import current_settings
 def prepare(question: Question, database: Database) -> PlanNode:
     """The optimized plan of a question. Reads the stores and computes nothing."""
     drafted = plan(question, _split)
-    return optimize(drafted, _what_is_known(drafted, database))
+    return optimize(drafted, replace(_what_is_known(drafted, database), **_what_is_missing(question)))
+
+
+def _what_is_missing(question: Question) -> dict[str, Any]:
+    """What Knowledge says of models that are not on this machine."""
+    rankings = (*question.rankings(), *((question,) if isinstance(question, BoundRanking) else ()))
+    models = {model.name: model for ranking in rankings for model in ranking.models if not model.is_local}
+    if not models:
+        return {}
+    weights = tuple(
+        Weights(Subject(model.name, model.fingerprint), predict_download(model)) for model in models.values()
+    )
+    return {"missing_weights": weights, "bytes_per_second": bytes_per_second(current_settings())}
 
 
 def _split(datasets: Sequence[BoundDataset]) -> Split:

@@ -11,14 +11,14 @@ class Progress:
     def note(self, message: str) -> None:
         """A sentence worth knowing, such as a server being started."""
 
-    def begin(self, total: int) -> None:
-        """`total` evaluations are about to be computed."""
+    def begin(self, total: float) -> None:
+        """`total` evaluations are about to be computed, or megabytes to be downloaded."""
 
-    def advance(self, done: str) -> None:
+    def advance(self, done: str, amount: float = 1) -> None:
         """One evaluation is computed; `done` says which, for example "linear resnet-letters"."""
 
     def end(self) -> None:
-        """All evaluations are computed, or the query was given up."""
+        """All of it is done, or the query was given up."""
 
 
 # The surface of the query that is running.

@@ -8,25 +8,20 @@ from typing import Any
 
 from shiftql import ast
 from shiftql.places import Places
+from storage.catalog import TOLD
 from storage.names import fold
 
 _LOCATIONS = ("location", "path", "url", "handle")
-_FORMATS = {"model": ("source",), "dataset": ("reader", "type")}
-# Columns of a model that its files do not tell.
-_TOLD: Mapping[str, type] = {
-    "upstream_dataset": str,
-    "upstream_accuracy": float,
-    "licence": str,
-    "tags": str,
-    "finetuned": bool,
-    "trusted": bool,
-}
+_FORMATS = {"model": ("source",), "models": ("source",), "dataset": ("reader", "type")}
 _ALIASES = {"upacc": "upstream_accuracy", "license": "licence"}
 
 
 @dataclass(frozen=True)
 class Registration:
-    """`format` is a model's source or a dataset's reader, found out where it is None."""
+    """`format` is a model's source or a dataset's reader, found out where it is None.
+
+    For many models `name` stands before the names that they have where they lie; it is empty where nothing does.
+    """
 
     name: str
     location: str
@@ -36,7 +31,7 @@ class Registration:
 
 
 def registration(statement: ast.Register, text: str) -> Registration:
-    """The registration of one model or dataset.
+    """The registration of one model or dataset, or of many models.
 
     Raises BindingError at a setting that does not exist or fit, and where the name or location is missing.
     """
@@ -63,8 +58,12 @@ def registration(statement: ast.Register, text: str) -> Registration:
                 options[setting.name] = str(value)
             else:
                 column, converted = _column(setting, value, places)
+                if column == "trusted" and statement.kind == "models":
+                    places.fail(
+                        setting, "trust is given model by model", fix="REGISTER MODEL … WITH (trusted=TRUE) trusts one"
+                    )
                 columns[column] = converted
-    if not (statement.name or "").strip():
+    if statement.kind != "models" and not (statement.name or "").strip():
         places.fail(
             statement,
             f"a {statement.kind} is registered under a name",
@@ -74,17 +73,16 @@ def registration(statement: ast.Register, text: str) -> Registration:
         places.fail(
             statement, f"it is not said where the {statement.kind} lies", fix="add the column path and its value"
         )
-    assert statement.name is not None
-    return Registration(statement.name, location, source, columns, options)
+    return Registration(statement.name or "", location, source, columns, options)
 
 
 def _column(setting: ast.Argument, value: Any, places: Places) -> tuple[str, Any]:
-    by_fold = {fold(name): name for name in _TOLD} | _ALIASES
+    by_fold = {fold(name): name for name in TOLD} | _ALIASES
     column = by_fold.get(fold(setting.name or ""))
     if column is None:
-        allowed = ["path", "source", *_TOLD]
+        allowed = ["path", "source", *TOLD]
         places.fail(setting, f"a model has no setting {setting.name!r}", setting.name, allowed)
-    kind = _TOLD[column]
+    kind = TOLD[column]
     fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if not fits or (isinstance(value, bool) and kind is not bool):
         words, example = {str: ("text", "'text'"), float: ("a number", "0.5"), bool: ("TRUE or FALSE", "TRUE")}[kind]

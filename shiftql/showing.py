@@ -10,7 +10,7 @@ from sqlalchemy import Select as SqlSelect
 from sqlalchemy import select
 from sqlmodel import col
 
-from storage.catalog import DatasetRecord, ModelRecord
+from storage.catalog import DatasetRecord, ModelRecord, is_local
 from storage.database import Database
 from storage.results import EvaluationRecord
 from tasks.rankers.specs import all_rankers
@@ -28,6 +28,8 @@ def _models() -> SqlSelect[Any]:
         col(model.num_params),
         col(model.upstream_dataset),
         col(model.upstream_accuracy),
+        col(model.handle),
+        col(model.path),
     ).order_by(col(model.name))
 
 
@@ -76,6 +78,9 @@ def rows_of(what: str, database: Database) -> tuple[tuple[str, ...], Sequence[Ma
         found = session.connection().execute(_QUERIES[what]())
         columns = tuple(found.keys())
         rows = [dict(zip(columns, row, strict=True)) for row in found]
+    if what == "MODELS":
+        columns = (*columns[:-1], "is_local")
+        rows = [{**row, "is_local": is_local(row["handle"], row.pop("path"))} for row in rows]
     for row in rows:
         if "recorded" in row:
             row["recorded"] = datetime.fromtimestamp(row["recorded"], UTC).isoformat(timespec="seconds")

@@ -34,7 +34,7 @@ class BarProgress(Progress):
         else:
             self._bar.console.print(message, markup=False, highlight=False)
 
-    def begin(self, total: int) -> None:
+    def begin(self, total: float) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar
@@ -50,9 +50,9 @@ class BarProgress(Progress):
         self._bar.add_task("", total=total)
         self._bar.start()
 
-    def advance(self, done: str) -> None:
+    def advance(self, done: str, amount: float = 1) -> None:
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], advance=1, description=done)
+            self._bar.update(self._bar.task_ids[0], advance=amount, description=done)
 
     def end(self) -> None:
         if self._bar is not None:

@@ -328,7 +328,11 @@ KEYWORDS: tuple[Keyword, ...] = (
         "MODEL", "word", "what REGISTER adds", "REGISTER MODEL my-vit FROM './playground/models/vit-location'", False
     ),
     Keyword(
-        "MODELS", "word", "every model in a folder, for REGISTER", "REGISTER MODELS FROM './playground/models'", False
+        "MODELS",
+        "word",
+        "every model in a folder, a CSV file of handles or a hub's listing, for REGISTER",
+        "REGISTER MODELS lab FROM './playground/models' WITH (licence=mit)",
+        False,
     ),
     Keyword(
         "VALUES",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import BigInteger, Index, Integer
@@ -14,6 +15,16 @@ from storage.database import Database
 from storage.errors import StoreError
 from storage.names import near
 
+# Columns of a model that its files do not tell.
+TOLD: Mapping[str, type] = {
+    "upstream_dataset": str,
+    "upstream_accuracy": float,
+    "licence": str,
+    "tags": str,
+    "finetuned": bool,
+    "trusted": bool,
+}
+
 # SQLite's integers are wide enough.
 _SIZE = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -22,7 +33,8 @@ class ModelRecord(SQLModel, table=True):
     """One version of a model in the pool. `fingerprint` is of its files' content, see storage.fingerprints.
 
     `num_layers` counts the hidden layers; `labels`, JSON, are the classes its head tells apart, if it has one.
-    `handle` and `revision` (a commit) say where a hub has it.
+    `handle` and `revision` (a commit) say where a hub has it. Until it is downloaded `path` is empty, and the
+    fingerprint is of handle and revision.
     """
 
     __tablename__ = "models"
@@ -52,6 +64,16 @@ class ModelRecord(SQLModel, table=True):
     tags: str = ""
     finetuned: bool = False
     trusted: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its files are on this machine; those of a model that a hub has come when they are first needed."""
+        return is_local(self.handle, self.path)
+
+
+def is_local(handle: str | None, path: str) -> bool:
+    """Whether the files of a model with this handle and path are on this machine."""
+    return handle is None or (bool(path) and Path(path).is_dir())
 
 
 def _index_models() -> None:

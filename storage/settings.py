@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.errors import StoreError
+
+DEFAULT_MODELS_LIMIT = 50_000_000_000
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,7 @@ class Settings:
     home: Path
     database_url: str
     tracking_uri: str
+    models_limit: int = DEFAULT_MODELS_LIMIT
 
     @property
     def features(self) -> Path:
@@ -25,11 +30,17 @@ class Settings:
     def manifests(self) -> Path:
         return self.home / "manifests"
 
+    @property
+    def models(self) -> Path:
+        """What was downloaded from hubs; `models_limit` bytes of it are kept."""
+        return self.home / "models"
+
 
 def current_settings() -> Settings:
-    """The settings of this process: SHIFT_HOME, SHIFT_DATABASE_URL, MLFLOW_TRACKING_URI or their defaults.
+    """The settings of this process: SHIFT_HOME, SHIFT_DATABASE_URL, MLFLOW_TRACKING_URI and SHIFT_MODELS_LIMIT (a
+    size such as 50GB), or their defaults.
 
-    Raises StoreError when the home cannot be made.
+    Raises StoreError when the home cannot be made or the limit is no size.
     """
     home = Path(os.environ.get("SHIFT_HOME") or Path.home() / ".shift").expanduser().absolute()
     try:
@@ -44,4 +55,19 @@ def current_settings() -> Settings:
         home=home,
         database_url=os.environ.get("SHIFT_DATABASE_URL") or f"sqlite:///{home / 'shift.db'}",
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+        models_limit=_size(os.environ.get("SHIFT_MODELS_LIMIT")),
     )
+
+
+def _size(written: str | None) -> int:
+    if not written:
+        return DEFAULT_MODELS_LIMIT
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B?)\s*", written.upper())
+    if found is None:
+        raise StoreError(
+            f"SHIFT_MODELS_LIMIT is {written!r}, and must be a size",
+            subject="SHIFT_MODELS_LIMIT",
+            fix="write for example SHIFT_MODELS_LIMIT=50GB",
+        )
+    unit = found[2].removesuffix("B")
+    return int(float(found[1]) * _UNITS[f"{unit}B" if unit else ""])

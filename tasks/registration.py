@@ -27,17 +27,53 @@ _TOLD_TOO = {"licence", "tags"}
 
 
 def inspect_model(location: str, source: str | None = None, trusted: bool = False) -> dict[str, Any]:
-    """Catalog columns of the model in a directory or file, by a hub id, a hub handle or the name of an entry point.
+    """Catalog columns of the model in a directory or file, by a hub id (owner/name, owner/name@revision), a hub
+    handle or the name of an entry point.
+
+    By a hub id it is what the hub tells; the weights come when they are first needed.
 
     `pca:` before the name of a dataset stands for the baseline of its principal components, which are fitted now.
 
     Raises StoreError when there is no such model and EvaluationError when its files are unreadable or unsafe.
     """
+    location = location.removeprefix("hf://")
+    if _is_hub_id(location, source):
+        name, _, revision = location.partition("@")
+        return _inspect_hub_model(name, revision or None, trusted)
     path = _model_place(location, source)
-    name = source or guess_source(path)
-    adapter = source_named(name)
-    described = _described(name, path, trusted)
-    return {"source": name, "path": str(path), **described, **_model_content(adapter.content_files(path))}
+    source = source or guess_source(path)
+    handle = location if _is_url(location) else None
+    return {"source": source, "handle": handle, "revision": None, **_files_of(source, path, trusted)}
+
+
+def inspect_downloaded(source: str, path: Path, trusted: bool) -> dict[str, Any]:
+    """Catalog columns of a hub's model whose files have come; where they are not understood, those of the files alone.
+
+    Opening the model tells what is wrong with it.
+    """
+    with contextlib.suppress(EvaluationError):
+        return _files_of(source, path, trusted)
+    return {"path": str(path), **_model_content(source_named(source).content_files(path))}
+
+
+def _files_of(source: str, path: Path, trusted: bool) -> dict[str, Any]:
+    described = _described(source, path, trusted)
+    return {"path": str(path), **described, **_model_content(source_named(source).content_files(path))}
+
+
+def _inspect_hub_model(handle: str, revision: str | None, trusted: bool) -> dict[str, Any]:
+    """What the hub tells of the model; where it is out of reach, what an earlier download does."""
+    from tasks.hub import describe, find_snapshot, look_up
+
+    try:
+        return describe(look_up(handle, revision))
+    except StoreError:
+        with contextlib.suppress(ShiftError):
+            snapshot = find_snapshot(handle, revision)
+            if snapshot.path is not None:
+                told = _files_of("huggingface", snapshot.path, trusted)
+                return {"source": "huggingface", "handle": handle, "revision": snapshot.commit, **told}
+        raise
 
 
 def describe_model(source: str, path: str, trusted: bool = False) -> dict[str, Any]:
@@ -64,9 +100,10 @@ def is_untouched(model: ModelRecord) -> bool:
 def changed_model(model: ModelRecord) -> dict[str, Any] | None:
     """The catalog columns that changed with the model's files; None while they are untouched.
 
-    Files that are gone or unreadable give a fingerprint of their own, so that asking goes on without them.
+    Files that are gone or unreadable give a fingerprint of their own, so that asking goes on without them; those
+    of a hub's model that are gone can be had again.
     """
-    if is_untouched(model):
+    if not model.is_local or is_untouched(model):
         return None
     path = Path(model.path)
     try:
@@ -174,20 +211,21 @@ def _model_place(location: str, source: str | None) -> Path:
         return _fitted(location.removeprefix(_FITTED))
     if source in (None, "torch") and source_named("torch").accepts(Path(location)):
         return Path(location)
-    try:
-        if location.startswith(("http://", "https://")):
-            return Path(host("tensorflow").call("tensorflow_hub:resolve", handle=location))
-        if source != "tfhub" and _looks_like_hub_id(location):
-            from huggingface_hub import snapshot_download
+    if _is_url(location):
+        return resolve_handle(location)
+    raise StoreError(f"{path} does not exist", subject=location, fix="give a directory, a file, a hub id or a handle")
 
-            return Path(snapshot_download(location, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+
+def resolve_handle(handle: str) -> Path:
+    """The directory of a TensorFlow Hub model, downloaded unless it is here. Raises StoreError."""
+    try:
+        return Path(host("tensorflow").call("tensorflow_hub:resolve", handle=handle))
     except Exception as error:
         raise StoreError(
-            f"{location} is nothing here, and cannot be downloaded: {str(error).splitlines()[0]}",
-            subject=location,
-            fix="check the path; for a hub, the name and the network, and HF_TOKEN where the model is gated",
+            f"{handle} cannot be downloaded: {str(error).splitlines()[0]}",
+            subject=handle,
+            fix="check the handle and the network",
         ) from error
-    raise StoreError(f"{path} does not exist", subject=location, fix="give a directory, a file, a hub id or a handle")
 
 
 def _fitted(dataset: str) -> Path:
@@ -206,6 +244,11 @@ def _fitted(dataset: str) -> Path:
     return fit_components(record, settings.home / "baselines", int(given or COMPONENTS))
 
 
-def _looks_like_hub_id(location: str) -> bool:
-    owner, _, name = location.partition("/")
-    return bool(owner and name) and "/" not in name and not location.startswith((".", "~"))
+def _is_url(location: str) -> bool:
+    return location.startswith(("http://", "https://"))
+
+
+def _is_hub_id(location: str, source: str | None) -> bool:
+    owner, _, name = location.partition("@")[0].partition("/")
+    is_path = location.startswith((".", "~")) or Path(location).expanduser().exists()
+    return source in (None, "huggingface") and bool(owner and name) and not {"/", ":"} & {*owner, *name} and not is_path

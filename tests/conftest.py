@@ -18,6 +18,7 @@ from storage.catalog import Catalog
 from storage.database import Database
 from storage.settings import current_settings
 from tasks.host import Host
+from tests.hub import Hub, run_hub
 from tests.postgres import NO_SERVER, Server, find_programs, run_server
 
 # Nothing here needs the network, and nothing may reach for it. The models are too small to be shared between cores.
@@ -227,3 +228,18 @@ def saved_models(tensorflow_host: Host, tmp_path_factory: pytest.TempPathFactory
     root = tmp_path_factory.mktemp("saved-models")
     tensorflow_host.call("tensorflow_child:save_all", root=str(root))
     return {path.name: path for path in root.iterdir()}
+
+
+@pytest.fixture
+def hub(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on this machine, which the hub library takes for the one there is; nobody has a token."""
+    from huggingface_hub import constants
+
+    with run_hub() as hub:
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache-of-the-library"))
+        yield hub

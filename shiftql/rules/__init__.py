@@ -7,13 +7,20 @@ from dataclasses import fields, replace
 from typing import Any
 
 from shiftql.plan import PlanNode, Rank
+from shiftql.rules.download_missing_weights import download_missing_weights
 from shiftql.rules.drop_unneeded_embeddings import drop_unneeded_embeddings
 from shiftql.rules.knowledge import Knowledge
 from shiftql.rules.reuse_known_results import reuse_known_results
 from shiftql.rules.reuse_stored_features import reuse_stored_features
 from shiftql.rules.share_embeddings import share_embeddings
 
-RULES = (reuse_known_results, drop_unneeded_embeddings, reuse_stored_features, share_embeddings)
+RULES = (
+    reuse_known_results,
+    drop_unneeded_embeddings,
+    reuse_stored_features,
+    download_missing_weights,
+    share_embeddings,
+)
 
 
 def optimize(plan: PlanNode, knowledge: Knowledge) -> PlanNode:

@@ -19,7 +19,7 @@ _OF_SOUND = ("num_mel_bins", "feat_extract_norm")
 # Tokenizers write 10^30 where they know no limit.
 _NO_LIMIT = 10**9
 # As safetensors abbreviate types.
-_DTYPES = {
+DTYPES = {
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
@@ -133,7 +133,7 @@ def _count_parameters(weights: list[Path], config: Mapping[str, Any]) -> dict[st
             with safe_open(file, framework="numpy") as tensors:
                 for name in tensors.keys():  # noqa: SIM118
                     tensor = tensors.get_slice(name)
-                    kind = _DTYPES.get(tensor.get_dtype(), tensor.get_dtype().lower())
+                    kind = DTYPES.get(tensor.get_dtype(), tensor.get_dtype().lower())
                     counts[kind] = counts.get(kind, 0) + math.prod(tensor.get_shape())
         except (OSError, SafetensorError):
             counts.clear()

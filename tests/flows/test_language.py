@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -215,3 +216,41 @@ RESULTS = (
     "SELECT model_name, error FROM benchmark_results WHERE method = linear AND model_id IS NOT NULL"
     " AND dataset_name IN (colours-train, photos-train)"
 )
+
+
+def test_models_are_registered_many_at_once_below_a_prefix(session: Session, pool: Any, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    for name in ("bert", "vit"):
+        shutil.copytree(pool.models[name], tmp_path / "tree" / name)
+    (tmp_path / "broken").rename(tmp_path / "tree" / "broken")
+    text = f"REGISTER MODELS lab FROM '{tmp_path / 'tree'}' WITH (licence=mit, tags='a,b')"
+    (answer,) = session.run(text)
+    assert isinstance(answer, RowsAnswer)
+    assert [(row["name"], row["status"]) for row in answer.rows] == [
+        ("lab/bert", "added"),
+        ("lab/broken", "failed"),
+        ("lab/vit", "added"),
+    ]
+    assert "config.json" in answer.rows[1]["reason"]
+    assert session.catalog.model("lab/vit").licence == "mit"
+    (again,) = session.run(text)
+    assert [row["status"] for row in again.rows] == ["updated", "failed", "updated"]  # type: ignore[attr-defined]
+    shown = next(session.run("SHOW MODELS"))
+    assert isinstance(shown, RowsAnswer)
+    assert all(row["is_local"] for row in shown.rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("REGISTER MODELS FROM './nowhere'", "there is nothing at"),
+        ("REGISTER MODELS FROM 'hf://models?size=1'", "no filter 'size'"),
+        ("REGISTER MODELS FROM './x' WITH (trusted=TRUE)", "trust is given model by model"),
+        ("REGISTER MODELS FROM './x' WITH (colour=red)", "no setting 'colour'"),
+    ],
+)
+def test_many_models_are_refused_with_a_reason(session: Session, text: str, message: str) -> None:
+    (answer,) = session.run(text)
+    assert isinstance(answer, ErrorAnswer)
+    assert message in answer.error.message

@@ -226,6 +226,30 @@ def test_a_model_is_added_with_what_is_told_of_it(session, pool, monkeypatch):
     assert run("models", "add", "resnet-letters", "./vit").stdout.startswith("updated resnet-letters")
 
 
+def test_starters_are_added_and_counted(session):
+    session.add_starters = lambda modality: SimpleNamespace(
+        rows=[{"name": modality, "status": status} for status in ("added", "added", "updated")]
+    )
+    result = run("models", "add", "--starter", "image")
+    assert result.stdout.startswith("2 image models are added and 1 updated; their weights are downloaded when")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--starter", "text", "name", "owner/name"), "--starter stands alone"),
+        (("--starter", "text", "--trust"), "--starter stands alone"),
+        (("--starter", "audio"), "'audio' is not one of"),
+        (("name",), "write a name and a location"),
+        ((), "write a name and a location"),
+    ],
+)
+def test_models_are_added_by_name_or_as_starters(session, arguments, message):
+    result = run("models", "add", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
 def test_a_refused_model_is_told_with_status_1(session):
     def add_model(*_, **__):
         raise StoreError("./vit is not a directory", fix="give a directory")

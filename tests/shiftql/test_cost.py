@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftql.cost import Cost, predict_finetuning, predict_opening, predict_row, predict_scoring
+from shiftql.cost import Cost, predict_download, predict_finetuning, predict_opening, predict_row, predict_scoring
 from shiftql.planner import default_learning_rate
 from storage.catalog import ModelRecord
 from tasks.rankers.specs import RANKERS
@@ -71,6 +71,13 @@ def test_costs_add_up(seconds: float, size: int, times: int) -> None:
     assert cost + Cost() == cost
     assert cost * times == Cost(seconds * times, size * times)
     assert sum([cost, cost], Cost()) == replace(cost, seconds=2 * seconds, size_bytes=2 * size)
+
+
+@given(SIZES, SIZES)
+def test_a_download_is_as_large_as_told_else_as_the_parameters_are(parameters: int, size: int) -> None:
+    assert predict_download(model(num_params=parameters, size_bytes=size)) == size
+    assert predict_download(model(num_params=parameters)) == 4 * parameters
+    assert predict_download(model()) is None
 
 
 @given(SIZES, SIZES)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from shiftql.explain import plan_as_json, plan_as_tree
-from shiftql.plan import Query, Rank
+from shiftql.plan import Query, Rank, Weights
 from shiftql.rules import optimize
 from shiftql.rules.knowledge import Knowledge
+from storage.evaluations import Subject
 
 Draft = Callable[[str], Any]
 FIXTURES = sorted((Path(__file__).parent / "fixtures" / "explain").glob("*.txt"))
@@ -33,6 +34,9 @@ def _knowledge(query: str, plan: Query | Rank) -> Knowledge:
             return Knowledge(missing_rows=stored | {pair: 200 for pair in stored if "reviews-train" in pair[1]})
         case "-- bert-old is known":
             return Knowledge(frozenset(e.fingerprint for e in evaluations if e.model.name == "bert-old"))
+        case "-- bert-old is not on this machine":
+            away = Weights(Subject("bert-old", "fingerprint of bert-old"), 440_000_000)
+            return Knowledge(missing_weights=(away,))
         case "-- everything is known":
             return Knowledge(frozenset(e.fingerprint for e in evaluations))
         case line:

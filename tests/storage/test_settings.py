@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from storage.errors import StoreError
 from storage.settings import current_settings
 
 
@@ -34,3 +35,19 @@ def test_a_home_may_be_relative(home: Path, monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHIFT_HOME", "nearby")
     assert current_settings().home == tmp_path / "nearby"
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [("", 50 * 10**9), ("7", 7), ("1.5GB", 1_500_000_000), ("20 mb", 20_000_000), ("2T", 2 * 10**12), ("0", 0)],
+)
+def test_the_limit_of_models_is_a_size(home: Path, monkeypatch: pytest.MonkeyPatch, written: str, size: int) -> None:
+    monkeypatch.setenv("SHIFT_MODELS_LIMIT", written)
+    assert current_settings().models_limit == size
+
+
+@pytest.mark.parametrize("written", ["much", "-1GB", "5 apples", "GB"])
+def test_a_limit_that_is_no_size_is_an_error(home: Path, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+    monkeypatch.setenv("SHIFT_MODELS_LIMIT", written)
+    with pytest.raises(StoreError, match="must be a size"):
+        current_settings()

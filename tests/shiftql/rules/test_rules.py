@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from shiftql.plan import Embed, PlanNode, Query, Rank, Scan
+from shiftql.plan import Embed, PlanNode, Query, Rank, Scan, Weights
 from shiftql.rules import RULES, optimize
+from shiftql.rules.download_missing_weights import download_missing_weights
 from shiftql.rules.drop_unneeded_embeddings import drop_unneeded_embeddings
 from shiftql.rules.knowledge import Knowledge
 from shiftql.rules.reuse_known_results import reuse_known_results
 from shiftql.rules.reuse_stored_features import reuse_stored_features
 from shiftql.rules.share_embeddings import share_embeddings
+from storage.evaluations import Subject
 from storage.views import LAST, View
 
 Draft = Callable[[str], Any]
@@ -22,6 +24,7 @@ ONE = f"SELECT * FROM models ORDER BY Linear {REVIEWS}"
 TWO = f"SELECT * FROM models ORDER BY acc CLASSIFIED BY [Linear, CosineNN] {REVIEWS}"
 MIXED = f"SELECT * FROM models ORDER BY acc CLASSIFIED BY [FineTune, Linear] {REVIEWS}"
 NOTHING = Knowledge()
+AWAY = tuple(Weights(Subject(name, f"fingerprint of {name}"), 50_000_000) for name in ("bert-old", "odd'; DROP"))
 
 
 def _fingerprints(plan: Rank, model: str | None = None) -> frozenset[str]:
@@ -120,6 +123,38 @@ def test_rankers_of_different_layers_share_one_pass_that_keeps_both(draft: Draft
     after = share_embeddings(draft(layers), NOTHING)
     assert {embedding.views for embedding in after.all_embeddings if embedding.source != "raw"} == {(LAST, View("1"))}
     assert len(_pairs(after)) == len(set(_pairs(after)))
+
+
+@pytest.mark.parametrize("text", [ONE, TWO, MIXED, f"SELECT * FROM models ORDER BY FineTune {REVIEWS}"])
+def test_models_that_are_not_here_are_downloaded_once(draft: Draft, text: str) -> None:
+    plan = draft(text)
+    after = optimize(plan, Knowledge(missing_weights=AWAY, bytes_per_second=10e6))
+    assert isinstance(after, Rank)
+    assert after.download is not None
+    assert after.download.weights == AWAY
+    assert after.needs_download
+    without = optimize(plan, NOTHING).total_cost
+    assert after.total_cost.download_bytes == 100_000_000
+    assert after.total_cost.seconds == pytest.approx(without.seconds + 10)
+    assert after.total_cost.size_bytes == without.size_bytes
+
+
+def test_a_model_with_nothing_to_do_is_not_downloaded(draft: Draft) -> None:
+    plan = draft(ONE)
+    known = Knowledge(_fingerprints(plan, "bert-old"), missing_weights=AWAY)
+    after = optimize(plan, known)
+    assert isinstance(after, Rank)
+    assert after.download is not None
+    assert [weights.model.name for weights in after.download.weights] == ["odd'; DROP"]
+    stored = Knowledge(missing_rows={e.key: 0 for e in plan.all_embeddings}, missing_weights=AWAY)
+    assert not optimize(plan, stored).needs_download
+
+
+def test_a_download_of_unknown_size_says_so(draft: Draft) -> None:
+    unknown = (AWAY[0], Weights(AWAY[1].model, None))
+    after = download_missing_weights(draft(ONE), Knowledge(missing_weights=unknown))
+    assert after.download is not None
+    assert after.download.description == "Download 2 models: 50 MB and 1 of unknown size"
 
 
 @pytest.mark.parametrize("text", [ONE, MIXED])
