@@ -143,22 +143,27 @@ def _sigmoid_loss(logits: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]
 def _standardised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The rows less the mean of each column, over its standard deviation, in single precision; and these two.
 
-    The deviation of a constant column is taken to be 1.
+    The deviation of a constant column is taken to be 1. Raises EvaluationError where a square is no finite number.
     """
     rows = len(x)
     mean = x.mean(axis=0, dtype=np.float64)
     # Features are subtracted in their own precision; what is lost there is made up for below.
     near = mean.astype(x.dtype)
-    result = np.empty(x.shape, np.float32)
     squares, rest = np.zeros_like(mean), np.zeros_like(mean)
     for start in range(0, rows, _BLOCK_ROWS):
         difference = x[start : start + _BLOCK_ROWS] - near
         squares += np.einsum("nd,nd->d", difference, difference)
         rest += difference.sum(axis=0)
-        result[start : start + _BLOCK_ROWS] = difference
     rest /= rows
+    if not np.isfinite(squares).all():
+        raise EvaluationError(
+            "the squares of these features are beyond double precision", fix="normalise them, or leave the model out"
+        )
     deviation = np.sqrt(np.maximum(squares / rows - rest**2, 0.0))
     deviation[deviation <= rows * np.finfo(np.float64).eps * np.abs(mean)] = 1.0
-    result -= rest.astype(np.float32)
-    result /= deviation.astype(np.float32)
-    return result, near + rest, deviation
+    mean = near + rest
+    result = np.empty(x.shape, np.float32)
+    for start in range(0, rows, _BLOCK_ROWS):
+        difference = x[start : start + _BLOCK_ROWS] - near
+        result[start : start + _BLOCK_ROWS] = (difference - rest.astype(x.dtype)) / deviation.astype(x.dtype)
+    return result, mean, deviation
