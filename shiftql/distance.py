@@ -32,7 +32,7 @@ def transfer_distance(source: Vector, target: Vector, alpha: float) -> float:
     Fisher information is the same for every unit (here the mean over both tasks). The paper takes 0.15. With 0 it is
     the symmetric distance.
     """
-    trivial = np.full(np.shape(source), np.mean([source, target], dtype=np.float64))
+    trivial = np.full(len(source), np.asarray([source, target], dtype=np.float64).mean())
     return task_distance(source, target) - alpha * task_distance(source, trivial)
 
 
