@@ -17,8 +17,8 @@ from flows.downloading import Downloads
 from flows.slots import Slots, hosts_needed
 from shiftql.answering import answer, look_up
 from shiftql.binder import bind
-from shiftql.bound import Question, rankings_in
-from shiftql.plan import Embedding, Rank
+from shiftql.bound import Question, steps_in
+from shiftql.plan import Embedding, Rank, Step
 from shiftql.preparation import missing_rows, prepare
 from shiftql.printer import to_text
 from shiftql.progress import progress
@@ -33,7 +33,7 @@ from storage.results import CLAIM_EXPIRES_SECONDS, Claim, ResultStore
 from storage.settings import current_settings
 from tasks.host import host, stop_hosts
 from tasks.sources import HOSTS
-from tasks.stages import classify, embed, finetune, majority
+from tasks.stages import classify, embed, embed_task, finetune, majority
 
 # How soon hosts are up: models of the first are embedded while the next still starts.
 HOSTS_BY_START = (None, "torch", "tensorflow")
@@ -67,12 +67,14 @@ async def search(statement: str) -> dict[str, Any]:
         pending = _first_to_compute(bound, database, attempted)
         if pending is None:
             break
-        if await downloads.fetch(pending):
-            continue
-        able, failed = downloads.give_up(pending)
-        work.computed += failed
-        await _Search(able, database, work).run()
-        attempted |= {evaluation.fingerprint for evaluation in pending.new_evaluations}
+        attempting = {evaluation.fingerprint for evaluation in pending.new_evaluations}
+        if isinstance(pending, Rank):
+            if await downloads.fetch(pending):
+                continue
+            pending, failed = downloads.give_up(pending)
+            work.computed += failed
+        await _Search(pending, database, work).run()
+        attempted |= attempting
     work.downloaded, work.download_seconds = downloads.came, downloads.seconds
     done = {**asdict(work), "flow_run_id": str(flow_run.id)}
     found = answer(bound, prepare(bound, database), database, done)
@@ -82,12 +84,12 @@ async def search(statement: str) -> dict[str, Any]:
     return done
 
 
-def _first_to_compute(question: Question, database: Database, attempted: set[str]) -> Rank | None:
-    """The first ranking of a question with evaluations that were not tried yet; those it rests on come first."""
-    for ranking in rankings_in((question,)):
-        plan = prepare(ranking, database)
+def _first_to_compute(question: Question, database: Database, attempted: set[str]) -> Step | None:
+    """The first step of a question with evaluations that were not tried yet; those it rests on come first."""
+    for step in steps_in((question,)):
+        plan = prepare(step, database)
         if any(evaluation.fingerprint not in attempted for evaluation in plan.new_evaluations):
-            assert isinstance(plan, Rank)
+            assert isinstance(plan, Step)
             return plan
     return None
 
@@ -105,9 +107,9 @@ class Work:
 
 
 class _Search:
-    """One ranking: claims what is unknown, drives the stages, one model at a time on each host, and records."""
+    """One step of a question: claims what is unknown, drives its stages, one model at a time on a host, and records."""
 
-    def __init__(self, plan: Rank, database: Database, work: Work) -> None:
+    def __init__(self, plan: Step, database: Database, work: Work) -> None:
         self._plan = plan
         self._work = work
         self._results = ResultStore(database)
@@ -120,6 +122,11 @@ class _Search:
             for planned in evaluate.evaluations
         }
         self._slots = Slots(plan.all_embeddings)
+        self._parts = {
+            planned.evaluation.fingerprint: planned.parts
+            for evaluate in plan.evaluates
+            for planned in evaluate.evaluations
+        }
         # Rankers run in this process, one at a time and on one core.
         self._scoring = asyncio.Semaphore(1)
         self._claims: dict[str, Claim] = {}
@@ -173,10 +180,14 @@ class _Search:
                 async with self._slots.take("torch", all_cores=True):
                     for claim in await self._claim([evaluation], claims):
                         await self._finetune(claim)
+            elif evaluation.method == "task2vec":
+                async with self._slots.take("torch", all_cores=True):
+                    for claim in await self._claim([evaluation], claims):
+                        await self._recorded(embed_task, claim=claim, parts=self._parts[evaluation.fingerprint])
             elif evaluation.method == MAJORITY_METHOD:
                 for claim in await self._claim([evaluation], claims):
                     await self._recorded(majority, claim=claim)
-        on_features = [e for e in evaluations if e.method not in {"finetune", MAJORITY_METHOD}]
+        on_features = [e for e in evaluations if e.method not in {"finetune", "task2vec", MAJORITY_METHOD}]
         if on_features:
             async with self._slot(model) as host_name:
                 to_score = await self._claim(on_features, claims)
@@ -236,6 +247,7 @@ class _Search:
         return seconds
 
     async def _finetune(self, claim: Claim) -> None:
+        assert isinstance(self._plan, Rank)
         assert self._plan.train is not None
         assert self._plan.test is not None
         await self._recorded(finetune, claim=claim, train=self._plan.train.parts, test=self._plan.test.parts)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from shiftql.answers import Answer, RankingAnswer, RowsAnswer
-from shiftql.bound import BoundAverage, BoundQuery, BoundRanking, Lookup, Question, Ranked, nothing_known
-from shiftql.plan import PlanNode, Rank
+from shiftql.bound import (
+    BoundAverage,
+    BoundDistances,
+    BoundQuery,
+    BoundRanking,
+    Lookup,
+    Question,
+    Ranked,
+    nothing_known,
+)
+from shiftql.plan import Distances, PlanNode, Query, Rank
 from shiftql.preparation import prepare
 from shiftql.ranking import failures, rank_models
 from storage.database import Database
+from storage.errors import EvaluationError
 from storage.results import ResultStore
 
 
@@ -21,12 +33,20 @@ def look_up(database: Database, attempted: Collection[str] | None = frozenset())
     One whose unknown evaluations were all `attempted` (None: every one was) is known as far as it got.
     """
 
-    def known(question: BoundRanking) -> Ranked:
+    def known(question: BoundRanking | BoundDistances) -> Ranked:
         plan = prepare(question, database)
-        assert isinstance(plan, Rank)
         fingerprints = {evaluation.fingerprint for evaluation in plan.new_evaluations}
         if attempted is not None and not fingerprints <= set(attempted):
             return nothing_known(question)
+        if isinstance(question, BoundDistances):
+            assert isinstance(plan, Distances)
+            ids = {dataset.name: dataset.dataset_id or 0 for dataset in question.datasets}
+            nearest = measure_distances(question, plan, database)[: question.limit]
+            return Ranked(
+                tuple((ids[name], rank, distance) for rank, (name, distance) in enumerate(nearest, start=1)),
+                is_known=True,
+            )
+        assert isinstance(plan, Rank)
         numbers = {model.name: model.model_id or 0 for model in question.models}
         ranking = answer_ranking(question, plan, database, {}).ranking
         rows = [(numbers[row["model"]], row["rank"], row["score"]) for row in ranking if row["rank"] is not None]
@@ -45,9 +65,84 @@ def answer(
             return answer_ranking(question, plan, database, work, partial=partial)
         case BoundAverage():
             return answer_average(question, database)
+        case BoundDistances():
+            assert isinstance(plan, Distances)
+            return answer_distances(question, plan, database)
         case _:
             assert isinstance(question, BoundQuery)
-            return answer_rows(question, database)
+            return replace(answer_rows(question, database), failed=_not_embedded(plan, database))
+
+
+def answer_distances(question: BoundDistances, plan: Distances, database: Database) -> RowsAnswer:
+    """Datasets by their Task2Vec distance, with the columns that were selected. Raises what failed the target."""
+    projection = question.projection
+    with database.session() as session:
+        found = session.connection().execute(
+            projection.select_columns([question.dataset_id, *projection.columns.values()])
+        )
+        selected: dict[int, dict[str, Any]] = {}
+        for number, *values in found:
+            selected.setdefault(number, dict(zip(question.columns, map(_plain, values), strict=True)))
+    numbers = {dataset.name: dataset.dataset_id or 0 for dataset in question.datasets}
+    rows = [
+        {**selected[numbers[name]], "distance": distance, "probe": question.probe.name}
+        for name, distance in measure_distances(question, plan, database)
+    ]
+    left_out = tuple({"dataset": name, "reason": reason} for name, reason in question.left_out)
+    return RowsAnswer(
+        statement=question.text,
+        seconds=0.0,
+        columns=(*question.columns, "distance", "probe"),
+        rows=tuple(rows[: question.limit]),
+        failed=(*_not_embedded(plan, database), *left_out),
+    )
+
+
+def measure_distances(question: BoundDistances, plan: Distances, database: Database) -> list[tuple[str, float]]:
+    """The names of the datasets that are embedded with their distances, in the order asked for.
+
+    Empty while the dataset they are compared with is not embedded. Raises EvaluationError when that failed.
+    """
+    from shiftql.distance import transfer_distance
+
+    evaluations = [plan.target, *(evaluation for _, evaluation in plan.others)]
+    measured = ResultStore(database).outcomes(evaluation.fingerprint for evaluation in evaluations)
+    target = measured.get(plan.target.fingerprint)
+    if target is None:
+        return []
+    if target.vector is None:
+        raise EvaluationError(
+            f"{plan.target.train.name} cannot be embedded by {plan.target.model.name}: {target.reason}",
+            subject=plan.target.train.name,
+            fix="name another probe: Task2Vec(probe='…')",
+        )
+    distances = [
+        (
+            name,
+            transfer_distance(_vector(other.vector), _vector(target.vector), question.ranker.params.get("alpha", 0.0)),
+        )
+        for name, evaluation in plan.others
+        if (other := measured.get(evaluation.fingerprint)) is not None and other.vector is not None
+    ]
+    return sorted(distances, key=lambda each: ((-1 if question.descending else 1) * each[1], each[0]))
+
+
+def _not_embedded(plan: PlanNode, database: Database) -> tuple[dict[str, str], ...]:
+    """Datasets that could not be embedded, with the reason."""
+    if not isinstance(plan, Query | Distances):
+        return ()
+    evaluations = [planned.evaluation for evaluate in plan.evaluates for planned in evaluate.evaluations]
+    measured = ResultStore(database).outcomes(evaluation.fingerprint for evaluation in evaluations)
+    return tuple(
+        {"dataset": evaluation.train.name, "reason": measured[evaluation.fingerprint].reason or "unknown"}
+        for evaluation in evaluations
+        if evaluation.fingerprint in measured and measured[evaluation.fingerprint].status == "failed"
+    )
+
+
+def _vector(stored: bytes) -> list[float]:
+    """The numbers of a stored vector."""
+    return list(struct.unpack(f"<{len(stored) // 4}f", stored))
 
 
 def answer_rows(question: BoundQuery, database: Database) -> RowsAnswer:
@@ -134,4 +229,6 @@ def answer_ranking(
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return _vector(value)
     return value.isoformat() if isinstance(value, datetime) else value

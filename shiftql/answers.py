@@ -44,15 +44,20 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class RowsAnswer(Answer):
-    """The rows of a question that the database answered alone."""
+    """The rows of a question about the catalog and what is recorded.
+
+    `failed` lists datasets that could not be embedded, and those that could not be compared.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[Mapping[str, Any], ...]
+    failed: tuple[Mapping[str, str], ...] = ()
 
     kind = "rows"
 
     def to_json(self) -> dict[str, Any]:
-        return {**super().to_json(), "rows": [dict(row) for row in self.rows]}
+        failed = {"failed": list(self.failed)} if self.failed else {}
+        return {**super().to_json(), "rows": [dict(row) for row in self.rows], **failed}
 
     def _table(self) -> Sequence[Mapping[str, Any]]:
         return self.rows

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, func
 from sqlalchemy import Select as SqlSelect
@@ -32,6 +32,7 @@ from shiftql.bound import (
 from shiftql.dataset_binder import DatasetBinder
 from shiftql.places import Places
 from shiftql.predicates import Predicates, kind_of
+from shiftql.probes import PROBE_SOURCES, default_probe
 from shiftql.ranker_binder import ACCURACY_NAMES, ERROR_NAMES, RankerBinder
 from shiftql.relations import RELATION_NAMES, RELATIONS, relation_named
 from shiftql.scope import (
@@ -44,7 +45,7 @@ from shiftql.scope import (
     first_of_groups,
     join,
     open_relation,
-    ranked_models,
+    ranked_ids,
     with_models,
 )
 from shiftql.tables import RANKING_KEYS
@@ -60,6 +61,11 @@ _AGGREGATED = {"accuracy", "error", "value", "cost_seconds"}
 # Recorded figures of which more is better.
 _HIGHER_IS_BETTER = {"accuracy", "value"}
 _POOLED = aliased(ModelRecord)
+_LISTED = aliased(DatasetRecord)
+_VEC, _PROBE = "task2vec.vec", "task2vec.probe"
+# What every row of a ranking of datasets says besides the selected columns.
+_DISTANCE_KEYS = {"distance", "probe"}
+_COMPUTED = {_VEC, _PROBE}
 
 
 def bind(
@@ -87,16 +93,21 @@ class _Scope:
     table: Table
     conditions: list[ColumnElement[bool]] = field(default_factory=list)
     inputs: list[BoundQuery] = field(default_factory=list)
-    needs_task2vec: bool = False
+    computed: set[str] = field(default_factory=set)
 
     @property
     def base(self) -> SqlSelect[Any]:
         """The rows in SQL, without columns."""
-        return sql_select().select_from(self.table.source).where(*self.conditions)
+        vectors = self.table.vectors
+        source = self.table.source if vectors is None or not self.computed else vectors.join(self.table.source)
+        return sql_select().select_from(source).where(*self.conditions)
 
     def take(self, column: Column) -> Column:
-        self.needs_task2vec |= (column.entity or "").startswith("task2vec.")
-        return column
+        """The column as it is selected; what it takes to compute it is noted."""
+        if column.entity not in _COMPUTED:
+            return column
+        self.computed.add(column.entity)
+        return Column(column.expression)
 
 
 class _Binder(Places):
@@ -196,23 +207,27 @@ class _Binder(Places):
 
     def _result(self, question: BoundQuery, inputs: list[BoundQuery], place: ast.Node) -> Projection:
         """The rows of a nested question; what has to be known for them is added to `inputs`."""
-        if isinstance(question, BoundDistances) or (isinstance(question, BoundRows) and question.needs_task2vec):
+        if isinstance(question, BoundRows) and question.embeddings:
             inputs.append(question)
             return question.projection
-        if not isinstance(question, BoundRanking):
+        if not isinstance(question, BoundRanking | BoundDistances):
             inputs += question.inputs
             return question.projection
-        if len(question.rankers) > 1:
+        if isinstance(question, BoundRanking) and len(question.rankers) > 1:
             self.fail(
                 place,
                 f"this query has {len(question.rankers)} rankings, and one can be selected from",
                 fix="name one ranker in CLASSIFIED BY",
             )
         inputs.append(question)
-        ranked = ranked_models(self._lookup(question).rows)
+        ranked = ranked_ids(self._lookup(question).rows)
         projection = question.projection
-        base = projection.base.join(ranked, projection.hidden["model_id"].expression == ranked.c.model_id)
-        scores = {"rank": Column(ranked.c.rank), "score": Column(ranked.c.score)}
+        if isinstance(question, BoundRanking):
+            number, score = projection.hidden["model_id"], "score"
+        else:
+            number, score = question.dataset_id, "distance"
+        base = projection.base.join(ranked, number.expression == ranked.c.id)
+        scores = {"rank": Column(ranked.c.rank), score: Column(ranked.c.score)}
         return replace(
             projection,
             base=base,
@@ -237,6 +252,17 @@ class _Binder(Places):
                     fix="rank what a sub-select retrieves: FROM (SELECT * FROM … RETRIEVE …)",
                 )
             self._retrieve(select.retrieve, scope)
+        bound = self._answerable(select, scope, rankers)
+        if scope.computed and not isinstance(bound, BoundRows):
+            self.fail(
+                select.order_by[0],
+                "vec and probe are columns of datasets, and a ranking has none of them",
+                fix="select vec by a query of its own; Task2Vec(probe='…') names the probe of a ranking",
+            )
+        return bound
+
+    def _answerable(self, select: ast.Select, scope: _Scope, rankers: Sequence[BoundRanker]) -> BoundQuery:
+        """The kind of question a select is, by what it orders by."""
         if any(isinstance(key.key, ast.Aggregate) for key in select.order_by):
             return self._average(select, scope, rankers)
         if rankers and rankers[0].spec.kind == "task2vec":
@@ -328,6 +354,14 @@ class _Binder(Places):
 
     def _retrieve(self, written: ast.Retrieve, scope: _Scope) -> None:
         """Leave only the first rows of every group in the scope."""
+        if scope.computed:
+            self.fail(
+                written,
+                "RETRIEVE is of what the catalog holds, and vec and probe are computed",
+                fix="retrieve first and select vec by name: WHERE name IN (SELECT name FROM datasets RETRIEVE …)",
+            )
+        parts = {name: _without_computed(part) for name, part in scope.table.parts.items()}
+        scope.table = replace(_without_computed(scope.table), parts=parts)
         group, order = (self._column(node, scope).expression for node in (written.group, written.order))
         scope.table = first_of_groups(scope.base, scope.table, group, Sort(order, written.descending), written.count)
         assert scope.table.condition is not None
@@ -406,6 +440,10 @@ class _Binder(Places):
                 self.fail(node, f"{clause} is for rankers, and ORDER BY names none", fix=f"leave {clause} out")
         columns = self._items(select.items, scope)
         sorts = self._sorts(select.order_by, scope)
+        condition = self._condition(select)
+        if _VEC in scope.computed and _PROBE not in scope.computed:
+            chosen = self._choose_probes(select, scope)
+            condition = f"{condition} and {chosen}" if condition else chosen
         if select.distinct:
             shown = [each.expression for each in columns.values()]
             for key, sort in zip(select.order_by, sorts, strict=True):
@@ -419,19 +457,22 @@ class _Binder(Places):
             sorts += tuple(Sort(expression) for expression in shown)
         else:
             sorts += scope.table.order
+            if scope.table.vectors is not None and scope.computed:
+                sorts += (Sort(scope.table.vectors.probe),)
+        projection = Projection(
+            base=scope.base,
+            columns=columns,
+            hidden=self._hidden(scope, columns),
+            sorts=sorts,
+            limit=select.limit,
+            distinct=select.distinct,
+        )
         return BoundRows(
             text=select.text,
             title=scope.table.name,
-            projection=Projection(
-                base=scope.base,
-                columns=columns,
-                hidden=self._hidden(scope, columns),
-                sorts=sorts,
-                limit=select.limit,
-                distinct=select.distinct,
-            ),
+            projection=projection,
             inputs=(*scope.table.inputs, *scope.inputs),
-            condition=self._condition(select),
+            condition=condition,
             order=", ".join(
                 f"{self._label(key.key, scope.table)} {'descending' if key.descending else 'ascending'}"  # type: ignore[arg-type]
                 for key in select.order_by
@@ -439,8 +480,39 @@ class _Binder(Places):
             or None,
             retrieve=self._retrieve_text(select.retrieve),
             limit=select.limit,
-            needs_task2vec=scope.needs_task2vec,
+            embeddings=self._embeddings(select, scope, projection) if scope.computed else (),
         )
+
+    # --- Task2Vec -----------------------------------------------------------------------------------------------
+
+    def _choose_probes(self, select: ast.Select, scope: _Scope) -> str:
+        """Leave only the vectors by the default probes in a scope that names none; the condition in words."""
+        vectors = scope.table.vectors
+        assert vectors is not None
+        models = self._catalog.models()
+        chosen = [probe.name for modality in ("image", "text") if (probe := default_probe(models, modality))]
+        if not chosen:
+            self._fail_probe(select, models)
+        scope.conditions.append(vectors.probe.in_(chosen))
+        return f"probe = {' or '.join(chosen)}"
+
+    def _embeddings(
+        self, select: ast.Select, scope: _Scope, projection: Projection
+    ) -> tuple[tuple[ModelRecord, DatasetRecord], ...]:
+        """The probes and the datasets whose vectors are in the result or decide what is."""
+        vectors = scope.table.vectors
+        assert vectors is not None
+        models = {model.name: model for model in self._catalog.models()}
+        for node, name in _probes_named(select.where):
+            self._find_probe(node, name, models.values())
+        rows = replace(projection, limit=None, distinct=False) if select.distinct else projection
+        with self._database.session() as session:
+            found = session.connection().execute(
+                rows.select_columns([Column(vectors.probe), Column(vectors.datasets.c.name)])
+            )
+            pairs = list(dict.fromkeys((probe, dataset) for probe, dataset in found))
+        datasets = self._catalog.find_datasets({dataset for _, dataset in pairs})
+        return tuple((models[probe], datasets[dataset]) for probe, dataset in pairs)
 
     def _condition(self, select: ast.Select) -> str | None:
         """What a row must meet, as it was written."""
@@ -711,22 +783,83 @@ class _Binder(Places):
         if not select.trained_on:
             self._datasets.fail_missing(rankers[0], "TRAINED ON", select.order_by[0])
         columns = self._items(select.items, scope)
+        for item, label in zip(select.items, columns, strict=False):
+            if label in _DISTANCE_KEYS:
+                self.fail(item, f"a ranking of datasets has a column {label!r} of its own", fix="leave it out")
+        train = tuple(map(self._datasets.bind, select.trained_on))
+        for written, dataset in zip(select.trained_on, train, strict=True):
+            self._datasets.check_fit(written, dataset.record, train[0].record, rankers)
+        models = self._catalog.models()
+        modality = train[0].record.modality
+        named = rankers[0].params["probe"]
+        probe = (
+            default_probe(models, modality)
+            if named is None
+            else self._find_probe(select.order_by[0], named, models, modality)
+        )
+        if probe is None:
+            self._fail_probe(select.order_by[0], models)
+        dataset_id = scope.table.with_entity(DATASET)
+        assert dataset_id is not None
+        own_name = train[0].record.name if len(train) == 1 and not train[0].changes else None
+        found = [dataset for dataset in self._datasets_of(scope.base, dataset_id) if dataset.name != own_name]
+        reasons = {
+            dataset.name: f"it is for {dataset.task} of {dataset.modality} rows, and {train[0].label} for"
+            f" {train[0].record.task} of {modality} rows"
+            for dataset in found
+            if dataset.modality != modality or dataset.task not in rankers[0].spec.tasks
+        }
         return BoundDistances(
             text=select.text,
             title=scope.table.name,
             projection=Projection(
-                base=scope.base,
-                columns=columns,
-                hidden=self._hidden(scope, columns),
-                sorts=scope.table.order,
-                limit=select.limit,
+                base=scope.base, columns=columns, hidden=self._hidden(scope, columns), sorts=scope.table.order
             ),
             inputs=(*scope.table.inputs, *scope.inputs),
-            ranker=rankers[0],
-            train=tuple(map(self._datasets.bind, select.trained_on)),
+            ranker=replace(rankers[0], params={**rankers[0].params, "probe": probe.name}),
+            probe=probe,
+            datasets=tuple(dataset for dataset in found if dataset.name not in reasons),
+            left_out=tuple(reasons.items()),
+            dataset_id=Column(dataset_id, DATASET),
+            train=train,
             condition=self._condition(select),
             descending=select.order_by[0].descending,
             limit=select.limit,
+        )
+
+    def _datasets_of(self, base: SqlSelect[Any], dataset_id: ColumnElement[Any]) -> list[DatasetRecord]:
+        """The datasets of a query in the order of their names."""
+        statement = base.join(_LISTED, col(_LISTED.dataset_id) == dataset_id).with_only_columns(
+            _LISTED, maintain_column_froms=True
+        )
+        with self._database.session() as session:
+            found = session.execute(statement.order_by(col(_LISTED.name))).scalars()
+            return list({dataset.name: dataset for dataset in found}.values())
+
+    def _find_probe(
+        self, node: ast.Node, name: str, models: Iterable[ModelRecord], modality: str | None = None
+    ) -> ModelRecord:
+        """The model of that name, which must be able to embed datasets, of that modality where one is given."""
+        allowed = [model for model in models if model.source in PROBE_SOURCES and modality in {None, model.modality}]
+        for model in allowed:
+            if model.name == name:
+                return model
+        rows = f"{modality} datasets" if modality else "datasets"
+        self.fail(
+            self.part(node, name),
+            f"{name!r} is no model that can embed {rows}",
+            name,
+            [model.name for model in allowed],
+            fix=f"a probe is a model from {' or '.join(sorted(PROBE_SOURCES))}: SHOW MODELS lists them",
+        )
+
+    def _fail_probe(self, node: ast.Node, models: Iterable[ModelRecord]) -> NoReturn:
+        """Say that a probe has to be named, since none is there that would be chosen."""
+        self.fail(
+            node,
+            "no model of known size, of 150 million parameters at most, is there to be the probe",
+            allowed=[model.name for model in models if model.source in PROBE_SOURCES],
+            fix="name one: Task2Vec(probe='…'), or WHERE probe = '…'",
         )
 
     # --- fine-tuning --------------------------------------------------------------------------------------------
@@ -802,6 +935,10 @@ def _with_aliases(table: Table, items: Sequence[ast.Star | ast.SelectItem]) -> T
     return replace(table, aliases=aliases)
 
 
+def _without_computed(table: Table) -> Table:
+    return replace(table, hidden={label: each for label, each in table.hidden.items() if each.entity not in _COMPUTED})
+
+
 def _names_of(parts: Mapping[str, Table]) -> list[str]:
     return [table.name if fold(table.name) == name else name for name, table in parts.items()]
 
@@ -815,3 +952,17 @@ def _name_of(table: Table) -> ColumnElement[Any]:
 
 def _is_loss_or_accuracy(key: object) -> bool:
     return isinstance(key, ast.Name) and fold(key.name) in ERROR_NAMES | ACCURACY_NAMES
+
+
+def _probes_named(condition: ast.Node | None) -> Iterator[tuple[ast.Node, str]]:
+    """The names that the column probe is compared with, and where."""
+    match condition:
+        case ast.And(operands=operands) | ast.Or(operands=operands):
+            for operand in operands:
+                yield from _probes_named(operand)
+        case ast.Not(operand=operand):
+            yield from _probes_named(operand)
+        case ast.Comparison(left=ast.Column(name=name), right=ast.Literal(value=str(value))) if fold(name) == "probe":
+            yield condition, value
+        case ast.InList(operand=ast.Column(name=name), values=values) if fold(name) == "probe":
+            yield from ((value, value.value) for value in values if isinstance(value.value, str))

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from sqlalchemy import Select as SqlSelect
 
 from shiftql import ast
-from shiftql.scope import Projection
+from shiftql.scope import Column, Projection
 from storage.catalog import DatasetRecord, ModelRecord
 from tasks.rankers.specs import RankerSpec
 
@@ -70,20 +70,19 @@ class BoundQuery:
     def columns(self) -> tuple[str, ...]:
         return tuple(self.projection.columns)
 
-    def rankings(self) -> Iterator[BoundRanking]:
-        """Every ranking below this question, those that others rest on first."""
-        return rankings_in(self.inputs)
-
 
 @dataclass(frozen=True, kw_only=True)
 class BoundRows(BoundQuery):
-    """A question the database answers alone once its inputs are known. `needs_task2vec` says it is about embeddings."""
+    """A question the database answers alone once its inputs are known.
+
+    `embeddings` are the probes and the datasets whose Task2Vec vectors have to be known too.
+    """
 
     condition: str | None = None
     order: str | None = None
     retrieve: str | None = None
     limit: int | None = None
-    needs_task2vec: bool = False
+    embeddings: tuple[tuple[ModelRecord, DatasetRecord], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +139,16 @@ class BoundAverage(BoundQuery):
 
 @dataclass(frozen=True, kw_only=True)
 class BoundDistances(BoundQuery):
-    """Datasets by their distance to a dataset."""
+    """Datasets by their distance to a dataset, all embedded by `probe`.
+
+    `datasets` are those that meet the condition, by name; `left_out` are further ones, with the reason.
+    """
 
     ranker: BoundRanker
+    probe: ModelRecord
+    datasets: tuple[DatasetRecord, ...]
+    left_out: tuple[tuple[str, str], ...]
+    dataset_id: Column = field(compare=False, repr=False)
     train: tuple[BoundDataset, ...]
     condition: str | None
     descending: bool
@@ -160,16 +166,14 @@ class BoundFinetune:
     name: str | None
     inputs: tuple[BoundQuery, ...] = ()
 
-    def rankings(self) -> Iterator[BoundRanking]:
-        """Every ranking below this statement, those that others rest on first."""
-        return rankings_in(self.inputs)
 
-
-def rankings_in(questions: Iterable[Question]) -> Iterator[BoundRanking]:
-    """Every ranking among questions and below them, those that others rest on first."""
+def steps_in(questions: Iterable[Question]) -> Iterator[BoundQuery]:
+    """Every question among these and below them that takes evaluations, those that others rest on first."""
     for question in questions:
-        yield from question.rankings()
-        if isinstance(question, BoundRanking):
+        yield from steps_in(question.inputs)
+        if isinstance(question, BoundRanking | BoundDistances) or (
+            isinstance(question, BoundRows) and question.embeddings
+        ):
             yield question
 
 
@@ -178,19 +182,23 @@ Question: TypeAlias = BoundQuery | BoundFinetune
 
 @dataclass(frozen=True)
 class Ranked:
-    """A ranking's outcome as (model id, rank, score); an assumed one where not everything is measured yet."""
+    """A ranking's outcome as (model or dataset id, rank, score); an assumed one where not all is measured yet."""
 
     rows: tuple[tuple[int, int, float], ...]
     is_known: bool
 
 
 # Looks up what is known of a ranking.
-Lookup: TypeAlias = Callable[[BoundRanking], Ranked]
+Lookup: TypeAlias = Callable[[BoundRanking | BoundDistances], Ranked]
 
 
-def nothing_known(question: BoundRanking) -> Ranked:
-    """Assumes of a ranking that all its models are in it, in the order of their names."""
-    rows = [(model.model_id or 0, rank, 0.0) for rank, model in enumerate(question.models, start=1)]
+def nothing_known(question: BoundRanking | BoundDistances) -> Ranked:
+    """Assumes of a ranking that everything is in it, in the order of the names."""
+    if isinstance(question, BoundRanking):
+        ids = [model.model_id for model in question.models]
+    else:
+        ids = [dataset.dataset_id for dataset in question.datasets]
+    rows = [(number or 0, rank, 0.0) for rank, number in enumerate(ids, start=1)]
     return Ranked(tuple(rows[: question.limit]), is_known=False)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from storage.catalog import ModelRecord
-from storage.workload import operations_per_row
+from storage.workload import TASK_ROWS, operations_per_row
 
 # Seconds to open any model, and bytes of weights read in a second.
 _OPEN_SECONDS = 0.08
@@ -61,6 +61,12 @@ def predict_row(model: ModelRecord, views: int = 1) -> Cost:
 def predict_scoring(method: str, rows: int) -> Cost:
     """Fitting a ranker on stored features and scoring it, over `rows` training and test rows."""
     return Cost(0.02 + rows * _FIT_SECONDS_PER_ROW.get(method, 0.0))
+
+
+def predict_task_embedding(model: ModelRecord, rows: int) -> Cost:
+    """Task2Vec: the rows' features, and what each changes of the probe's weights; see tasks.task2vec."""
+    passes = min(rows, TASK_ROWS) * (1 + _TRAINING_FACTOR)
+    return Cost(predict_opening(model) + passes * _row_seconds(model))
 
 
 def predict_finetuning(model: ModelRecord, train_rows: int, test_rows: int, epochs: int) -> Cost:

@@ -92,6 +92,7 @@ class Query(PlanNode):
 
     question: BoundRows | BoundAverage
     inputs: tuple[PlanNode, ...] = ()
+    evaluates: tuple[Evaluate, ...] = ()
 
     @property
     def description(self) -> str:
@@ -99,16 +100,11 @@ class Query(PlanNode):
 
     @property
     def children(self) -> tuple[PlanNode, ...]:
-        return self.inputs
-
-    @property
-    def own_obstacle(self) -> str | None:
-        return "Task2Vec" if isinstance(self.question, BoundRows) and self.question.needs_task2vec else None
+        return (*self.evaluates, *self.inputs)
 
 
 def _query_parts(question: BoundRows | BoundAverage) -> Iterator[str]:
-    is_embedding = isinstance(question, BoundRows) and question.needs_task2vec
-    yield f"{'Embed by Task2Vec' if is_embedding else 'Query'} {question.title}"
+    yield f"Query {question.title}"
     if question.condition:
         yield f"where {question.condition}"
     if isinstance(question, BoundAverage):
@@ -144,9 +140,15 @@ class Combine(PlanNode):
 
 @dataclass(frozen=True)
 class Distances(PlanNode):
-    """Datasets in the order of their distance to a dataset."""
+    """Datasets in the order of their distance to a dataset, all embedded by one probe.
+
+    `target` is the embedding of that dataset, the others are by the datasets' names.
+    """
 
     question: BoundDistances
+    target: Evaluation
+    others: tuple[tuple[str, Evaluation], ...]
+    evaluates: tuple[Evaluate, ...]
     inputs: tuple[PlanNode, ...] = ()
 
     @property
@@ -155,15 +157,17 @@ class Distances(PlanNode):
         condition = f" where {question.condition}" if question.condition else ""
         limit = "" if question.limit is None else f", limit {question.limit}"
         to = ", ".join(dataset.label for dataset in question.train)
-        return f"Rank {question.title}{condition} by {question.ranker.label} distance to {to}{limit}"
+        order = "farthest first" if question.descending else "nearest first"
+        left_out = f", {_count(len(question.left_out), 'dataset')} left out" if question.left_out else ""
+        return f"Rank {question.title}{condition} by {question.ranker.label} distance to {to}, {order}{limit}{left_out}"
+
+    @property
+    def rows(self) -> int:
+        return len(self.others) if self.question.limit is None else min(len(self.others), self.question.limit)
 
     @property
     def children(self) -> tuple[PlanNode, ...]:
-        return self.inputs
-
-    @property
-    def own_obstacle(self) -> str | None:
-        return self.question.ranker.spec.label
+        return (*self.evaluates, *self.inputs)
 
 
 @dataclass(frozen=True)
@@ -286,7 +290,8 @@ class Download(PlanNode):
 class PlannedEvaluation:
     """One evaluation with its expected cost; `baseline` ones stand beside the ranking, not in it.
 
-    It is of the first of `views`, or of the one that does best on the training rows.
+    It is of the first of `views`, or of the one that does best on the training rows. `parts` make up what it is
+    trained on, where that differs between the evaluations of one plan.
     """
 
     evaluation: Evaluation
@@ -294,6 +299,7 @@ class PlannedEvaluation:
     views: tuple[View, ...] = ()
     baseline: bool = False
     known: bool = False
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -309,6 +315,9 @@ class Evaluate(PlanNode):
         if not self.evaluations and isinstance(self.below, Scan):
             return f"Order {_count(self.below.found, 'model')} by {self.ranker.label}, at a cost not known before"
         known = sum(planned.known for planned in self.evaluations)
+        if self.ranker.spec.ranks == "datasets":
+            datasets = _count(len({planned.evaluation.train for planned in self.evaluations}), "dataset")
+            return f"Embed {datasets} by {self.ranker.label}: {len(self.evaluations) - known} new, {known} known"
         baselines = sum(planned.baseline for planned in self.evaluations)
         models = len(self.evaluations) - baselines
         beside = f" and {_count(baselines, 'baseline')}" if baselines else ""
@@ -371,6 +380,10 @@ class Rank(PlanNode):
     @property
     def own_obstacle(self) -> str | None:
         return self.obstacle_named
+
+
+# What takes evaluations, and is driven by a flow.
+Step: TypeAlias = Rank | Distances | Query
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from shiftql.bound import (
     BoundSet,
     Question,
 )
-from shiftql.cost import Cost, predict_finetuning, predict_opening, predict_row, predict_scoring
+from shiftql.cost import Cost, predict_finetuning, predict_opening, predict_row, predict_scoring, predict_task_embedding
 from shiftql.plan import (
     Combine,
     Distances,
@@ -32,9 +32,10 @@ from shiftql.plan import (
     Scan,
     Split,
 )
+from shiftql.probes import TASK2VEC
 from shiftql.relations import RELATIONS
 from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
-from storage.catalog import ModelRecord
+from storage.catalog import DatasetRecord, ModelRecord
 from storage.evaluations import Evaluation, Subject
 from storage.parts import one_per_dataset
 from storage.views import EMBEDDING_VERSION, LAST, PROBABILITIES, View
@@ -59,10 +60,12 @@ def plan(question: Question, split: Prepare) -> PlanNode:
         case BoundSet():
             return Combine(question.operator, plan(question.left, split), plan(question.right, split))
         case BoundDistances():
-            return Distances(question, inputs)
+            return _plan_distances(question, split, inputs)
         case BoundFinetune():
             return _plan_finetuning(question, split, inputs)
-        case BoundRows() | BoundAverage():
+        case BoundRows():
+            return Query(question, inputs, _plan_embeddings(question.embeddings, split))
+        case BoundAverage():
             return Query(question, inputs)
     raise AssertionError(question)
 
@@ -96,6 +99,39 @@ def _plan_ranking(question: BoundRanking, split: Prepare, inputs: tuple[PlanNode
         limit=question.limit,
         refused=tuple(refused),
         obstacle_named=obstacle,
+    )
+
+
+def _plan_embeddings(embeddings: Sequence[tuple[ModelRecord, DatasetRecord]], split: Prepare) -> tuple[Evaluate, ...]:
+    """The Task2Vec vectors of datasets, probe by probe."""
+    by_probe: dict[str, list[PlannedEvaluation]] = {}
+    for probe, dataset in embeddings:
+        by_probe.setdefault(probe.name, []).append(_embedding(probe, split((BoundDataset(dataset),))))
+    return tuple(
+        Evaluate(BoundRanker(TASK2VEC, {"probe": name}), tuple(planned), None) for name, planned in by_probe.items()
+    )
+
+
+def _plan_distances(question: BoundDistances, split: Prepare, inputs: tuple[PlanNode, ...]) -> Distances:
+    target = _embedding(question.probe, split(question.train))
+    others = [
+        (dataset.name, _embedding(question.probe, split((BoundDataset(dataset),)))) for dataset in question.datasets
+    ]
+    each_once = {planned.evaluation.fingerprint: planned for planned in (target, *(planned for _, planned in others))}
+    return Distances(
+        question=question,
+        target=target.evaluation,
+        others=tuple((name, planned.evaluation) for name, planned in others),
+        evaluates=(Evaluate(BoundRanker(TASK2VEC, {"probe": question.probe.name}), tuple(each_once.values()), None),),
+        inputs=inputs,
+    )
+
+
+def _embedding(probe: ModelRecord, task: Split) -> PlannedEvaluation:
+    return PlannedEvaluation(
+        Evaluation(_subject(probe), task.subject, None, TASK2VEC.name, str(TASK2VEC.version)),
+        predict_task_embedding(probe, task.num_rows),
+        parts=task.parts,
     )
 
 

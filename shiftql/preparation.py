@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from shiftql.bound import BoundDataset, BoundRanking, Question
+from shiftql.bound import BoundDataset, BoundRanking, Question, steps_in
 from shiftql.cost import predict_download
 from shiftql.plan import EmbeddingKey, PlanNode, Split, Weights
 from shiftql.planner import plan
@@ -28,7 +28,7 @@ def prepare(question: Question, database: Database) -> PlanNode:
 
 def _what_is_missing(question: Question) -> dict[str, Any]:
     """What Knowledge says of models that are not on this machine."""
-    rankings = (*question.rankings(), *((question,) if isinstance(question, BoundRanking) else ()))
+    rankings = [step for step in steps_in((question,)) if isinstance(step, BoundRanking)]
     models = {model.name: model for ranking in rankings for model in ranking.models if not model.is_local}
     if not models:
         return {}

@@ -69,7 +69,8 @@ def _parts(answer: Answer) -> list[TextTable | str]:
     match answer:
         case RowsAnswer():
             count = "1 row" if len(answer.rows) == 1 else f"{len(answer.rows)} rows"
-            return [tabulate_rows(answer.columns, answer.rows), f"{count}, {_seconds(answer)}"]
+            failed = [_failed(answer.failed, "dataset")] if answer.failed else []
+            return [tabulate_rows(answer.columns, answer.rows), *failed, f"{count}, {_seconds(answer)}"]
         case RankingAnswer():
             return _ranking_parts(answer)
         case ExplainAnswer(as_json=True):
@@ -90,15 +91,17 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
         if any(TIED in row for row in (*table.rows, *table.beneath)):
             parts.append(f"{TIED} the test rows cannot tell it from the best")
     if answer.failed:
-        parts.append(
-            "\n".join(["failed", *(f"- {failure['model']}: {failure['reason']}" for failure in answer.failed)])
-        )
+        parts.append(_failed(answer.failed, "model"))
     if answer.running:
         unfinished = f"; still being evaluated: {', '.join(answer.running)}"
     else:
         unfinished = "; interrupted or out of budget, the best so far" if answer.partial else ""
     parts.append(f"evaluated {answer.evaluated}, reused {answer.reused}, {_seconds(answer)}{unfinished}")
     return parts
+
+
+def _failed(failures: Iterable[Mapping[str, str]], kind: str) -> str:
+    return "\n".join(["failed", *(f"- {failure[kind]}: {failure['reason']}" for failure in failures)])
 
 
 def _seconds(answer: Answer) -> str:

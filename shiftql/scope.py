@@ -12,7 +12,6 @@ from sqlalchemy import (
     Float,
     FromClause,
     Integer,
-    String,
     and_,
     asc,
     column,
@@ -30,6 +29,7 @@ from sqlalchemy import Select as SqlSelect
 from sqlalchemy import select as sql_select
 from sqlalchemy.sql.expression import CompoundSelect
 
+from shiftql.probes import Vectors
 from shiftql.relations import RELATIONS, Relation
 from storage.catalog import ModelRecord
 from storage.names import fold
@@ -61,6 +61,7 @@ class Table:
 
     `columns` are what `*` shows; `hidden` can be named too. `parts` are the tables joined, by the folded names
     they go by, `order` is how rows come when nothing else is said, and `inputs` are the rankings it is made of.
+    `vectors` are what the computed columns among the hidden ones take.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Table:
     condition: ColumnElement[bool] | None = None
     parts: Mapping[str, Table] = field(default_factory=dict)
     inputs: tuple[Any, ...] = ()
+    vectors: Vectors | None = None
 
     @property
     def nameable(self) -> Mapping[str, Column]:
@@ -105,14 +107,16 @@ def open_relation(relation: Relation, name: str, number: int = 0) -> Table:
 def _opened(name: str, number: int) -> Table:
     relation = RELATIONS[name]
     alias = relation.table.alias()
+    vectors = Vectors.of(alias) if relation.computed else None
     return Table(
         name=relation.name,
         source=alias,
         columns={label: Column(alias.c[label], relation.entities[label]) for label in relation.columns},
-        hidden={label: Column(literal_column("''", String), f"task2vec.{label}") for label in relation.computed},
+        hidden={label: Column(getattr(vectors, label), f"task2vec.{label}") for label in relation.computed},
         aliases=relation.aliases,
         order=(Sort(alias.c[relation.order]),),
         condition=None if relation.modality is None else alias.c.modality == relation.modality,
+        vectors=vectors,
     )
 
 
@@ -146,6 +150,7 @@ def join(left: Table, right: Table, common: Sequence[str]) -> Table:
         condition=and_(*conditions) if conditions else None,
         parts={**left.parts, **right.parts},
         inputs=(*left.inputs, *right.inputs),
+        vectors=left.vectors or right.vectors,
     )
 
 
@@ -285,10 +290,10 @@ def combine(operator: str, left: SqlSelect[Any], right: SqlSelect[Any], *, keeps
             return except_(*inner)
 
 
-def ranked_models(rows: Iterable[tuple[int, int, float]]) -> FromClause:
-    """Model ids with their ranks and scores as a table in SQL; they are numbers, so they stand in its text."""
+def ranked_ids(rows: Iterable[tuple[int, int, float]]) -> FromClause:
+    """Ids, ranks and scores of models or datasets as a table in SQL; they are numbers, so they stand in its text."""
     listed = list(rows)
-    columns = (column("model_id", Integer), column("rank", Integer), column("score", Float))
+    columns = (column("id", Integer), column("rank", Integer), column("score", Float))
     if not listed:
         return sql_select(*(literal_column("0", each.type).label(each.name) for each in columns)).where(false()).cte()
     return values(*columns, literal_binds=True).data(listed).cte()

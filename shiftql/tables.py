@@ -26,6 +26,9 @@ TIED = "≈"
 # Columns whose size matters, not their last digit.
 _ABBREVIATED = {"num_params", "size_bytes"}
 
+# Of a long list.
+_SHOWN_NUMBERS = 3
+
 
 @dataclass(frozen=True)
 class TextTable:
@@ -101,6 +104,8 @@ def _worded(column: str, value: Any) -> str:
             return value.isoformat()
         case Mapping():
             return ", ".join(f"{name}={each}" for name, each in value.items())
+        case list() if len(value) > _SHOWN_NUMBERS and all(isinstance(each, float) for each in value):
+            return f"{', '.join(f'{each:.2g}' for each in value[:_SHOWN_NUMBERS])}, … ({len(value)} numbers)"
         case list():
             return ", ".join(map(str, value))
         case _:

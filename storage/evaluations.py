@@ -56,6 +56,7 @@ class Measurement:
     `per_row_correct` holds one bit per test row, most significant first (numpy.packbits), in the
     test split's order. `replicates` holds the metric on resamples of the test rows as little-endian
     float32, where it is no mean over rows; all measurements on a test split share the resamples.
+    `vector` is what the evaluation found out, as little-endian float32, where that is no single number.
     `transient` failures may be tried again on the same files. `curve` is the headline metric on the
     validation part after each epoch, where there are epochs.
     """
@@ -69,6 +70,7 @@ class Measurement:
     per_row_correct: bytes | None = None
     replicates: bytes | None = None
     layer: str | None = None
+    vector: bytes | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[float, ...] = ()
     reason: str | None = None

@@ -50,6 +50,7 @@ class EvaluationRecord(SQLModel, table=True):
     per_row_correct: bytes | None = None
     replicates: bytes | None = None
     layer: str | None = None
+    vector: bytes | None = None
     metrics: str = "{}"
     curve: str = "[]"
     cost_seconds: float | None = None
@@ -71,6 +72,7 @@ class EvaluationRecord(SQLModel, table=True):
             per_row_correct=self.per_row_correct,
             replicates=self.replicates,
             layer=self.layer,
+            vector=self.vector,
             metrics=json.loads(self.metrics),
             curve=tuple(json.loads(self.curve)),
             reason=self.reason,
@@ -172,6 +174,7 @@ class ResultStore:
             "per_row_correct": measurement.per_row_correct,
             "replicates": measurement.replicates,
             "layer": measurement.layer,
+            "vector": measurement.vector,
             "metrics": json.dumps(dict(measurement.metrics)),
             "curve": json.dumps(list(measurement.curve)),
             "cost_seconds": measurement.cost_seconds,

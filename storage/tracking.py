@@ -143,6 +143,7 @@ def _tags(row: EvaluationRecord) -> dict[str, Any]:
         "shift.layer": row.layer,
         "shift.per_row_correct": _hex_that_fits(row.per_row_correct),
         "shift.replicates": _hex_that_fits(row.replicates),
+        "shift.vector": _hex_that_fits(row.vector),
         "shift.reason": row.reason,
         "shift.transient": row.transient,
     }

@@ -10,6 +10,8 @@ _PATCH_SIDE = 16
 _LEAST_IMAGE_POSITIONS = 64
 _DEFAULT_IMAGE_SIDE = 224
 _DEFAULT_PARAMETERS = 25_000_000
+# A task is embedded (tasks.task2vec) by that many of its rows at most.
+TASK_ROWS = 1000
 # Below this a batch is over sooner on one core than split over several, all the more when those are busy.
 _SMALL_OPERATIONS_PER_ROW = 80e6
 

@@ -12,13 +12,11 @@ import numpy as np
 
 from storage.catalog import Catalog, ModelRecord
 from storage.database import Database
-from storage.derivation import derive, rows_in
 from storage.errors import EvaluationError
-from storage.manifests import load_manifest
-from storage.parts import Part, one_per_dataset
+from storage.parts import Part
 from storage.settings import current_settings
 from tasks.embedding import unchanged_model
-from tasks.reading import read_rows
+from tasks.reading import read_parts
 from tasks.sources.failures import reasons
 from tasks.sources.huggingface import (
     ALL_CORES,
@@ -53,8 +51,8 @@ def finetune_model(
     started = time.perf_counter()
     catalog = Catalog(Database(current_settings()))
     record = unchanged_model(catalog, model, model_fingerprint)
-    train_rows, train_labels = _read(catalog, [Part.from_json(part) for part in train])
-    test_rows, test_labels = _read(catalog, [Part.from_json(part) for part in test])
+    train_rows, train_labels = read_parts(catalog, [Part.from_json(part) for part in train])
+    test_rows, test_labels = read_parts(catalog, [Part.from_json(part) for part in test])
     classes = sorted(set(train_labels))
     fit, validation = _split(train_labels, seed)
     with reasons(record), tempfile.TemporaryDirectory(prefix="shift-finetune-") as scratch:
@@ -182,19 +180,6 @@ def _collator(model: ModelRecord, processor: Any, config: Any) -> Any:
         return {**inputs, "labels": torch.tensor([label for _, label in examples])}
 
     return collate
-
-
-def _read(catalog: Catalog, parts: Sequence[Part]) -> tuple[list[Any], list[str]]:
-    """The rows of all parts in order and their classes; every dataset is read once."""
-    root = current_settings().manifests
-    derived = derive(root, parts)
-    rows: dict[tuple[str, int], Any] = {}
-    for part in one_per_dataset(parts):
-        hashes = load_manifest(root, part.dataset.fingerprint).row_hashes
-        for chunk, numbers in read_rows(catalog.dataset(part.dataset.name), rows_in(part.spans), hashes):
-            rows |= {(part.dataset.fingerprint, number): row for number, row in zip(numbers, chunk, strict=True)}
-    in_order = [rows[part.dataset.fingerprint, number] for part in parts for number in rows_in(part.spans)]
-    return in_order, derived.targets.tolist()
 
 
 def _split(labels: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,13 +1,18 @@
-"""Reading chosen rows of a registered dataset, checked against its manifest."""
+"""Reading chosen rows of registered datasets, checked against their manifests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from storage.catalog import DatasetRecord
+from storage.catalog import Catalog, DatasetRecord
+from storage.derivation import derive, rows_in
 from storage.errors import EvaluationError
+from storage.manifests import load_manifest
+from storage.parts import Part, one_per_dataset
+from storage.settings import current_settings
 from tasks.readers import open_reader
 from tasks.readers.base import Rows
 
@@ -36,3 +41,16 @@ def read_rows(dataset: DatasetRecord, wanted: np.ndarray, row_hashes: np.ndarray
         start = stop
     if left:
         raise changed
+
+
+def read_parts(catalog: Catalog, parts: Sequence[Part]) -> tuple[list[Any], list[str]]:
+    """The rows of all parts in order and what is to be predicted of each; every dataset is read once."""
+    root = current_settings().manifests
+    derived = derive(root, parts)
+    rows: dict[tuple[str, int], Any] = {}
+    for part in one_per_dataset(parts):
+        hashes = load_manifest(root, part.dataset.fingerprint).row_hashes
+        for chunk, numbers in read_rows(catalog.dataset(part.dataset.name), rows_in(part.spans), hashes):
+            rows |= {(part.dataset.fingerprint, number): row for number, row in zip(numbers, chunk, strict=True)}
+    in_order = [rows[part.dataset.fingerprint, number] for part in parts for number in rows_in(part.spans)]
+    return in_order, derived.targets.tolist()

@@ -106,6 +106,40 @@ async def finetune(claim: Claim, train: Sequence[Part], test: Sequence[Part]) ->
     return await asyncio.to_thread(_record, claim, _finetuned(result))
 
 
+@task(
+    name="task2vec",
+    task_run_name="task2vec {claim.evaluation.train.name} with {claim.evaluation.model.name}",
+    persist_result=True,
+    cache_key_fn=_evaluation_key,
+)
+async def embed_task(claim: Claim, parts: Sequence[Part]) -> str:
+    """Embed a task with a probe, record the vector and return the evaluation's fingerprint; see tasks.task2vec."""
+    probe = claim.evaluation.model
+    result = await asyncio.to_thread(
+        host("torch").call,
+        "tasks.task2vec:embed_task",
+        probe=probe.name,
+        probe_fingerprint=probe.fingerprint,
+        task=[part.json for part in parts],
+    )
+    return await asyncio.to_thread(_record, claim, _embedded(result))
+
+
+def _embedded(result: Mapping[str, Any]) -> Measurement:
+    import numpy as np
+
+    vector = np.asarray(result["vector"], dtype="<f4")
+    information = float(vector.mean(dtype=np.float64))
+    return Measurement(
+        status="completed",
+        cost_seconds=result["seconds"],
+        metric="fisher",
+        value=information,
+        vector=vector.tobytes(),
+        metrics={"fisher": information, "head_accuracy": result["accuracy"]},
+    )
+
+
 def _finetuned(result: Mapping[str, Any]) -> Measurement:
     import numpy as np
 

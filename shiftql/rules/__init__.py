@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
-from shiftql.plan import PlanNode, Rank
+from shiftql.plan import Distances, PlanNode, Query, Rank
 from shiftql.rules.download_missing_weights import download_missing_weights
 from shiftql.rules.drop_unneeded_embeddings import drop_unneeded_embeddings
 from shiftql.rules.knowledge import Knowledge
@@ -26,6 +26,10 @@ RULES = (
 def optimize(plan: PlanNode, knowledge: Knowledge) -> PlanNode:
     """The plan that gives the same answer for the least work, given what is known; nested rankings first."""
     plan = _with_children(plan, lambda child: optimize(child, knowledge))
+    if isinstance(plan, Query):
+        return reuse_known_results(plan, knowledge)
+    if isinstance(plan, Distances):
+        return reuse_known_results(plan, knowledge)
     if isinstance(plan, Rank):
         for rule in RULES:
             plan = rule(plan, knowledge)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
-from shiftql.plan import Evaluate, Rank
+from shiftql.plan import Distances, Evaluate, Query, Rank
 from shiftql.rules.knowledge import Knowledge
 
+_Plan = TypeVar("_Plan", Rank, Query, Distances)
 
-def reuse_known_results(plan: Rank, knowledge: Knowledge) -> Rank:
+
+def reuse_known_results(plan: _Plan, knowledge: Knowledge) -> _Plan:
     """Mark every evaluation whose fingerprint is known."""
 
     def mark(evaluate: Evaluate) -> Evaluate:

@@ -280,13 +280,15 @@ RANKERS: dict[str, RankerSpec] = {
             label="Task2Vec",
             version=1,
             summary="distance of a dataset to TRAINED ON, by the Fisher information of a probe model",
-            arguments=(Argument("probe", str, None),),
+            arguments=(
+                Argument("probe", str, None),
+                Argument("alpha", float, 0.0, minimum=0, is_dropped_at_default=True),
+            ),
             tasks=_CLASSIFICATION,
             needs_test=False,
             needs_source_probabilities=False,
             kind="task2vec",
             example="SELECT name FROM datasets ORDER BY Task2Vec(probe='resnet-letters') TRAINED ON drawn-digits-train",
-            is_executable=False,
             ranks="datasets",
         ),
         RankerSpec(

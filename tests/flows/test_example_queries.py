@@ -11,10 +11,8 @@ from flows.registration import register_dataset, register_model
 from shiftql.answers import ErrorAnswer, RankingAnswer, RowsAnswer
 from shiftql.engine import Session
 from storage.catalog import Catalog
-from storage.errors import PlanError
 
 QUERIES = sorted((Path(__file__).parents[2] / "examples" / "queries").glob("*.shiftql"))
-NOT_YET = {"q5"}
 MODELS = {"resnet-letters": "resnet", "resnet-counting": "vit"}
 DATASETS = {"drawn-digits": "colours", "counting-shapes": "photos"}
 
@@ -40,15 +38,10 @@ def playground(here: None, catalog: Catalog, pool: Any) -> Session:
     return session
 
 
-def test_every_published_question_is_answered_or_said_to_be_not_executable_yet(playground: Session) -> None:
+def test_every_published_question_is_answered(playground: Session) -> None:
     for path in QUERIES:
         answers = list(playground.run(path.read_text(encoding="utf-8")))
         last = answers[-1]
-        if path.stem in NOT_YET:
-            assert isinstance(last, ErrorAnswer)
-            assert isinstance(last.error, PlanError)
-            assert "not executable yet" in last.error.message
-            continue
         assert not [str(answer.error) for answer in answers if isinstance(answer, ErrorAnswer)], path.stem
         assert isinstance(last, RankingAnswer | RowsAnswer)
         rows = last.ranking if isinstance(last, RankingAnswer) else last.rows

@@ -55,7 +55,7 @@ ANSWERED = {
     "a ranking selected from": (
         f"DECLARE @ AS SELECT name AS @ FROM models WHERE name != @ ORDER BY Linear {SPLITS}; SELECT @ FROM @"
     ),
-    "a probe": "SELECT name AS @ FROM datasets ORDER BY Task2Vec(probe=@) TRAINED ON digits-train",
+    "a column of distances": "SELECT name AS @ FROM datasets ORDER BY Task2Vec TRAINED ON digits-train",
     "a name to keep a model under": "FINETUNE vit-letters WITH digits-train AS @",
 }
 REFUSED = {
@@ -70,6 +70,8 @@ REFUSED = {
     "a model to leave out": "SELECT name FROM models OTHER THAN @",
     "a model to fine-tune": "FINETUNE @ WITH digits-train",
     "a relation": "SELECT name FROM @",
+    "a probe": "SELECT name FROM datasets ORDER BY Task2Vec(probe=@) TRAINED ON digits-train",
+    "a probe of vectors": "SELECT vec FROM datasets WHERE probe = @",
     "a column": "SELECT @ FROM models WHERE @ IS NULL ORDER BY @",
     "something to show": "SHOW @",
 }

@@ -20,6 +20,7 @@ DONE = Measurement(
     per_row_correct=np.packbits([1, 1, 0, 1]).tobytes(),
     replicates=np.array([0.5, 0.75], "<f4").tobytes(),
     layer="last",
+    vector=np.array([0.25, 0.5], "<f4").tobytes(),
     metrics={"accuracy": 0.75, "macro_f1": 0.5},
     curve=(0.5, 0.75),
 )

@@ -32,6 +32,7 @@ DONE = Measurement(
     per_row_correct=np.packbits([1, 1, 0, 1]).tobytes(),
     replicates=np.array([0.5, 1.0, 0.75], "<f4").tobytes(),
     layer="last",
+    vector=np.array([0.25, 1.0], "<f4").tobytes(),
     metrics={"accuracy": 0.75, "macro_f1": 0.5},
     curve=(0.25, 0.5),
 )
@@ -96,6 +97,7 @@ def test_a_run_holds_the_whole_evaluation() -> None:
             "shift.n_test": "4",
             "shift.per_row_correct": "d0",
             "shift.replicates": "0000003f0000803f0000403f",
+            "shift.vector": "0000803e0000803f",
         }.items()
     )
     client = MlflowClient(tracking_uri=current_settings().tracking_uri)
