@@ -132,6 +132,9 @@ class BindingSession(Session):
     def add_model(self, *_: object, **__: object) -> ModelRecord:
         return ModelRecord()
 
+    def add_models(self, *_: object, **__: object) -> Answer:
+        return TextAnswer(statement="", seconds=0.0, text="")
+
     def add_dataset(self, *_: object, **__: object) -> DatasetRecord:
         return DatasetRecord()
 

@@ -63,8 +63,8 @@ class Vectors:
 def default_probe(models: Iterable[ModelRecord], modality: str) -> ModelRecord | None:
     """The probe that is taken where none is named; None where there is none.
 
-    Of the models of the modality that can be probes and have 150 million parameters at most, the one with most; of
-    equal ones the first by name. One whose upstream accuracy is known to be below a half is the last resort.
+    Of the models of the modality that are here, can be probes and have 150 million parameters at most, the one with
+    most; of equal ones the first by name. One whose upstream accuracy is known to be below a half is the last resort.
     """
     candidates = [
         model
@@ -73,6 +73,7 @@ def default_probe(models: Iterable[ModelRecord], modality: str) -> ModelRecord |
         and model.source in PROBE_SOURCES
         and model.num_params is not None
         and model.num_params <= _MOST_PARAMETERS
+        and model.is_local
     ]
 
     def preference(model: ModelRecord) -> tuple[bool, int, str]:
