@@ -11,7 +11,6 @@ from storage.fingerprints import fingerprint_of
 from tasks.readers.base import Pair, Rows
 
 LONGEST_TEXT_TOKENS = 512
-_PADDING_MULTIPLE = 8
 NO_WORD = -1
 
 
@@ -73,14 +72,8 @@ class TextPreparation:
         return [TokenizedRow(tuple(found), len(row)) for found, row in zip(result, rows, strict=True)]
 
 
-def padded_length(tokens: int, longest: int) -> int:
-    """The length that a sequence is padded to: a multiple of 8 where the model takes that many."""
-    return min(-(-tokens // _PADDING_MULTIPLE) * _PADDING_MULTIPLE, longest)
-
-
-def pad(sequences: Sequence[Tokens], padding_id: int, longest: int) -> dict[str, np.ndarray]:
-    """Sequences as (sequences, tokens) arrays, filled up on the right: ids, mask, types and words where there are."""
-    width = padded_length(max(len(sequence.ids) for sequence in sequences), longest)
+def pad(sequences: Sequence[Tokens], padding_id: int, width: int) -> dict[str, np.ndarray]:
+    """Sequences as (sequences, width) arrays, filled up on the right: ids, mask, types and words where there are."""
     shape = (len(sequences), width)
     batch = {"input_ids": np.full(shape, padding_id, np.int64), "attention_mask": np.zeros(shape, np.int64)}
     if sequences[0].types is not None:
