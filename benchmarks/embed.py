@@ -222,7 +222,8 @@ def measure_peer(figures: Figures, directory: Path) -> None:
     (file,) = directory.glob("sentences-*.csv")
     script = (
         "from datasets import Dataset; from transformer_ranker import TransformerRanker\n"
-        f"ranker = TransformerRanker(Dataset.from_csv({str(file)!r}), text_column='text', label_column='label')\n"
+        f"data = Dataset.from_csv({str(file)!r}).class_encode_column('label')\n"
+        "ranker = TransformerRanker(data, text_column='text', label_column='label')\n"
         f"ranker.run({[str(directory / f'minilm-{number}') for number in range(MODELS)]!r}, batch_size=64)"
     )
     query = "SELECT name FROM text_models ORDER BY HScore(layer='mean') TRAINED ON sentences"

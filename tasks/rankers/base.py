@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -57,6 +58,36 @@ class Ranker(Protocol):
         are empty or are not finite.
         """
         ...
+
+
+class Estimator(ABC):
+    """A ranker that looks at the training split alone, and whose score is a metric of its own; higher is better."""
+
+    @abstractmethod
+    def estimate(
+        self, train_x: np.ndarray, train_y: np.ndarray, source_probabilities: np.ndarray | None, seed: int
+    ) -> float:
+        """The score of the training rows; see `Ranker.score`."""
+
+    def score(
+        self,
+        train_x: np.ndarray,
+        train_y: np.ndarray,
+        test_x: np.ndarray | None = None,
+        test_y: np.ndarray | None = None,
+        *,
+        source_probabilities: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> Score:
+        """See `Ranker.score`. Raises EvaluationError also where the estimate is not finite."""
+        name = type(self).__name__
+        value = self.estimate(train_x, train_y, source_probabilities, seed)
+        if not np.isfinite(value):
+            raise EvaluationError(
+                f"{name} of these features is not a finite number",
+                fix="their scale is beyond double precision: normalise them, or leave the model out",
+            )
+        return Score(float(value), higher_is_better=True, metric=name.lower())
 
 
 @dataclass(frozen=True)
@@ -164,16 +195,6 @@ def refuse_task(ranker: str, task: Task, defined_for: Container[Task]) -> None:
             f"{ranker} is not defined for {task}",
             fix="choose a ranker that is, such as LogME, Linear or Euclidean NN",
         )
-
-
-def estimate(ranker: str, value: float) -> Score:
-    """The score of an estimator that is its own metric. Raises EvaluationError when it is not finite."""
-    if not np.isfinite(value):
-        raise EvaluationError(
-            f"{ranker} of these features is not a finite number",
-            fix="their scale is beyond double precision: normalise them, or leave the model out",
-        )
-    return Score(float(value), higher_is_better=True, metric=ranker.lower())
 
 
 def _encoded(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.rankers.base import Score, estimate, training_classes
+from tasks.rankers.base import Estimator, training_classes
 from tasks.rankers.spectrum import rows_of_classes
 
 _SMALLEST_VARIANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class GBC:
+class GBC(Estimator):
     """−Σ exp(−D_B) over the ordered pairs of different classes, each a Gaussian in feature space; at most 0.
 
     D_B is the Bhattacharyya distance. `covariance` is diagonal, the variance of each dimension, or spherical, their
@@ -23,16 +23,9 @@ class GBC:
 
     covariance: str = "diagonal"
 
-    def score(
-        self,
-        train_x: np.ndarray,
-        train_y: np.ndarray,
-        test_x: np.ndarray | None = None,
-        test_y: np.ndarray | None = None,
-        *,
-        source_probabilities: np.ndarray | None = None,
-        seed: int = 0,
-    ) -> Score:
+    def estimate(
+        self, train_x: np.ndarray, train_y: np.ndarray, source_probabilities: np.ndarray | None, seed: int
+    ) -> float:
         x, y, num_classes = training_classes("GBC", train_x, train_y)
         classes = [x[rows].astype(np.float64) for rows in rows_of_classes(y, num_classes)]
         means = np.stack([rows.mean(axis=0) for rows in classes])
@@ -47,4 +40,4 @@ class GBC:
             mean_log_determinant = (log_determinants[c] + log_determinants[c + 1 :]) / 2
             distances = mahalanobis / 8 + (np.log(pooled).sum(axis=1) - mean_log_determinant) / 2
             overlap += np.exp(-distances).sum()
-        return estimate("GBC", -2 * overlap)
+        return -2 * overlap

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.rankers.base import Score, estimate, training_classes
+from tasks.rankers.base import Estimator, training_classes
 from tasks.rankers.spectrum import mean_of, spectrum
 
 
 @dataclass(frozen=True)
-class HScore:
+class HScore(Estimator):
     """tr(cov(f)⁻¹ cov(E[f|y])): how much of the features' variance lies between the classes.
 
     `covariance` is plain, with the pseudo-inverse of the sample covariance (Bao et al., 2019, arXiv 2212.10082),
@@ -22,16 +22,9 @@ class HScore:
 
     covariance: str = "regularised"
 
-    def score(
-        self,
-        train_x: np.ndarray,
-        train_y: np.ndarray,
-        test_x: np.ndarray | None = None,
-        test_y: np.ndarray | None = None,
-        *,
-        source_probabilities: np.ndarray | None = None,
-        seed: int = 0,
-    ) -> Score:
+    def estimate(
+        self, train_x: np.ndarray, train_y: np.ndarray, source_probabilities: np.ndarray | None, seed: int
+    ) -> float:
         x, y, num_classes = training_classes("HScore", train_x, train_y)
         rows, dimensions = x.shape
         mean = mean_of(x)
@@ -40,10 +33,10 @@ class HScore:
         within = squares / rows
         between = squares * (projections / np.bincount(y)).sum(axis=1)
         if self.covariance == "plain":
-            return estimate("HScore", float((between / squares).sum()))
+            return float((between / squares).sum())
         share = _shrinkage(x, mean, within)
         shrunk = (1 - share) * within + share * within.sum() / dimensions
-        return estimate("HScore", float(((1 - share) * between / shrunk).sum() / max(rows - 1, 1)))
+        return float(((1 - share) * between / shrunk).sum() / max(rows - 1, 1))
 
 
 def _shrinkage(x: np.ndarray, mean: np.ndarray, variances: np.ndarray) -> float:

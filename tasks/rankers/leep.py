@@ -6,30 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.rankers.base import Score, estimate, source_predictions
+from tasks.rankers.base import Estimator, source_predictions
 from tasks.rankers.spectrum import rows_of_classes, target_products
 
 
 @dataclass(frozen=True)
-class LEEP:
+class LEEP(Estimator):
     """Mean natural log-likelihood of the labels under Σ_z P(y|z) θ(x)_z, for the source classes z; at most 0.
 
     θ(x) are the model's probabilities of its own classes, and P(y, z) their mean over the rows of each label.
     Nguyen, Hassner, Seeger and Archambeau, 2020, arXiv 2002.12462, equations 1 and 2.
     """
 
-    def score(
-        self,
-        train_x: np.ndarray,
-        train_y: np.ndarray,
-        test_x: np.ndarray | None = None,
-        test_y: np.ndarray | None = None,
-        *,
-        source_probabilities: np.ndarray | None = None,
-        seed: int = 0,
-    ) -> Score:
+    def estimate(
+        self, train_x: np.ndarray, train_y: np.ndarray, source_probabilities: np.ndarray | None, seed: int
+    ) -> float:
         probabilities, labels, num_classes = source_predictions("LEEP", source_probabilities, train_y)
-        return estimate("LEEP", log_expected_prediction(probabilities, labels, num_classes))
+        return log_expected_prediction(probabilities, labels, num_classes)
 
 
 def log_expected_prediction(probabilities: np.ndarray, labels: np.ndarray, num_classes: int) -> float:

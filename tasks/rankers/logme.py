@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.rankers.base import Score, estimate, training_split
+from tasks.rankers.base import Estimator, training_split
 from tasks.rankers.spectrum import spectrum
 
 _STEPS, _TOLERANCE, _SMALLEST = 11, 1e-3, 1e-5
 
 
 @dataclass(frozen=True)
-class LogME:
+class LogME(Estimator):
     """Log-evidence per row of a Bayesian linear model without intercept, its two precisions set to fit best.
 
     The mean over targets: indicators of the classes, columns of labels, or the one number of a regression.
@@ -23,16 +23,9 @@ class LogME:
     have fewer independent directions than dimensions, log|A| runs over all dimensions, as the equation says.
     """
 
-    def score(
-        self,
-        train_x: np.ndarray,
-        train_y: np.ndarray,
-        test_x: np.ndarray | None = None,
-        test_y: np.ndarray | None = None,
-        *,
-        source_probabilities: np.ndarray | None = None,
-        seed: int = 0,
-    ) -> Score:
+    def estimate(
+        self, train_x: np.ndarray, train_y: np.ndarray, source_probabilities: np.ndarray | None, seed: int
+    ) -> float:
         split = training_split("LogME", train_x, train_y)
         y = split.train_y
         squares, projections = spectrum(split.train_x, y, split.num_classes)
@@ -43,7 +36,7 @@ class LogME:
         # A target that is fitted without a rest leaves nothing finite to say, and is refused below.
         with np.errstate(all="ignore"):
             evidences = [_evidence(len(y), squares, *target) for target in zip(projections.T, norms, strict=True)]
-        return estimate("LogME", float(np.mean(evidences)))
+        return float(np.mean(evidences))
 
 
 def _evidence(rows: int, squares: np.ndarray, projection: np.ndarray, norm: float) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from storage.errors import EvaluationError
-from tasks.rankers.base import Score, estimate, training_classes
+from tasks.rankers.base import Estimator, training_classes
 from tasks.rankers.leep import log_expected_prediction
 
 _SHARE_OF_VARIANCE = 0.8
@@ -16,7 +16,7 @@ _COMPONENTS_PER_CLASS = 5
 
 
 @dataclass(frozen=True)
-class NLEEP:
+class NLEEP(Estimator):
     """LEEP whose source classes are the components of a Gaussian mixture on the features' principal components.
 
     Principal components that hold 80 % of the variance; a mixture with full covariances as scikit-learn fits it from
@@ -26,16 +26,9 @@ class NLEEP:
 
     num_components: int | None = None
 
-    def score(
-        self,
-        train_x: np.ndarray,
-        train_y: np.ndarray,
-        test_x: np.ndarray | None = None,
-        test_y: np.ndarray | None = None,
-        *,
-        source_probabilities: np.ndarray | None = None,
-        seed: int = 0,
-    ) -> Score:
+    def estimate(
+        self, train_x: np.ndarray, train_y: np.ndarray, source_probabilities: np.ndarray | None, seed: int
+    ) -> float:
         from sklearn.decomposition import PCA
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
@@ -49,10 +42,10 @@ class NLEEP:
             )
         if not ((x.astype(np.float64) - x[0]) ** 2).any():
             # One cluster says as much as any number of equal ones.
-            return estimate("NLEEP", log_expected_prediction(np.ones((len(x), 1)), y, num_classes))
+            return log_expected_prediction(np.ones((len(x), 1)), y, num_classes)
         with warnings.catch_warnings():
             # Fewer distinct rows than components, or a mixture that still moves, are no fault of the user's.
             warnings.simplefilter("ignore", ConvergenceWarning)
             reduced = PCA(_SHARE_OF_VARIANCE, random_state=seed).fit_transform(x.astype(np.float64))
             mixture = GaussianMixture(components, random_state=seed).fit(reduced)
-        return estimate("NLEEP", log_expected_prediction(mixture.predict_proba(reduced), y, num_classes))
+        return log_expected_prediction(mixture.predict_proba(reduced), y, num_classes)

@@ -6,34 +6,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.rankers.base import Score, estimate, training_classes
+from tasks.rankers.base import Estimator, training_classes
 from tasks.rankers.spectrum import gram, mean_of, rows_of_classes
 
 _DISTORTION = 1e-4
 
 
 @dataclass(frozen=True)
-class TransRate:
+class TransRate(Estimator):
     """R(Z) − R(Z|Y), in nats: the coding rate of all rows less that of the rows of a class.
 
     R(Z) = ½ log|I + ZᵀZ / (n ε)| with ε = 10⁻⁴, for features less the mean of all rows. R(Z|Y) is the mean over the
     classes, each counting the same. Huang, Huang, Rong, Yang and Wei, 2022, arXiv 2106.09362; the code there.
     """
 
-    def score(
-        self,
-        train_x: np.ndarray,
-        train_y: np.ndarray,
-        test_x: np.ndarray | None = None,
-        test_y: np.ndarray | None = None,
-        *,
-        source_probabilities: np.ndarray | None = None,
-        seed: int = 0,
-    ) -> Score:
+    def estimate(
+        self, train_x: np.ndarray, train_y: np.ndarray, source_probabilities: np.ndarray | None, seed: int
+    ) -> float:
         x, y, num_classes = training_classes("TransRate", train_x, train_y)
         mean = mean_of(x)
         within = [_coding_rate(x[rows], mean) for rows in rows_of_classes(y, num_classes)]
-        return estimate("TransRate", _coding_rate(x, mean) - float(np.mean(within)))
+        return _coding_rate(x, mean) - float(np.mean(within))
 
 
 def _coding_rate(x: np.ndarray, mean: np.ndarray) -> float:
