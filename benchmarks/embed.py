@@ -1,10 +1,12 @@
 """Embedding at speed: against a bare loop of forward passes, and against another ranker of language models.
 
-    python benchmarks/embed.py [--json] [--peer] [--sentences N] [DIRECTORY]
+    python benchmarks/embed.py [--json] [--peer] [--texts N] [--longest N] [DIRECTORY]
 
-Models have the size of MiniLM (6 layers, 384 wide) and of ViT-S, with random weights, which are as fast as any.
-The bare loops are given what costs nothing to know: text comes tokenised, and sorted by length. `--peer` installs
-transformer-ranker beside DIRECTORY and ranks the same models on the same sentences with it, by its own settings.
+Models have the size of MiniLM (6 layers, 384 wide), of ViT-S and of ViT-B, with random weights, which are as fast as
+any. Texts are one to `--longest` documentation sentences each. The bare loops are given what costs nothing to know:
+text comes tokenised, and sorted by length. The share of raw throughput is against forward passes of one full batch,
+repeated, on the best device there is, in bfloat16 where that is a GPU. `--peer` installs transformer-ranker beside
+DIRECTORY and ranks the same models on the same texts with it, by its own settings.
 """
 
 from __future__ import annotations
@@ -18,16 +20,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from figures import Figures
 
+from storage.catalog import DatasetRecord
+from tasks.readers import open_reader
+
 PACKAGES = ("sklearn", "torch", "tensorflow", "transformers", "pandas", "scipy", "sqlalchemy", "numpy", "keras", "PIL")
 MODELS = 8
 IMAGES = 200
+# Forward passes of one full batch, for the raw throughput of a device.
+RAW_ROWS = {"cpu": {"text": 64, "image": 16}, "cuda": {"text": 2048, "image": 256}}
+RAW_PASSES = 5
 IMAGE_SIDE = 256
 VOCABULARY = 20_000
 LONGEST = 256
@@ -48,15 +56,17 @@ def main() -> None:
     parser.add_argument("directory", nargs="?", type=Path)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     parser.add_argument("--peer", action="store_true", help="compare with transformer-ranker")
-    parser.add_argument("--sentences", type=int, default=5000)
+    parser.add_argument("--texts", type=int, default=5000)
+    parser.add_argument("--longest", type=int, default=1, help="sentences in the longest text")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         directory = (options.directory or Path(temporary)).absolute()
         directory.mkdir(parents=True, exist_ok=True)
         os.environ["SHIFT_HOME"] = str(directory / "home")
         figures = Figures(LIMITS)
-        make_pool(directory, options.sentences)
+        make_pool(directory, options.texts, options.longest)
         measure_throughput(figures, directory)
+        measure_share(figures)
         if options.peer:
             measure_peer(figures, directory)
         if options.json:
@@ -65,8 +75,8 @@ def main() -> None:
             figures.show()
 
 
-def make_pool(directory: Path, sentences: int) -> None:
-    """Models, sentences and images in the directory, registered in its home; what is there is kept."""
+def make_pool(directory: Path, texts: int, longest: int) -> None:
+    """Models, texts and images in the directory, registered in its home; what is there is kept."""
     import transformers as hf
     from PIL import Image
 
@@ -77,17 +87,17 @@ def make_pool(directory: Path, sentences: int) -> None:
     from tasks.playground.documentation import documentation
 
     catalog = Catalog(Database(current_settings()))
-    text = directory / f"sentences-{sentences}.csv"
-    if not text.exists():
-        rows = [(line, package) for package in PACKAGES for line in documentation(package)]
-        chosen = np.random.default_rng(0).permutation(len(rows))[:sentences]
-        assert len(chosen) == sentences, f"only {len(rows)} sentences are installed here"
-        with text.open("w", newline="") as file:
-            csv.writer(file).writerows([("text", "label"), *(rows[index] for index in chosen)])
-    register_dataset(catalog, "sentences", str(text))
+    random = np.random.default_rng(0)
+    packages = {package: documentation(package) for package in PACKAGES}
+    with (directory / "texts.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("text", "label"))
+        for number in range(texts):
+            package = PACKAGES[number % len(PACKAGES)]
+            writer.writerow((" ".join(random.choice(packages[package], random.integers(1, longest + 1))), package))
+    register_dataset(catalog, "texts", str(directory / "texts.csv"))
     photos = directory / "photos"
     if not photos.exists():
-        random = np.random.default_rng(0)
         for number in range(IMAGES):
             folder = photos / "ab"[number % 2]
             folder.mkdir(parents=True, exist_ok=True)
@@ -111,12 +121,13 @@ def make_pool(directory: Path, sentences: int) -> None:
             hf.BertModel(config).save_pretrained(path)
             tokenizer.save_pretrained(path)
         register_model(catalog, path.name, str(path))
-    path = directory / "vit-small"
-    if not path.exists():
-        config = hf.ViTConfig(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536)
-        hf.ViTModel(config).save_pretrained(path)
-        hf.ViTImageProcessorPil(size={"height": 224, "width": 224}).save_pretrained(path)
-    register_model(catalog, path.name, str(path))
+    for name, width, heads in (("vit-small", 384, 6), ("vit-base", 768, 12)):
+        path = directory / name
+        if not path.exists():
+            config = hf.ViTConfig(hidden_size=width, num_attention_heads=heads, intermediate_size=4 * width)
+            hf.ViTModel(config).save_pretrained(path)
+            hf.ViTImageProcessorPil(size={"height": 224, "width": 224}).save_pretrained(path)
+        register_model(catalog, name, str(path))
 
 
 def _tokenizer(lines: list[str]) -> Any:
@@ -134,7 +145,7 @@ def measure_throughput(figures: Figures, directory: Path) -> None:
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     for kind, model, dataset, loop in (
-        ("text", "minilm", "sentences", _bare_text(directory)),
+        ("text", "minilm", "texts", _bare_text(directory)),
         ("images", "vit-small", "photos", _bare_images(directory)),
     ):
         names = [f"{model}-{number}" for number in range(3)] if kind == "text" else [model]
@@ -150,6 +161,54 @@ def measure_throughput(figures: Figures, directory: Path) -> None:
     figures.add("memory beyond the model", held - _bytes_of(directory / "vit-small") / 2**30, "GiB")
 
 
+def measure_share(figures: Figures) -> None:
+    """Tokens, or images, embedded in a second, whole from the files into the store, over those of a full batch."""
+    import torch
+
+    from storage.catalog import Catalog
+    from storage.database import Database
+    from storage.settings import current_settings
+    from tasks.sources import source_named
+    from tasks.sources.huggingface import best_device
+
+    catalog = Catalog(Database(current_settings()))
+    device = best_device()
+    for kind, name, dataset in (("text", "minilm-7", "texts"), ("image", "vit-base", "photos")):
+        model: Any = source_named("huggingface").open(catalog.model(name))
+        items = [item for row in model.prepare(_rows(catalog.dataset(dataset))) for item in _sequences(row)]
+        batch = sorted(items, key=_length)[len(items) // 2 :][: RAW_ROWS[device.type][kind]]
+        with torch.inference_mode():
+            inputs = model._inputs(batch)
+
+            def passes(model: Any = model, inputs: dict[str, Any] = inputs) -> None:
+                for _ in range(RAW_PASSES):
+                    outputs = model._network(**inputs).last_hidden_state
+                # Waits for a device that computes on its own.
+                outputs[0, 0, 0].item()
+
+            passes()
+            raw = RAW_PASSES * sum(map(_length, batch)) / _timed(passes)
+        model.close()
+        ours = sum(map(_length, items)) / _timed(lambda name=name, dataset=dataset: _embed(name, dataset))
+        unit = "tokens" if kind == "text" else "images"
+        figures.add(
+            f"{kind}: share of raw throughput", ours / raw, "x", f"{ours:.0f} of {raw:.0f} {unit}/s on {device}"
+        )
+
+
+def _rows(dataset: DatasetRecord) -> list[Any]:
+    chunks = open_reader(dataset.type, dataset.path, dataset.reader_options).chunks()
+    return [row for chunk in chunks for row in chunk.rows]
+
+
+def _sequences(row: Any) -> Sequence[Any]:
+    return getattr(row, "sequences", [row])
+
+
+def _length(item: Any) -> int:
+    return len(item.ids) if hasattr(item, "ids") else 1
+
+
 def _embed(model: str, dataset: str) -> None:
     from storage.catalog import Catalog
     from storage.database import Database
@@ -163,14 +222,13 @@ def _embed(model: str, dataset: str) -> None:
 
 
 def _bare_text(directory: Path) -> Iterator[float]:
-    """Seconds of forward passes over sentences, tokenised and sorted before; one measurement each time it is asked."""
+    """Seconds of forward passes over texts, tokenised and sorted before; one measurement each time it is asked."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(directory / "minilm-0")
     network = AutoModel.from_pretrained(directory / "minilm-0").eval()
-    (file,) = directory.glob("sentences-*.csv")
-    with file.open(newline="") as opened:
+    with (directory / "texts.csv").open(newline="") as opened:
         texts = [row["text"] for row in csv.DictReader(opened)]
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     order = np.argsort([-length for length in lengths], kind="stable")
@@ -214,19 +272,19 @@ def _bare_images(directory: Path) -> Iterator[float]:
 
 
 def measure_peer(figures: Figures, directory: Path) -> None:
-    """Whole processes: ours and transformer-ranker's, on the same models and sentences."""
+    """Whole processes: ours and transformer-ranker's, on the same models and texts."""
     place = directory / "peer"
     if not place.exists():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(place), *PEER]
         subprocess.run(command, check=True)
-    (file,) = directory.glob("sentences-*.csv")
+    file = directory / "texts.csv"
     script = (
         "from datasets import Dataset; from transformer_ranker import TransformerRanker\n"
         f"data = Dataset.from_csv({str(file)!r}).class_encode_column('label')\n"
         "ranker = TransformerRanker(data, text_column='text', label_column='label')\n"
         f"ranker.run({[str(directory / f'minilm-{number}') for number in range(MODELS)]!r}, batch_size=64)"
     )
-    query = "SELECT name FROM text_models ORDER BY HScore(layer='mean') TRAINED ON sentences"
+    query = "SELECT name FROM text_models ORDER BY HScore(layer='mean') TRAINED ON texts"
     home = directory / "fresh-home"
     environment = {**os.environ, "SHIFT_HOME": str(home)}
     shiftql = Path(sys.executable).with_name("shiftql")
@@ -236,7 +294,7 @@ def measure_peer(figures: Figures, directory: Path) -> None:
 
     for number in range(MODELS):
         run(str(shiftql), "models", "add", f"minilm-{number}", str(directory / f"minilm-{number}"))
-    run(str(shiftql), "datasets", "add", "sentences", str(file))
+    run(str(shiftql), "datasets", "add", "texts", str(file))
     theirs = _timed(lambda: run(sys.executable, "-c", script, PYTHONPATH=str(place), HF_HUB_OFFLINE="1"))
     ours = _timed(lambda: run(str(shiftql), "-c", query))
     again = _timed(lambda: run(str(shiftql), "-c", query))
