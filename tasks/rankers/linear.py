@@ -12,6 +12,8 @@ from tasks.rankers.base import Score, checked_split
 from tasks.rankers.metrics import score_predictions
 
 _BLOCK_ROWS = 1024
+# Logits held at once: 16 MiB.
+_BLOCK_LOGITS = 2**22
 # The rate at which the first step is the gradient's, as scikit-learn's is.
 _LEARNING_RATE = 0.02
 # The largest entry of the gradient at which training ends: a little above scikit-learn's, for fewer steps and the same
@@ -90,21 +92,25 @@ def fit_logistic(
     from scipy.optimize import minimize
 
     shape = (x.shape[1] + 1, num_outputs)
+    block = max(1, _BLOCK_LOGITS // num_outputs)
 
     def objective(weights: np.ndarray) -> tuple[float, np.ndarray]:
         weights = weights.reshape(shape)
         narrow = weights.astype(x.dtype)
-        value, gradient, total = 0.0, np.zeros((num_outputs, x.shape[1]), x.dtype), np.zeros(num_outputs, x.dtype)
-        for start in range(0, len(x), _BLOCK_ROWS):
-            rows = x[start : start + _BLOCK_ROWS]
-            part, residual = loss(rows @ narrow[:-1] + narrow[-1], y[start : start + _BLOCK_ROWS])
+        value, slope = 0.0, np.zeros(shape)
+        for start in range(0, len(x), block):
+            rows = x[start : start + block]
+            logits = rows @ narrow[:-1]
+            logits += narrow[-1]
+            part, residual = loss(logits, y[start : start + block])
             value += part
-            gradient += residual.T @ rows
-            total += residual.sum(axis=0)
+            slope[:-1] += rows.T @ residual
+            slope[-1] += residual.sum(axis=0)
         penalty = weights.copy()
         penalty[-1] = 0
-        slope = np.vstack([gradient.T, total]) + penalty
-        return (value + (penalty**2).sum() / 2) / len(x), slope.ravel() / len(x)
+        slope += penalty
+        slope /= len(x)
+        return (value + (penalty**2).sum() / 2) / len(x), slope.ravel()
 
     # L-BFGS begins with a step of one gradient; in this unit the gradient, too, is longer by as much.
     unit = np.sqrt(learning_rate / _LEARNING_RATE)
