@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import ChainMap
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, pairwise
 from typing import Any
 
 from prefect import flow
@@ -31,6 +32,7 @@ from storage.errors import EvaluationError, ShiftError
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.results import CLAIM_EXPIRES_SECONDS, Claim, ResultStore
 from storage.settings import current_settings
+from storage.views import View
 from tasks.host import host, stop_hosts
 from tasks.sources import HOSTS
 from tasks.stages import classify, embed, embed_task, finetune, majority
@@ -191,11 +193,12 @@ class _Search:
         if on_features:
             async with self._slot(model) as host_name:
                 to_score = await self._claim(on_features, claims)
-                seconds = await self._embed(model, host_name, to_score) if to_score else None
-            if seconds is not None:
-                for claim in to_score:
+                embedded = await self._embed(model, host_name, to_score) if to_score else {}
+            for claim in to_score:
+                fingerprint = claim.evaluation.fingerprint
+                if fingerprint in embedded:
                     async with self._scoring:
-                        views = self._views[claim.evaluation.fingerprint]
+                        views, seconds = self._views[fingerprint], embedded[fingerprint]
                         await self._recorded(classify, claim=claim, views=views, embed_seconds=seconds)
         claimed = {claim.evaluation.fingerprint for claim in claims}
         return [evaluation for evaluation in evaluations if evaluation.fingerprint not in claimed]
@@ -219,31 +222,45 @@ class _Search:
         claims += free
         return free
 
-    async def _embed(self, model: Subject, host_name: str | None, claims: Sequence[Claim]) -> float | None:
-        """Embed all datasets of the question with a model; the seconds it took, None when it failed the claims."""
-        seconds = 0.0
+    async def _embed(self, model: Subject, host_name: str | None, claims: Sequence[Claim]) -> dict[str, float]:
+        """Embed all datasets of the question with a model; the seconds it took, by the fingerprints of
+        those evaluations it did not fail."""
+        groups: dict[tuple[View, ...], list[Claim]] = {}
+        for claim in claims:
+            groups.setdefault(self._views[claim.evaluation.fingerprint], []).append(claim)
         try:
-            for embedding in self._embeddings[model]:
-                arguments: dict[str, Any] = {
-                    "model": model,
-                    "part": embedding.part,
-                    "views": embedding.views,
-                    "host_name": host_name,
-                    "then": self._following.get(model),
-                }
-                state: Any = await embed(**arguments, return_state=True)  # type: ignore[misc]
-                if state.name == "Cached" and not await asyncio.to_thread(_is_embedded, embedding):
-                    state = await embed.with_options(refresh_cache=True)(**arguments, return_state=True)  # type: ignore[misc]
-                result = await state.result()
-                embedded = 0 if state.name == "Cached" else result["embedded_rows"]
-                seconds += 0.0 if state.name == "Cached" else result["seconds"]
-                self._work.embedded_rows += embedded
-                self._work.reused_rows += embedding.part.num_rows - embedded
+            seconds = await self._embed_views(model, host_name, tuple(dict.fromkeys(chain.from_iterable(groups))))
         except Exception as error:
+            if len(groups) > 1:
+                # Features that the model lacks are no fault of the claims that rest on others.
+                apart = [await self._embed(model, host_name, group) for group in groups.values()]
+                return dict(ChainMap(*apart))
             for claim in claims:
                 await self._failed(claim, error)
-            return None
-        self._work.embed_seconds[model.fingerprint] = seconds
+            return {}
+        self._work.embed_seconds[model.fingerprint] = self._work.embed_seconds.get(model.fingerprint, 0.0) + seconds
+        return {claim.evaluation.fingerprint: seconds for claim in claims}
+
+    async def _embed_views(self, model: Subject, host_name: str | None, views: Sequence[View]) -> float:
+        """Bring views of all datasets of the question by a model into the feature store; the seconds it took."""
+        seconds = 0.0
+        for planned in self._embeddings[model]:
+            embedding = replace(planned, views=tuple(view for view in planned.views if view in views))
+            arguments: dict[str, Any] = {
+                "model": model,
+                "part": embedding.part,
+                "views": embedding.views,
+                "host_name": host_name,
+                "then": self._following.get(model),
+            }
+            state: Any = await embed(**arguments, return_state=True)  # type: ignore[misc]
+            if state.name == "Cached" and not await asyncio.to_thread(_is_embedded, embedding):
+                state = await embed.with_options(refresh_cache=True)(**arguments, return_state=True)  # type: ignore[misc]
+            result = await state.result()
+            embedded = 0 if state.name == "Cached" else result["embedded_rows"]
+            seconds += 0.0 if state.name == "Cached" else result["seconds"]
+            self._work.embedded_rows += embedded
+            self._work.reused_rows += embedding.part.num_rows - embedded
         return seconds
 
     async def _finetune(self, claim: Claim) -> None:

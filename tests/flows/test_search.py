@@ -194,6 +194,15 @@ def test_a_ranker_that_fails_does_not_fail_the_others(here: None) -> None:
     assert all("k=1000" in failure["reason"] for failure in answer.failed)
 
 
+def test_features_that_a_model_lacks_fail_only_the_rankers_that_want_them(here: None) -> None:
+    both = ask(f"SELECT * FROM text_models ORDER BY acc CLASSIFIED BY [Linear(layer=7), Linear] {NATURE}")
+    missing, plain = both.rankings.values()
+    assert {row["model"] for row in missing} == {"raw", "majority"}
+    assert {row["model"] for row in plain} == {"bert", "roberta", "raw", "majority"}
+    assert all("no layer 7" in failure["reason"] for failure in both.failed)
+    assert sorted(models(ask(LINEAR))) == ["bert", "roberta"]
+
+
 def test_a_lost_host_is_a_failure_that_is_tried_again(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as dying:
 
