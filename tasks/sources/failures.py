@@ -27,10 +27,13 @@ def reasons(model: ModelRecord) -> Iterator[None]:
         raise
     except Exception as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        environment = isinstance(error, ImportError | MemoryError) or any(
-            words in str(error).lower() for words in _OUT_OF_MEMORY
-        )
+        environment = isinstance(error, ImportError) or is_out_of_memory(error)
         raise EvaluationError(f"{type(error).__name__}: {first}", transient=environment, subject=model.name) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, of a GPU or the machine: libraries say so by errors of many types."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY)
 
 
 def require_finite(features: np.ndarray, model: ModelRecord) -> np.ndarray:

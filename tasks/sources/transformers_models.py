@@ -12,7 +12,7 @@ from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
 from storage.views import PROBABILITIES, View
 from tasks.readers.base import Rows
-from tasks.sources.failures import reasons, require_finite
+from tasks.sources.failures import is_out_of_memory, reasons, require_finite
 from tasks.sources.pixels import ImagePreparation
 from tasks.sources.texts import NO_WORD, TextPreparation, TokenizedRow, Tokens, pad
 
@@ -79,10 +79,11 @@ class TransformersModel(ABC):
                 batch = [items[index] for index in order[start : start + number]]
                 try:
                     vectors = self._forward(batch, views)
-                except (torch.OutOfMemoryError, MemoryError):
-                    if number == 1:
+                except (RuntimeError, MemoryError) as error:
+                    if number == 1 or not is_out_of_memory(error):
                         raise
-                    self._positions = _fitting[self._model.fingerprint] = self._positions // 2
+                    tried = number * positions[order[start]]
+                    self._positions = _fitting[self._model.fingerprint] = tried // 2
                     torch.cuda.empty_cache()
                     continue
                 for view, part in vectors.items():
@@ -223,7 +224,14 @@ class TextModel(TransformersModel):
         return self._finite({view: _placed(part, places, total) for view, part in vectors.items()})
 
     def _pool_probabilities(self, probabilities: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
-        return _pool_words(probabilities, inputs["words"], _MEAN) if "words" in inputs else probabilities
+        of_words, are_words = probabilities.ndim == 3, "words" in inputs
+        if of_words != are_words:
+            told, given = ("words", "texts") if of_words else ("texts", "words")
+            raise EvaluationError(
+                f"its head tells classes of {told} apart, and these rows are {given}",
+                fix="rank by LogME, which needs none, or leave it out",
+            )
+        return _pool_words(probabilities, inputs["words"], _MEAN) if are_words else probabilities
 
     def _inputs(self, items: Sequence[Tokens]) -> dict[str, Any]:
         import torch

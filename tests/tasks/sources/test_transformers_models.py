@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
@@ -128,6 +137,22 @@ def test_a_model_without_a_head_has_no_probabilities(pool: Any) -> None:
         model.embed(model.prepare(TEXTS), [PROBABILITIES])
 
 
+def test_a_head_for_texts_has_no_probabilities_for_words(pool: Any) -> None:
+    model = _open(pool, "bert", "text", "BertForSequenceClassification")
+    with pytest.raises(EvaluationError, match="classes of texts apart, and these rows are words"):
+        model.embed(model.prepare(WORDS), [PROBABILITIES])
+
+
+def test_a_head_for_words_has_no_probabilities_for_texts(pool: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "tagger"
+    shutil.copytree(pool.models["bert"], folder)
+    AutoModelForTokenClassification.from_pretrained(folder).save_pretrained(folder)
+    model = _open(replace(pool, models={"tagger": folder}), "tagger", "text", "BertForTokenClassification")
+    assert model.embed(model.prepare(WORDS), [PROBABILITIES])[PROBABILITIES].shape == (8, 2)
+    with pytest.raises(EvaluationError, match="classes of words apart, and these rows are texts"):
+        model.embed(model.prepare(TEXTS), [PROBABILITIES])
+
+
 @pytest.mark.parametrize("name", ["bert", "roberta"])
 @pytest.mark.parametrize("pooling", ["default", "max", "first"])
 def test_every_word_has_the_vector_of_its_own_tokens(pool: Any, name: str, pooling: str) -> None:
@@ -174,7 +199,16 @@ def test_a_pair_is_judged_together(pool: Any) -> None:
         np.testing.assert_allclose(vector, hidden.mean(0).numpy(), atol=1e-5)
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_that_is_remembered(pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_halved_and_that_is_remembered(
+    pool: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     monkeypatch.setattr(transformers_models, "_fitting", {})
     model: Any = _open(pool, "bert", "text")
     rows = [f"{text} {'cat ' * number}" for number, text in enumerate(TEXTS * 20)]
@@ -184,7 +218,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_that_is_remembered(pool: Any, m
 
     def cramped(input_ids: torch.Tensor, **named: Any) -> Any:
         if input_ids.numel() > limit:
-            raise torch.OutOfMemoryError("out of memory")
+            raise error
         return forward(input_ids=input_ids, **named)
 
     monkeypatch.setattr(model._network, "forward", cramped)
