@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from storage.views import LAST, PROBABILITIES
+
 # What every row of a ranking says besides the selected columns.
 RANKING_KEYS = (
     "rank",
@@ -26,6 +28,8 @@ TIED = "≈"
 # Columns whose size matters, not their last digit.
 _ABBREVIATED = {"num_params", "size_bytes"}
 
+# What is scored where a question names no layer: the last one, or what rankers take in its place.
+_USUAL_LAYERS = (None, LAST.layer, PROBABILITIES.layer)
 # Of a long list.
 _SHOWN_NUMBERS = 3
 
@@ -58,11 +62,15 @@ def tabulate_record(record: Mapping[str, Any]) -> TextTable:
 
 
 def tabulate_ranking(ranking: Sequence[Mapping[str, Any]]) -> TextTable:
-    """A ranking, best first, its baselines beneath; `≈` marks what the test rows cannot tell from the best."""
+    """A ranking, best first, its baselines beneath; `≈` marks what the test rows cannot tell from the best.
+
+    Layers are shown where any is another than the usual.
+    """
     selected = selected_columns(ranking)
     if all(row.get("name", row["model"]) == row["model"] for row in ranking):
         selected = [column for column in selected if column != "name"]
-    header = ["rank", "model", *selected, "score", "95 % interval", "tied", "metric", "n test"]
+    layers = ["layer"] if any(row["layer"] not in _USUAL_LAYERS for row in ranking) else []
+    header = ["rank", "model", *selected, "score", "95 % interval", "tied", "metric", "n test", *layers]
     lines = [
         (
             _worded("rank", row["rank"]),
@@ -73,6 +81,7 @@ def tabulate_ranking(ranking: Sequence[Mapping[str, Any]]) -> TextTable:
             TIED if row["tied"] else "",
             _worded("metric", row["metric"]),
             _worded("n test", row["n_test"]),
+            *(_worded(column, row[column]) for column in layers),
         )
         for row in ranking
     ]

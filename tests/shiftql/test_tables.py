@@ -53,6 +53,14 @@ def test_the_selected_name_is_not_shown_beside_the_same_model():
     assert "name" in tabulate_ranking([_ranked(1, "a", True, name="b")]).header
 
 
+def test_the_layer_is_shown_where_one_was_chosen():
+    plain = tabulate_ranking([_ranked(1, "a", False, layer="last"), _ranked(2, "b", False, layer="probabilities")])
+    assert "layer" not in plain.header
+    chosen = tabulate_ranking([_ranked(1, "a", False, layer="3"), _ranked(2, "b", False, layer="last")])
+    place = chosen.header.index("layer")
+    assert [row[place] for row in chosen.rows] == ["3", "last"]
+
+
 def test_baselines_stand_beneath():
     table = tabulate_ranking([_ranked(1, "a", True), _ranked(None, "majority", False, baseline=True)])
     assert [row[1] for row in table.rows] == ["a"]
