@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from shiftql.plan import Rank
+from shiftql.plan import Step
 from shiftql.progress import progress
 from storage.bandwidth import note_download
 from storage.catalog import TOLD, Catalog, ModelRecord
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Downloads:
-    """The downloads of one search. Each model is tried once, whatever rankings need it.
+    """The downloads of one search. Each model is tried once, whatever steps need it.
 
     `came` are the fingerprints of the models that came: of handle and revision before, of the content afterwards.
     """
@@ -42,8 +42,8 @@ class Downloads:
         self.came: dict[str, str] = {}
         self.seconds = 0.0
 
-    async def fetch(self, plan: Rank) -> bool:
-        """Download what a ranking needs and this machine lacks; True when any model came.
+    async def fetch(self, plan: Step) -> bool:
+        """Download what a step needs and this machine lacks; True when any model came.
 
         Names are to be bound again then: the fingerprint of a model that is here is of its content.
         """
@@ -74,7 +74,7 @@ class Downloads:
         self.came |= {model.fingerprint: came[model.name] for model in models if model.name in came}
         return bool(came)
 
-    def give_up(self, plan: Rank) -> tuple[Rank, list[str]]:
+    def give_up(self, plan: Step) -> tuple[Step, list[str]]:
         """The plan without the models that could not be had, and the fingerprints of what failed for the want of them.
 
         It is recorded with the reason, to be tried again when it is asked for again.

@@ -70,11 +70,10 @@ async def search(statement: str) -> dict[str, Any]:
         if pending is None:
             break
         attempting = {evaluation.fingerprint for evaluation in pending.new_evaluations}
-        if isinstance(pending, Rank):
-            if await downloads.fetch(pending):
-                continue
-            pending, failed = downloads.give_up(pending)
-            work.computed += failed
+        if await downloads.fetch(pending):
+            continue
+        pending, failed = downloads.give_up(pending)
+        work.computed += failed
         await _Search(pending, database, work).run()
         attempted |= attempting
     work.downloaded, work.download_seconds = downloads.came, downloads.seconds

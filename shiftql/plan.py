@@ -93,6 +93,7 @@ class Query(PlanNode):
     question: BoundRows | BoundAverage
     inputs: tuple[PlanNode, ...] = ()
     evaluates: tuple[Evaluate, ...] = ()
+    download: Download | None = None
 
     @property
     def description(self) -> str:
@@ -100,7 +101,7 @@ class Query(PlanNode):
 
     @property
     def children(self) -> tuple[PlanNode, ...]:
-        return (*self.evaluates, *self.inputs)
+        return (*self.evaluates, *_those_of(self.download), *self.inputs)
 
 
 def _query_parts(question: BoundRows | BoundAverage) -> Iterator[str]:
@@ -150,6 +151,7 @@ class Distances(PlanNode):
     others: tuple[tuple[str, Evaluation], ...]
     evaluates: tuple[Evaluate, ...]
     inputs: tuple[PlanNode, ...] = ()
+    download: Download | None = None
 
     @property
     def description(self) -> str:
@@ -167,7 +169,7 @@ class Distances(PlanNode):
 
     @property
     def children(self) -> tuple[PlanNode, ...]:
-        return (*self.evaluates, *self.inputs)
+        return (*self.evaluates, *_those_of(self.download), *self.inputs)
 
 
 @dataclass(frozen=True)
@@ -374,8 +376,7 @@ class Rank(PlanNode):
 
     @property
     def children(self) -> tuple[PlanNode, ...]:
-        below = (self.shared, self.download)
-        return (*self.evaluates, *(node for node in below if node is not None))
+        return (*self.evaluates, *_those_of(self.shared, self.download))
 
     @property
     def own_obstacle(self) -> str | None:
@@ -418,6 +419,10 @@ class Finetune(PlanNode):
     @property
     def own_obstacle(self) -> str | None:
         return "FINETUNE"
+
+
+def _those_of(*nodes: PlanNode | None) -> tuple[PlanNode, ...]:
+    return tuple(node for node in nodes if node is not None)
 
 
 def _count(number: int, noun: str) -> str:

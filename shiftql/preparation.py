@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from shiftql.bound import BoundDataset, BoundRanking, Question, steps_in
+from shiftql.bound import BoundDataset, BoundDistances, BoundRanking, BoundRows, Question, steps_in
 from shiftql.cost import predict_download
 from shiftql.plan import EmbeddingKey, PlanNode, Split, Weights
 from shiftql.planner import plan
 from shiftql.rules import optimize
 from shiftql.rules.knowledge import Knowledge
 from storage.bandwidth import bytes_per_second
+from storage.catalog import ModelRecord
 from storage.database import Database
 from storage.evaluations import Subject
 from storage.parts import Part, whole
@@ -28,14 +29,24 @@ def prepare(question: Question, database: Database) -> PlanNode:
 
 def _what_is_missing(question: Question) -> dict[str, Any]:
     """What Knowledge says of models that are not on this machine."""
-    rankings = [step for step in steps_in((question,)) if isinstance(step, BoundRanking)]
-    models = {model.name: model for ranking in rankings for model in ranking.models if not model.is_local}
+    models = {model.name: model for step in steps_in((question,)) for model in _models_of(step) if not model.is_local}
     if not models:
         return {}
     weights = tuple(
         Weights(Subject(model.name, model.fingerprint), predict_download(model)) for model in models.values()
     )
     return {"missing_weights": weights, "bytes_per_second": bytes_per_second(current_settings())}
+
+
+def _models_of(step: Question) -> Iterable[ModelRecord]:
+    match step:
+        case BoundRanking():
+            return step.models
+        case BoundDistances():
+            return (step.probe,)
+        case BoundRows():
+            return (probe for probe, _ in step.embeddings)
+    raise AssertionError(step)
 
 
 def _split(datasets: Sequence[BoundDataset]) -> Split:

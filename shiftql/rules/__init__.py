@@ -27,9 +27,9 @@ def optimize(plan: PlanNode, knowledge: Knowledge) -> PlanNode:
     """The plan that gives the same answer for the least work, given what is known; nested rankings first."""
     plan = _with_children(plan, lambda child: optimize(child, knowledge))
     if isinstance(plan, Query):
-        return reuse_known_results(plan, knowledge)
+        return download_missing_weights(reuse_known_results(plan, knowledge), knowledge)
     if isinstance(plan, Distances):
-        return reuse_known_results(plan, knowledge)
+        return download_missing_weights(reuse_known_results(plan, knowledge), knowledge)
     if isinstance(plan, Rank):
         for rule in RULES:
             plan = rule(plan, knowledge)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypeVar
 
-from shiftql.plan import Download, Embed, Evaluate, Rank
+from shiftql.plan import Distances, Download, Embed, Evaluate, Query, Rank
 from shiftql.rules.knowledge import Knowledge
 from storage.evaluations import Subject
 
+_Plan = TypeVar("_Plan", Rank, Query, Distances)
 
-def download_missing_weights(plan: Rank, knowledge: Knowledge) -> Rank:
-    """Put the download of what is missing below the ranking."""
+
+def download_missing_weights(plan: _Plan, knowledge: Knowledge) -> _Plan:
+    """Put the download of what is missing below the plan."""
     at_work = {model for evaluate in plan.evaluates for model in _opened(evaluate)}
     missing = tuple(weights for weights in knowledge.missing_weights if weights.model in at_work)
     return replace(plan, download=Download(missing, knowledge.bytes_per_second) if missing else None)
@@ -21,5 +24,5 @@ def _opened(evaluate: Evaluate) -> Iterator[Subject]:
     """The models that computing the evaluations has to open."""
     if isinstance(evaluate.below, Embed):
         yield from (embedding.model for embedding in evaluate.below.embeddings if embedding.new_rows)
-    elif evaluate.ranker.spec.kind == "finetune":
+    elif evaluate.ranker.spec.kind in {"finetune", "task2vec"}:
         yield from (planned.evaluation.model for planned in evaluate.evaluations if not planned.known)

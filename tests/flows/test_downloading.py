@@ -49,6 +49,24 @@ def ranked(answer: RankingAnswer) -> dict[str, float]:
     return {row["model"]: row["score"] for row in answer.ranking if not row.get("baseline")}
 
 
+def test_a_probe_of_a_hub_is_downloaded_when_it_is_needed(hub: Hub) -> None:
+    nearest = "SELECT name FROM datasets ORDER BY Task2Vec(probe='hub-bert') TRAINED ON 'nature-train'"
+    assert "Download 1 model" in explain(nearest)
+    assert [row["name"] for row in query(nearest).to_json()["rows"]] == ["nature-test"]
+    assert "Download" not in explain(nearest)
+    downloads = hub.downloads()
+    vectors = query("SELECT name, vec FROM datasets WHERE probe = 'hub-bert'").to_json()["rows"]
+    assert [row["name"] for row in vectors if row["vec"]] == ["nature-test", "nature-train"]
+    assert hub.downloads() == downloads
+
+
+def test_a_probe_that_cannot_be_had_is_told_with_the_reason(hub: Hub) -> None:
+    hub.repositories["me/bert"].gated = "manual"
+    answer = query("SELECT name, vec FROM datasets WHERE probe = 'hub-bert'").to_json()
+    assert all("HF_TOKEN" in failure["reason"] for failure in answer["failed"])
+    assert [failure["dataset"] for failure in answer["failed"]] == ["nature-test", "nature-train"]
+
+
 def evict(catalog: Catalog, name: str) -> None:
     shutil.rmtree(Path(catalog.model(name).path))
 
