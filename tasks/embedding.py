@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import starmap
+from itertools import chain, starmap
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,9 +29,11 @@ from tasks.sources.base import Model
 _Item = TypeVar("_Item")
 
 _SEGMENT_BYTES = 64 << 20
-# Rows that are embedded together, those of like length side by side, and the bytes of those kept for other models.
+# Rows that are embedded together, those of like length side by side, the vectors that may come of them (a row of words
+# has many, and of each view), and the bytes of the rows kept for other models.
 _WINDOW_ROWS = 4096
 _WINDOW_BYTES = 128 << 20
+_WINDOW_VECTORS = 1 << 16
 _PREPARED_BYTES = 512 << 20
 
 # The model opened last stays open: its other split usually comes next.
@@ -71,9 +73,10 @@ def embed_dataset(
         opened = _open(catalog, model, model_fingerprint)
         if then is not None:
             _load_ahead(catalog, *then)
-        segments = {view: _Segment(store, store.key(model_fingerprint, view)) for view in lacking}
+        size = _SEGMENT_BYTES // len(lacking)
+        segments = {view: _Segment(store, store.key(model_fingerprint, view), size) for view in lacking}
         prepared = _prepare(opened, catalog.dataset(dataset), missing, manifest.row_hashes)
-        for numbers, rows in _ahead(_windows(prepared)):
+        for numbers, rows in _ahead(_windows(prepared, manifest.lengths, _WINDOW_VECTORS // len(lacking))):
             for view, vectors in opened.embed(rows, lacking).items():
                 segments[view].add(manifest.take(numbers).feature_hashes, vectors)
         for segment in segments.values():
@@ -85,19 +88,10 @@ def _prepare(
     model: Model, dataset: DatasetRecord, rows: np.ndarray, hashes: np.ndarray
 ) -> Iterator[tuple[list[int], list[Any]]]:
     """The rows as the model takes them, with their numbers, chunk by chunk; only those not at hand are read."""
-    digests = [hashes[row].tobytes() for row in rows]
-    at_hand = [_prepared.get(model.preparation, digest) for digest in digests]
-    for start in range(0, len(rows), _WINDOW_ROWS):
-        stop = start + _WINDOW_ROWS
-        found = [
-            (int(row), item)
-            for row, item in zip(rows[start:stop], at_hand[start:stop], strict=True)
-            if item is not None
-        ]
-        if found:
-            yield [row for row, _ in found], [item for _, item in found]
-    to_read = np.array([row for row, item in zip(rows, at_hand, strict=True) if item is None], dtype=np.int64)
-    del at_hand
+    is_at_hand = np.fromiter(((model.preparation, hashes[row].tobytes()) in _prepared for row in rows), bool, len(rows))
+    for row in rows[is_at_hand].tolist():
+        yield [row], [_prepared.get(model.preparation, hashes[row].tobytes())]
+    to_read = rows[~is_at_hand]
     if not len(to_read):
         return
     for chunk, numbers in read_rows(dataset, to_read, hashes):
@@ -107,18 +101,21 @@ def _prepare(
         yield numbers.tolist(), items
 
 
-def _windows(chunks: Iterator[tuple[list[int], list[Any]]]) -> Iterator[tuple[np.ndarray, list[Any]]]:
-    """Chunks put together up to a window's rows or bytes."""
+def _windows(
+    chunks: Iterator[tuple[list[int], list[Any]]], lengths: np.ndarray | None, most_vectors: int
+) -> Iterator[tuple[np.ndarray, list[Any]]]:
+    """Chunks taken apart and put together up to a window's rows, bytes or vectors (a row has `lengths` of them)."""
     numbers: list[int] = []
     items: list[Any] = []
-    held = 0
-    for more_numbers, more_items in chunks:
-        numbers += more_numbers
-        items += more_items
-        held += sum(map(size_of, more_items))
-        if len(items) >= _WINDOW_ROWS or held >= _WINDOW_BYTES:
+    held = vectors = 0
+    for number, item in chain.from_iterable(zip(*chunk, strict=True) for chunk in chunks):
+        numbers.append(number)
+        items.append(item)
+        held += size_of(item)
+        vectors += 1 if lengths is None else int(lengths[number])
+        if len(items) >= _WINDOW_ROWS or held >= _WINDOW_BYTES or vectors >= most_vectors:
             yield np.asarray(numbers), items
-            numbers, items, held = [], [], 0
+            numbers, items, held, vectors = [], [], 0, 0
     if items:
         yield np.asarray(numbers), items
 
@@ -134,16 +131,17 @@ def _ahead(items: Iterator[_Item]) -> Iterator[_Item]:
 
 
 class _Segment:
-    """Gathers features until a segment's worth is there, so that small chunks do not make many files."""
+    """Gathers features until there are `size` bytes of them, so that small chunks do not make many files."""
 
-    def __init__(self, store: FeatureStore, key: str) -> None:
+    def __init__(self, store: FeatureStore, key: str, size: int) -> None:
         self._store = store
         self._key = key
+        self._size = size
         self._parts: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, row_hashes: np.ndarray, vectors: np.ndarray) -> None:
         self._parts.append((row_hashes, vectors))
-        if sum(part.nbytes for _, part in self._parts) >= _SEGMENT_BYTES:
+        if sum(part.nbytes for _, part in self._parts) >= self._size:
             self.write()
 
     def write(self) -> None:

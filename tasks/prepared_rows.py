@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from typing import Any
 
 import numpy as np
+
+# Of an entry besides its item: the key and its place in the order.
+_ENTRY_BYTES = 256
 
 
 class PreparedRows:
@@ -15,6 +19,9 @@ class PreparedRows:
         self._limit = limit
         self._items: OrderedDict[tuple[str, bytes], Any] = OrderedDict()
         self._held = 0
+
+    def __contains__(self, key: tuple[str, bytes]) -> bool:
+        return key in self._items
 
     def get(self, preparation: str, row_hash: bytes) -> Any | None:
         """What the row was prepared to, None where it is not kept."""
@@ -30,15 +37,14 @@ class PreparedRows:
         if key in self._items:
             return
         self._items[key] = item
-        self._held += size_of(item)
+        self._held += size_of(item) + _ENTRY_BYTES
         while self._held > self._limit:
-            self._held -= size_of(self._items.popitem(last=False)[1])
+            self._held -= size_of(self._items.popitem(last=False)[1]) + _ENTRY_BYTES
 
 
 def size_of(item: Any) -> int:
-    """The bytes of arrays and text, however nested."""
-    if isinstance(item, np.ndarray):
-        return item.nbytes
-    if isinstance(item, str):
-        return len(item)
-    return sum(map(size_of, item)) if isinstance(item, list | tuple) else 0
+    """The bytes in memory of arrays and text, however nested; of small ones the objects take most of it."""
+    if isinstance(item, np.ndarray) and item.base is not None:
+        return sys.getsizeof(item) + item.nbytes
+    inside = sum(map(size_of, item)) if isinstance(item, list | tuple) else 0
+    return sys.getsizeof(item) + inside
