@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from shiftql.plan import Embedding, PlanNode
+from storage.workload import ALL_CORES
 from tasks.host import host
 from tasks.sources import HOSTS
-from tasks.sources.huggingface import ALL_CORES
 
 _TORCH = "torch"
 _SECOND_TORCH = "torch-2"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from storage.catalog import ModelRecord
+
+ALL_CORES = len(os.sched_getaffinity(0))
 
 # Tokens of a text; patches of an image, 16 pixels wide, and at least as many as small models cut small images into.
 _TEXT_POSITIONS = 32
@@ -29,3 +33,8 @@ def operations_per_row(model: ModelRecord) -> float:
 def fits_one_core(model: ModelRecord) -> bool:
     """Whether the model is so small that a single core serves it best."""
     return operations_per_row(model) < _SMALL_OPERATIONS_PER_ROW
+
+
+def cores_for(model: ModelRecord) -> int:
+    """How many cores its forward passes are to be split over."""
+    return 1 if fits_one_core(model) else ALL_CORES

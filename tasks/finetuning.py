@@ -15,11 +15,11 @@ from storage.database import Database
 from storage.errors import EvaluationError
 from storage.parts import Part
 from storage.settings import current_settings
+from storage.workload import ALL_CORES
 from tasks.embedding import unchanged_model
 from tasks.reading import read_parts
 from tasks.sources.failures import reasons
 from tasks.sources.huggingface import (
-    ALL_CORES,
     load_processor,
     loading_options,
     prepare_images,

@@ -17,12 +17,11 @@ from storage.derivation import derive, rows_in, spans_of
 from storage.errors import EvaluationError
 from storage.parts import Part
 from storage.settings import current_settings
-from storage.workload import TASK_ROWS, fits_one_core
+from storage.workload import TASK_ROWS, cores_for
 from tasks.embedding import unchanged_model
 from tasks.reading import read_parts
 from tasks.sources.failures import reasons, require_finite
 from tasks.sources.huggingface import (
-    ALL_CORES,
     best_device,
     load_processor,
     loading_options,
@@ -63,7 +62,7 @@ def embed_task(probe: str, probe_fingerprint: str, task: Sequence[Mapping[str, A
 
         from tasks.fisher import filter_fisher
 
-        torch.set_num_threads(1 if fits_one_core(record) else ALL_CORES)
+        torch.set_num_threads(cores_for(record))
         network, features_of = _open(record)
         batches = [rows[start : start + _BATCH_ROWS] for start in range(0, len(rows), _BATCH_ROWS)]
         with torch.no_grad():

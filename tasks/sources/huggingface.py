@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
-from storage.workload import fits_one_core
+from storage.workload import ALL_CORES
 from tasks.sources.failures import reasons
 from tasks.sources.pixels import ImagePreparation
 from tasks.sources.pretrained import describe_pretrained
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from tasks.readers.base import Rows
     from tasks.sources.base import Model
 
-ALL_CORES = len(os.sched_getaffinity(0))
 # How the names of architectures with a classifier end.
 _HEADS = ("ForImageClassification", "ForSequenceClassification", "ForTokenClassification")
 _CONTENT_SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model", ".py"}
@@ -80,12 +78,10 @@ class HuggingFaceSource:
         )
 
     def open(self, model: ModelRecord) -> Model:
-        import torch
         from transformers import AutoModel
 
         device = best_device()
         with reasons(model):
-            torch.set_num_threads(1 if fits_one_core(model) else ALL_CORES)
             options = {"dtype": _dtype(device), **loading_options(model)}
             network, loading = AutoModel.from_pretrained(model.path, output_loading_info=True, **options)
             require_all_weights(loading["missing_keys"])

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".pca.safetensors"
 COMPONENTS = 64
+# Columns that only the data they were fitted to tells. Others are not taken from a file, trust least of all.
+_DESCRIBED = ("modality", "upstream_dataset")
 # The components of more rows are hardly others.
 _MOST_ROWS = 10_000
 
@@ -48,7 +50,7 @@ class PCASource:
             described = json.loads(tensors.metadata()["described"])
             count, width = tensors.get_slice("components").get_shape()
         return {
-            **described,
+            **{column: described[column] for column in _DESCRIBED},
             "architecture": "PCA",
             "num_params": (count + 1) * width,
             "dtype": "float32",

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError, StoreError
 from storage.fingerprints import fingerprint_of
+from storage.workload import cores_for
 from tasks.sources.batches import BatchedModel, Outputs, as_probabilities, require_kind
 from tasks.sources.failures import reasons
 from tasks.sources.huggingface import best_device
@@ -138,6 +139,7 @@ class PyTorchModel(BatchedModel):
     def _run(self, batch: Any) -> Outputs:
         import torch
 
+        torch.set_num_threads(cores_for(self._model))
         with torch.inference_mode():
             output = self._module(batch)
         named = output if isinstance(output, dict) else {"features": output}

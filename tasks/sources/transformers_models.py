@@ -11,6 +11,7 @@ import numpy as np
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
 from storage.views import PROBABILITIES, View
+from storage.workload import cores_for
 from tasks.readers.base import Rows
 from tasks.sources.failures import is_out_of_memory, reasons, require_finite
 from tasks.sources.pixels import ImagePreparation
@@ -70,6 +71,8 @@ class TransformersModel(ABC):
         """The views of items, longest first, and in which order: memory that is short shows at once."""
         import torch
 
+        # Whatever ran in this process before may have left another number.
+        torch.set_num_threads(cores_for(self._model))
         order = np.argsort([-count for count in positions], kind="stable")
         parts: dict[View, list[torch.Tensor]] = {view: [] for view in views}
         start = 0

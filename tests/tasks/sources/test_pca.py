@@ -1,16 +1,28 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.errors import EvaluationError
 from storage.views import LAST
 from tasks.registration import describe_model, inspect_dataset
-from tasks.sources.pca import PCASource, fit_components
+from tasks.sources.pca import SUFFIX, PCASource, fit_components
 from tasks.sources.raw import RawModel
+
+
+def test_a_file_tells_nothing_of_its_model_but_what_it_was_fitted_to(tmp_path: Path) -> None:
+    path = tmp_path / f"made-up{SUFFIX}"
+    told = {"modality": "image", "upstream_dataset": "rows", "source": "huggingface", "path": "/", "trusted": True}
+    zeros = np.zeros((1, 4), np.float32)
+    save_file({"mean": zeros[0], "components": zeros}, path, metadata={"described": json.dumps(told)})
+    described = describe_model("pca", str(path))
+    assert described["upstream_dataset"] == "rows"
+    assert not {"source", "path", "trusted"} & set(described)
 
 
 def test_features_are_the_centred_rows_on_the_axes_of_most_variance(home: Path, tmp_path: Path) -> None:

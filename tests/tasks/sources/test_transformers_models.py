@@ -21,6 +21,7 @@ from transformers import (
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
 from storage.views import LAST, PROBABILITIES, View
+from storage.workload import ALL_CORES
 from tasks.readers.base import Pair
 from tasks.sources import source_named, transformers_models
 from tasks.sources.transformers_models import TransformersModel
@@ -40,6 +41,7 @@ def _open(pool: Any, name: str, modality: str, architecture: str | None = None) 
         signature="",
         modality=modality,
         architecture=architecture,
+        num_params=10_000,
     )
     opened: Any = source_named("huggingface").open(record)
     return opened
@@ -197,6 +199,19 @@ def test_a_pair_is_judged_together(pool: Any) -> None:
         with torch.inference_mode():
             hidden = network(**tokenizer(*pair, return_tensors="pt")).last_hidden_state[0]
         np.testing.assert_allclose(vector, hidden.mean(0).numpy(), atol=1e-5)
+
+
+def test_cores_are_as_many_as_serve_the_model_whatever_ran_before(pool: Any) -> None:
+    small = _open(pool, "bert", "text")
+    large: Any = _open(pool, "bert", "text")
+    large._model = large._model.model_copy(update={"num_params": 100_000_000})
+    before = torch.get_num_threads()
+    try:
+        for model, cores in ((small, 1), (large, ALL_CORES), (small, 1)):
+            model.embed(model.prepare(TEXTS), [LAST])
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
