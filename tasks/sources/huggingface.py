@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # How the names of architectures with a classifier end.
 _HEADS = ("ForImageClassification", "ForSequenceClassification", "ForTokenClassification")
 _CONTENT_SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model", ".py"}
+_POOLING = "*_Pooling/config.json"
 _NOT_CONTENT = {"training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"}
 
 
@@ -73,7 +74,7 @@ class HuggingFaceSource:
     def content_files(self, path: Path) -> list[Path]:
         return sorted(
             file
-            for file in path.iterdir()
+            for file in (*path.iterdir(), *path.glob(_POOLING))
             if file.is_file() and file.suffix in _CONTENT_SUFFIXES and file.name not in _NOT_CONTENT
         )
 
@@ -98,7 +99,17 @@ class HuggingFaceSource:
                 pooler_is_trained = not any("pooler" in name for name in loading["missing_keys"])
                 return ImageModel(model, network, head, ImagePreparation(processor, ALL_CORES), pooler_is_trained)
             preparation = TextPreparation(processor, longest_text(processor, network.config))
-            return TextModel(model, network, head, processor, preparation)
+            return TextModel(model, network, head, processor, preparation, _own_pooling(Path(model.path)))
+
+
+def _own_pooling(path: Path) -> str:
+    """How a sentence transformer pools tokens, by the folder that says so; `mean` where none does, or otherwise."""
+    for file in sorted(path.glob(_POOLING)):
+        told = read_json(file)
+        for pooling, name in (("cls", "pooling_mode_cls_token"), ("max", "pooling_mode_max_tokens")):
+            if told.get(name) or told.get("pooling_mode") == pooling:
+                return pooling
+    return "mean"
 
 
 def _dtype(device: torch.device) -> torch.dtype:

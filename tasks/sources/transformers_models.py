@@ -201,14 +201,22 @@ class ImageModel(TransformersModel):
 class TextModel(TransformersModel):
     """A text encoder or decoder with its own tokenizer.
 
-    Its own pooling is the mean over the tokens that are not padding. Rows that are words give a vector a word: the
-    `mean` (its own pooling), the `max` or the `first` of its tokens; zeros where the tokenizer makes none of it.
+    Its own pooling is what its files say, else the mean over the tokens that are not padding. Rows that are words give
+    a vector a word: the `mean` (its own pooling), the `max` or the `first` of its tokens; zeros where the tokenizer
+    makes none of it.
     """
 
     def __init__(
-        self, model: ModelRecord, network: Any, head: Callable[[], Any], tokenizer: Any, preparation: TextPreparation
+        self,
+        model: ModelRecord,
+        network: Any,
+        head: Callable[[], Any],
+        tokenizer: Any,
+        preparation: TextPreparation,
+        pooling: str,
     ) -> None:
         super().__init__(model, network, head)
+        self._own_pooling = pooling
         self._tokenizer = tokenizer
         self._preparation = preparation
         self.preparation = preparation.fingerprint
@@ -257,8 +265,8 @@ class TextModel(TransformersModel):
         if "words" in inputs:
             return _pool_words(hidden, inputs["words"], pooling)
         mask = inputs["attention_mask"].unsqueeze(-1)
-        match pooling:
-            case "default" | "mean":
+        match self._own_pooling if pooling == "default" else pooling:
+            case "mean":
                 # Padding weighs nothing; sums are in single precision whatever the network computes in.
                 weights = mask.to(hidden.dtype)
                 return (hidden * weights).sum(dim=1, dtype=hidden.float().dtype) / mask.sum(dim=1).clamp(min=1)

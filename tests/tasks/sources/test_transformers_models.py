@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,29 @@ def test_a_head_for_words_has_no_probabilities_for_texts(pool: Any, tmp_path: Pa
     assert model.embed(model.prepare(WORDS), [PROBABILITIES])[PROBABILITIES].shape == (8, 2)
     with pytest.raises(EvaluationError, match="classes of words apart, and these rows are texts"):
         model.embed(model.prepare(TEXTS), [PROBABILITIES])
+
+
+@pytest.mark.parametrize(
+    ("told", "pooling"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
+        ({"pooling_mode": "max"}, "max"),
+        ({"pooling_mode_mean_tokens": True}, "mean"),
+        ({"pooling_mode_weightedmean_tokens": True}, "mean"),
+    ],
+)
+def test_a_sentence_transformer_pools_as_its_files_say(
+    pool: Any, tmp_path: Path, told: dict[str, Any], pooling: str
+) -> None:
+    folder = Path(shutil.copytree(pool.models["bert"], tmp_path / "sentences"))
+    source = source_named("huggingface")
+    before = source.content_files(folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 16, **told}))
+    assert len(source.content_files(folder)) == len(before) + 1
+    model = _open(replace(pool, models={"bert": folder}), "bert", "text")
+    found = model.embed(model.prepare(TEXTS), [LAST, View("last", pooling)])
+    np.testing.assert_array_equal(found[LAST], found[View("last", pooling)])
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta"])
