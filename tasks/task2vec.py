@@ -23,6 +23,7 @@ from tasks.reading import read_parts
 from tasks.sources.failures import reasons, require_finite
 from tasks.sources.huggingface import (
     best_device,
+    encoder_of,
     load_processor,
     loading_options,
     longest_text,
@@ -138,8 +139,7 @@ def _open(model: ModelRecord) -> tuple[Any, Callable[[Sequence[Any]], torch.Tens
         model.path, dtype=torch.float32, output_loading_info=True, **loading_options(model)
     )
     require_all_weights(loading["missing_keys"])
-    if network.config.is_encoder_decoder:
-        network = network.get_encoder()
+    network = encoder_of(network, model)
     network.eval().requires_grad_(False).to(best_device())
     processor = load_processor(model)
 

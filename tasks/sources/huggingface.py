@@ -86,11 +86,7 @@ class HuggingFaceSource:
             options = {"dtype": _dtype(device), **loading_options(model)}
             network, loading = AutoModel.from_pretrained(model.path, output_loading_info=True, **options)
             require_all_weights(loading["missing_keys"])
-            if network.config.is_encoder_decoder:
-                network = network.get_encoder()
-            elif model.modality == "image":
-                # Of a model of images and texts, as CLIP, the part that sees.
-                network = getattr(network, "vision_model", network)
+            network = encoder_of(network, model)
             network.config.use_cache = False
             network.eval().requires_grad_(False).to(device)
             head = partial(_open_head, model, device, options)
@@ -100,6 +96,13 @@ class HuggingFaceSource:
                 return ImageModel(model, network, head, ImagePreparation(processor, ALL_CORES), pooler_is_trained)
             preparation = TextPreparation(processor, longest_text(processor, network.config))
             return TextModel(model, network, head, processor, preparation, _own_pooling(Path(model.path)))
+
+
+def encoder_of(network: Any, model: ModelRecord) -> Any:
+    """The part that makes features of the model's rows: of one of images and texts, as CLIP, the part that sees."""
+    if network.config.is_encoder_decoder:
+        return network.get_encoder()
+    return getattr(network, "vision_model", network) if model.modality == "image" else network
 
 
 def _own_pooling(path: Path) -> str:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.registration import register_dataset
+from flows.registration import register_dataset, register_model
 from storage.catalog import Catalog
 from storage.errors import EvaluationError
 from storage.evaluations import Subject
 from storage.parts import Part, whole
 from tasks import task2vec
 from tasks.task2vec import embed_task, fit_head
-from tests.conftest import images, sentences
+from tests.conftest import SIDE, images, sentences
 
 
 def _whole(catalog: Catalog, name: str) -> Part:
@@ -39,6 +39,22 @@ def _add_sentences(catalog: Catalog, folder: Path, name: str, texts: Sequence[st
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *zip(texts, labels, strict=True)])
     register_dataset(catalog, name, str(path))
+
+
+def test_of_a_model_of_images_and_texts_the_part_that_sees_is_the_probe(catalog: Catalog, tmp_path: Path) -> None:
+    import transformers as hf
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = hf.CLIPConfig(
+        text_config={**sizes, "vocab_size": 20, "projection_dim": 8},
+        vision_config={**sizes, "image_size": SIDE, "patch_size": 4, "projection_dim": 8},
+        projection_dim=8,
+    )
+    hf.CLIPModel(config).save_pretrained(tmp_path / "clip")
+    hf.ViTImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(tmp_path / "clip")
+    register_model(catalog, "clip", str(tmp_path / "clip"))
+    # The patches' convolution, then query, key, value, the attention's output, the wide layer and the narrow one.
+    assert len(_vector(catalog, "clip", "colours-train")) == 16 + 4 * 16 + 32 + 16
 
 
 @pytest.mark.parametrize(
