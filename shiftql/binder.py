@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any
 
 from sqlalchemy import ColumnElement, func
 from sqlalchemy import Select as SqlSelect
@@ -32,7 +32,7 @@ from shiftql.bound import (
 from shiftql.dataset_binder import DatasetBinder
 from shiftql.places import Places
 from shiftql.predicates import Predicates, kind_of
-from shiftql.probes import PROBE_SOURCES, default_probe
+from shiftql.probe_binder import ProbeBinder
 from shiftql.ranker_binder import ACCURACY_NAMES, ERROR_NAMES, RankerBinder
 from shiftql.relations import RELATION_NAMES, RELATIONS, relation_named
 from shiftql.scope import (
@@ -126,6 +126,7 @@ class _Binder(Places):
         self._lookup = lookup
         self._datasets = DatasetBinder(catalog, text)
         self._calls = RankerBinder(text)
+        self._probes = ProbeBinder(catalog, database, text)
         self._openings: Counter[str] = Counter()
 
     # --- queries ----------------------------------------------------------------------------------------------
@@ -442,8 +443,11 @@ class _Binder(Places):
         sorts = self._sorts(select.order_by, scope)
         condition = self._condition(select)
         if _VEC in scope.computed and _PROBE not in scope.computed:
-            chosen = self._choose_probes(select, scope)
-            condition = f"{condition} and {chosen}" if condition else chosen
+            assert scope.table.vectors is not None
+            chosen = self._probes.choose(select)
+            scope.conditions.append(scope.table.vectors.probe.in_(chosen))
+            named = f"probe = {' or '.join(chosen)}"
+            condition = f"{condition} and {named}" if condition else named
         if select.distinct:
             shown = [each.expression for each in columns.values()]
             for key, sort in zip(select.order_by, sorts, strict=True):
@@ -480,39 +484,10 @@ class _Binder(Places):
             or None,
             retrieve=self._retrieve_text(select.retrieve),
             limit=select.limit,
-            embeddings=self._embeddings(select, scope, projection) if scope.computed else (),
+            embeddings=self._probes.embeddings(select, scope.table.vectors, projection)
+            if scope.computed and scope.table.vectors is not None
+            else (),
         )
-
-    # --- Task2Vec -----------------------------------------------------------------------------------------------
-
-    def _choose_probes(self, select: ast.Select, scope: _Scope) -> str:
-        """Leave only the vectors by the default probes in a scope that names none; the condition in words."""
-        vectors = scope.table.vectors
-        assert vectors is not None
-        models = self._catalog.models()
-        chosen = [probe.name for modality in ("image", "text") if (probe := default_probe(models, modality))]
-        if not chosen:
-            self._fail_probe(select, models)
-        scope.conditions.append(vectors.probe.in_(chosen))
-        return f"probe = {' or '.join(chosen)}"
-
-    def _embeddings(
-        self, select: ast.Select, scope: _Scope, projection: Projection
-    ) -> tuple[tuple[ModelRecord, DatasetRecord], ...]:
-        """The probes and the datasets whose vectors are in the result or decide what is."""
-        vectors = scope.table.vectors
-        assert vectors is not None
-        models = {model.name: model for model in self._catalog.models()}
-        for node, name in _probes_named(select.where):
-            self._find_probe(node, name, models.values())
-        rows = replace(projection, limit=None, distinct=False) if select.distinct else projection
-        with self._database.session() as session:
-            found = session.connection().execute(
-                rows.select_columns([Column(vectors.probe), Column(vectors.datasets.c.name)])
-            )
-            pairs = list(dict.fromkeys((probe, dataset) for probe, dataset in found))
-        datasets = self._catalog.find_datasets({dataset for _, dataset in pairs})
-        return tuple((models[probe], datasets[dataset]) for probe, dataset in pairs)
 
     def _condition(self, select: ast.Select) -> str | None:
         """What a row must meet, as it was written."""
@@ -789,16 +764,8 @@ class _Binder(Places):
         train = tuple(map(self._datasets.bind, select.trained_on))
         for written, dataset in zip(select.trained_on, train, strict=True):
             self._datasets.check_fit(written, dataset.record, train[0].record, rankers)
-        models = self._catalog.models()
         modality = train[0].record.modality
-        named = rankers[0].params["probe"]
-        probe = (
-            default_probe(models, modality)
-            if named is None
-            else self._find_probe(select.order_by[0], named, models, modality)
-        )
-        if probe is None:
-            self._fail_probe(select.order_by[0], models)
+        probe = self._probes.bind(select.order_by[0], rankers[0].params["probe"], modality)
         dataset_id = scope.table.with_entity(DATASET)
         assert dataset_id is not None
         own_name = train[0].record.name if len(train) == 1 and not train[0].changes else None
@@ -835,32 +802,6 @@ class _Binder(Places):
         with self._database.session() as session:
             found = session.execute(statement.order_by(col(_LISTED.name))).scalars()
             return list({dataset.name: dataset for dataset in found}.values())
-
-    def _find_probe(
-        self, node: ast.Node, name: str, models: Iterable[ModelRecord], modality: str | None = None
-    ) -> ModelRecord:
-        """The model of that name, which must be able to embed datasets, of that modality where one is given."""
-        allowed = [model for model in models if model.source in PROBE_SOURCES and modality in {None, model.modality}]
-        for model in allowed:
-            if model.name == name:
-                return model
-        rows = f"{modality} datasets" if modality else "datasets"
-        self.fail(
-            self.part(node, name),
-            f"{name!r} is no model that can embed {rows}",
-            name,
-            [model.name for model in allowed],
-            fix=f"a probe is a model from {' or '.join(sorted(PROBE_SOURCES))}: SHOW MODELS lists them",
-        )
-
-    def _fail_probe(self, node: ast.Node, models: Iterable[ModelRecord]) -> NoReturn:
-        """Say that a probe has to be named, since none is there that would be chosen."""
-        self.fail(
-            node,
-            "no model of known size, of 150 million parameters at most, is there to be the probe",
-            allowed=[model.name for model in models if model.source in PROBE_SOURCES],
-            fix="name one: Task2Vec(probe='…'), or WHERE probe = '…'",
-        )
 
     # --- fine-tuning --------------------------------------------------------------------------------------------
 
@@ -952,17 +893,3 @@ def _name_of(table: Table) -> ColumnElement[Any]:
 
 def _is_loss_or_accuracy(key: object) -> bool:
     return isinstance(key, ast.Name) and fold(key.name) in ERROR_NAMES | ACCURACY_NAMES
-
-
-def _probes_named(condition: ast.Node | None) -> Iterator[tuple[ast.Node, str]]:
-    """The names that the column probe is compared with, and where."""
-    match condition:
-        case ast.And(operands=operands) | ast.Or(operands=operands):
-            for operand in operands:
-                yield from _probes_named(operand)
-        case ast.Not(operand=operand):
-            yield from _probes_named(operand)
-        case ast.Comparison(left=ast.Column(name=name), right=ast.Literal(value=str(value))) if fold(name) == "probe":
-            yield condition, value
-        case ast.InList(operand=ast.Column(name=name), values=values) if fold(name) == "probe":
-            yield from ((value, value.value) for value in values if isinstance(value.value, str))
