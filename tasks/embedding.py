@@ -188,5 +188,6 @@ def _load(catalog: Catalog, name: str, fingerprint: str) -> Model:
 def _load_ahead(catalog: Catalog, name: str, fingerprint: str) -> None:
     """Have a thread load the model that will be asked for next, unless two such would not fit side by side."""
     global _coming
-    if _coming is None and (catalog.model(name).size_bytes or 0) <= _AHEAD_BYTES:
+    record = catalog.find_models([name]).get(name)
+    if _coming is None and record is not None and (record.size_bytes or 0) <= _AHEAD_BYTES:
         _coming = (fingerprint, _loader.submit(_load, catalog, name, fingerprint))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
-from storage.workload import ALL_CORES
+from storage.workload import cores_for
 from tasks.sources.failures import reasons
 from tasks.sources.pixels import ImagePreparation
 from tasks.sources.pretrained import describe_pretrained
@@ -93,7 +93,7 @@ class HuggingFaceSource:
             processor = load_processor(model)
             if model.modality == "image":
                 pooler_is_trained = not any("pooler" in name for name in loading["missing_keys"])
-                return ImageModel(model, network, head, ImagePreparation(processor, ALL_CORES), pooler_is_trained)
+                return ImageModel(model, network, head, ImagePreparation(processor, cores_for(model)), pooler_is_trained)
             preparation = TextPreparation(processor, longest_text(processor, network.config))
             return TextModel(model, network, head, processor, preparation, _own_pooling(Path(model.path)))
 

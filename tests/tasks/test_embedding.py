@@ -208,6 +208,12 @@ def test_the_model_asked_for_next_is_loaded_meanwhile_and_once(
     assert len(_features(catalog, "roberta", "nature-test")) == data.num_rows
 
 
+def test_a_next_model_that_is_gone_does_not_fail_the_one_that_runs(catalog: Catalog) -> None:
+    data, bert = catalog.dataset("nature-test"), catalog.model("bert")
+    rest: Any = ("nature-test", data.fingerprint, [(0, data.num_rows)], [LAST])
+    assert embed_dataset("bert", bert.fingerprint, *rest, then=("nowhere", "?"))["embedded_rows"] > 0
+
+
 def test_a_model_that_fails_while_loaded_ahead_fails_when_it_is_asked_for(catalog: Catalog, pool: Any) -> None:
     data = catalog.dataset("nature-test")
     bert, roberta = catalog.model("bert"), catalog.model("roberta")
