@@ -93,9 +93,10 @@ class HuggingFaceSource:
             processor = load_processor(model)
             if model.modality == "image":
                 pooler_is_trained = not any("pooler" in name for name in loading["missing_keys"])
-                return ImageModel(model, network, head, ImagePreparation(processor, cores_for(model)), pooler_is_trained)
-            preparation = TextPreparation(processor, longest_text(processor, network.config))
-            return TextModel(model, network, head, processor, preparation, _own_pooling(Path(model.path)))
+                pixels = ImagePreparation(processor, cores_for(model))
+                return ImageModel(model, network, head, pixels, pooler_is_trained)
+            tokens = TextPreparation(processor, longest_text(processor, network.config))
+            return TextModel(model, network, head, processor, tokens, _own_pooling(Path(model.path)))
 
 
 def encoder_of(network: Any, model: ModelRecord) -> Any:
