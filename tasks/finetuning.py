@@ -160,14 +160,14 @@ def _trainer(
         args=arguments,
         train_dataset=fit,
         eval_dataset=validation,
-        data_collator=_collator(model, processor, network.config),
+        data_collator=_collator(model, processor, network),
         compute_metrics=lambda predictions: {
             "accuracy": float((predictions.predictions.argmax(axis=1) == predictions.label_ids).mean())
         },
     )
 
 
-def _collator(model: ModelRecord, processor: Any, config: Any) -> Any:
+def _collator(model: ModelRecord, processor: Any, network: Any) -> Any:
     import torch
 
     def collate(examples: Sequence[tuple[Any, int]]) -> dict[str, torch.Tensor]:
@@ -175,7 +175,7 @@ def _collator(model: ModelRecord, processor: Any, config: Any) -> Any:
         if model.modality == "image":
             inputs = prepare_images(processor, rows)
         else:
-            longest = longest_text(processor, config)
+            longest = longest_text(processor, network)
             inputs = processor(rows, return_tensors="pt", padding=True, truncation=True, max_length=longest)
         return {**inputs, "labels": torch.tensor([label for _, label in examples])}
 

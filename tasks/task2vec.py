@@ -23,12 +23,11 @@ from tasks.reading import read_parts
 from tasks.sources.failures import reasons, require_finite
 from tasks.sources.huggingface import (
     best_device,
-    encoder_of,
+    load_network,
     load_processor,
     loading_options,
     longest_text,
     prepare_images,
-    require_all_weights,
 )
 
 if TYPE_CHECKING:
@@ -133,14 +132,9 @@ def _sample(catalog: Catalog, parts: Sequence[Part]) -> tuple[list[Any], np.ndar
 def _open(model: ModelRecord) -> tuple[Any, Callable[[Sequence[Any]], torch.Tensor]]:
     """The frozen network, and what gives the features of rows: the mean over the positions that are not padding."""
     import torch
-    from transformers import AutoModel
 
-    network, loading = AutoModel.from_pretrained(
-        model.path, dtype=torch.float32, output_loading_info=True, **loading_options(model)
-    )
-    require_all_weights(loading["missing_keys"])
-    network = encoder_of(network, model)
-    network.eval().requires_grad_(False).to(best_device())
+    network, _ = load_network(model, {"dtype": torch.float32, **loading_options(model)})
+    network.requires_grad_(False).to(best_device())
     processor = load_processor(model)
 
     def features_of_images(rows: Sequence[Any]) -> torch.Tensor:
@@ -159,6 +153,6 @@ def _open(model: ModelRecord) -> tuple[Any, Callable[[Sequence[Any]], torch.Tens
 
     if model.modality == "image":
         return network, features_of_images
-    longest = longest_text(processor, network.config)
+    longest = longest_text(processor, network)
     network.enable_input_require_grads()
     return network, features_of_texts

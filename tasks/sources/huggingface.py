@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tasks.readers.base import Rows
     from tasks.sources.base import Model
 
-# How the names of architectures with a classifier end.
+# What the names of architectures with a classifier have in them.
 _HEADS = ("ForImageClassification", "ForSequenceClassification", "ForTokenClassification")
 _CONTENT_SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model", ".py"}
 _POOLING = "*_Pooling/config.json"
@@ -79,31 +79,20 @@ class HuggingFaceSource:
         )
 
     def open(self, model: ModelRecord) -> Model:
-        from transformers import AutoModel
-
         device = best_device()
         with reasons(model):
             options = {"dtype": _dtype(device), **loading_options(model)}
-            network, loading = AutoModel.from_pretrained(model.path, output_loading_info=True, **options)
-            require_all_weights(loading["missing_keys"])
-            network = encoder_of(network, model)
+            network, missing = load_network(model, options)
             network.config.use_cache = False
-            network.eval().requires_grad_(False).to(device)
-            head = partial(_open_head, model, device, options)
+            network.requires_grad_(False).to(device)
             processor = load_processor(model)
+            head = partial(_open_head, model, device, options, getattr(processor, "pad_token_id", None))
             if model.modality == "image":
-                pooler_is_trained = not any("pooler" in name for name in loading["missing_keys"])
+                pooler_is_trained = not any("pooler" in name for name in missing)
                 pixels = ImagePreparation(processor, cores_for(model))
                 return ImageModel(model, network, head, pixels, pooler_is_trained)
-            tokens = TextPreparation(processor, longest_text(processor, network.config))
+            tokens = TextPreparation(processor, longest_text(processor, network))
             return TextModel(model, network, head, processor, tokens, _own_pooling(Path(model.path)))
-
-
-def encoder_of(network: Any, model: ModelRecord) -> Any:
-    """The part that makes features of the model's rows: of one of images and texts, as CLIP, the part that sees."""
-    if network.config.is_encoder_decoder:
-        return network.get_encoder()
-    return getattr(network, "vision_model", network) if model.modality == "image" else network
 
 
 def _own_pooling(path: Path) -> str:
@@ -116,6 +105,38 @@ def _own_pooling(path: Path) -> str:
     return "mean"
 
 
+def load_network(model: ModelRecord, options: Mapping[str, Any]) -> tuple[Any, set[str]]:
+    """The part of the model that makes features, for inference, and the names of its weights that the files lack.
+
+    Raises EvaluationError when it lacks more than a pooler.
+    """
+    from transformers import AutoModel
+
+    whole, loading = AutoModel.from_pretrained(model.path, output_loading_info=True, **options)
+    network = whole
+    # The config of an encoder that was saved alone may deny that there ever was a decoder.
+    if whole.config.is_encoder_decoder or (model.architecture or "").endswith("EncoderModel"):
+        network = whole.get_encoder()
+    elif model.modality == "image":
+        # Of a model of images and texts, as CLIP, the part that sees.
+        network = getattr(whole, "vision_model", whole)
+    # Weights of one part may be saved without the others, and shared by parts under a name of neither.
+    used = {id(weights) for weights in (*network.parameters(), *network.buffers())}
+    named = (*whole.named_parameters(remove_duplicate=False), *whole.named_buffers(remove_duplicate=False))
+    missing = {name for name, weights in named if id(weights) in used} & set(loading["missing_keys"])
+    require_all_weights(missing)
+    _leave_nothing_to_chance(network)
+    return network.eval(), missing
+
+
+def _leave_nothing_to_chance(network: Any) -> None:
+    """Have a network see all of every row, whatever it saw in training and however far its batch is padded."""
+    if getattr(network.config, "mask_ratio", 0):
+        network.config.mask_ratio = 0.0
+    if hasattr(network, "set_attention_type"):
+        network.set_attention_type("original_full")
+
+
 def _dtype(device: torch.device) -> torch.dtype:
     """Half the bytes on a GPU that computes with them; bfloat16 has the range of float32, so nothing overflows."""
     import torch
@@ -123,12 +144,15 @@ def _dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 
 
-def _open_head(model: ModelRecord, device: torch.device, options: Mapping[str, Any]) -> Any:
-    """The model with the classifier it was trained with. Raises EvaluationError when its files hold none."""
+def _open_head(model: ModelRecord, device: torch.device, options: Mapping[str, Any], padding: int | None) -> Any:
+    """The model with the classifier it was trained with. Raises EvaluationError when its files hold none.
+
+    The head of a decoder looks for the last token that is not `padding`.
+    """
     import transformers
 
     architecture = model.architecture or ""
-    task = next((task for task in _HEADS if architecture.endswith(task)), None)
+    task = next((task for task in _HEADS if task in architecture), None)
     if task is None:
         raise EvaluationError(
             f"it has no classes of its own ({architecture})", fix="rank by LogME, which needs none, or leave it out"
@@ -137,6 +161,9 @@ def _open_head(model: ModelRecord, device: torch.device, options: Mapping[str, A
     network, loading = auto.from_pretrained(model.path, output_loading_info=True, **options)
     if network.config.num_labels < 2 or loading["missing_keys"]:
         raise EvaluationError("its head tells no classes apart", fix="rank by LogME, which needs none, or leave it out")
+    if padding is not None:
+        network.config.get_text_config().pad_token_id = padding
+    _leave_nothing_to_chance(network.base_model)
     return network.eval().requires_grad_(False).to(device)
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from storage.errors import EvaluationError
 from storage.fingerprints import fingerprint_of
 from tasks.readers.base import Rows
 
 if TYPE_CHECKING:
     import torch
 
-_SHARE_ROWS = 8
+_IMAGE_AXES = 3
 # An image of no particular look, to compare two ways of processing with.
 _PROBE_SHAPE = (37, 53, 3)
 _TOLERANCE = 1e-5
@@ -44,11 +45,9 @@ class ImagePreparation:
 
     def prepare(self, rows: Rows) -> list[np.ndarray]:
         """(channels, height, width) pixels of every row: uint8 where arithmetic is left to the device."""
-        shares = [rows[start : start + _SHARE_ROWS] for start in range(0, len(rows), _SHARE_ROWS)]
         options = {"do_rescale": False, "do_normalize": False} if self._separates else {}
         with ThreadPoolExecutor(self._threads) as pool:
-            processed = pool.map(lambda share: self._process(share, **options), shares)
-            images = [image for share in processed for image in share]
+            images = list(pool.map(lambda row: self._process(row, **options), rows))
         return [np.rint(image).clip(0, 255).astype(np.uint8) for image in images] if self._separates else images
 
     def on_device(self, images: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
@@ -64,17 +63,24 @@ class ImagePreparation:
         mean, deviation = (torch.from_numpy(values).to(device) for values in (self._mean, self._deviation))
         return (batch.float().mul_(self._scale).sub_(mean).div_(deviation)).to(dtype)
 
-    def _process(self, rows: Rows, **options: Any) -> list[np.ndarray]:
-        # Where the channels are is said, since processors guess wrong for thin images.
-        made = self._processor(images=list(rows), input_data_format="channels_last", **options)
-        return [np.asarray(image) for image in made["pixel_values"]]
+    def _process(self, row: Any, **options: Any) -> np.ndarray:
+        # One by one, since some processors pad images to the largest of those they are given. Where the channels are
+        # is said, since they guess wrong for thin images.
+        made = self._processor(images=[row], input_data_format="channels_last", **options)
+        image = np.asarray(made["pixel_values"][0])
+        if image.ndim != _IMAGE_AXES:
+            raise EvaluationError(
+                f"its image processor makes arrays of shape {image.shape}, not (channels, height, width)",
+                fix="leave it out",
+            )
+        return image
 
     def _can_separate(self) -> bool:
         """Whether arithmetic apart gives what the processor gives."""
         probe = np.random.default_rng(0).integers(0, 256, _PROBE_SHAPE, dtype=np.uint8)
         try:
-            (whole,) = self._process([probe])
-            (pixels,) = self._process([probe], do_rescale=False, do_normalize=False)
+            whole = self._process(probe)
+            pixels = self._process(probe, do_rescale=False, do_normalize=False)
             if whole.shape != pixels.shape:
                 return False
             apart = (np.rint(pixels).astype(np.float32) * self._scale - self._mean) / self._deviation

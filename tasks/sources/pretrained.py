@@ -11,8 +11,18 @@ from typing import Any
 from storage.errors import EvaluationError
 from tasks.sources.untrusted import read_json
 
-# What transformers' configs call the same thing, the more telling names first.
-_WIDTH = ("hidden_size", "d_model", "n_embd", "dim", "embed_dim", "num_features", "hidden_dim")
+# What transformers' configs call the same thing, the more telling names first; OPT projects its last layer.
+_WIDTH = (
+    "word_embed_proj_dim",
+    "hidden_size",
+    "d_model",
+    "n_embd",
+    "dim",
+    "embed_dim",
+    "emb_dim",
+    "num_features",
+    "hidden_dim",
+)
 _DEPTH = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers")
 _TOKENS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "max_seq_length")
 _OF_SOUND = ("num_mel_bins", "feat_extract_norm")
@@ -33,7 +43,7 @@ DTYPES = {
     "U8": "uint8",
     "BOOL": "bool",
 }
-_DEFAULT_LABELS = ["LABEL_0", "LABEL_1"]
+_DEFAULT_NUM_LABELS = 2
 
 
 def describe_pretrained(path: Path, weights: list[Path]) -> dict[str, Any]:
@@ -74,9 +84,10 @@ def _first(config: Mapping[str, Any], keys: Iterable[str]) -> int | None:
 
 
 def _embedding_dim(used: Mapping[str, Any]) -> int | None:
-    sizes = used.get("hidden_sizes")
-    if isinstance(sizes, list) and sizes:
-        return sizes[-1]
+    # A neck follows the last stage, as in MobileViT.
+    for sizes in (used.get("neck_hidden_sizes"), used.get("hidden_sizes")):
+        if isinstance(sizes, list) and sizes:
+            return sizes[-1]
     return _first(used, _WIDTH)
 
 
@@ -85,6 +96,10 @@ def _num_layers(used: Mapping[str, Any]) -> int | None:
     for stages in (used.get("depths"), used.get("hidden_sizes")):
         if isinstance(stages, list):
             return len(stages)
+    blocks = used.get("num_block_repeats")
+    if isinstance(blocks, list):
+        # EfficientNet's are scaled, and its num_hidden_layers counts something else.
+        return sum(math.ceil(used.get("depth_coefficient", 1) * repeats) for repeats in blocks)
     return _first(used, _DEPTH)
 
 
@@ -119,8 +134,9 @@ def _labels(config: Mapping[str, Any]) -> list[str]:
     if "Classification" not in (_architecture(config) or ""):
         return []
     labels = config.get("id2label")
-    # Two classes without names are the default and left out of the file.
-    return [str(labels[key]) for key in sorted(labels, key=int)] if labels else _DEFAULT_LABELS
+    # Without names they are left out of the file, and where there are two of them, so is how many.
+    unnamed = [f"LABEL_{number}" for number in range(config.get("num_labels") or _DEFAULT_NUM_LABELS)]
+    return [str(labels[key]) for key in sorted(labels, key=int)] if labels else unnamed
 
 
 def _count_parameters(weights: list[Path], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from storage.errors import EvaluationError
 from storage.fingerprints import fingerprint_of
 from tasks.readers.base import Pair, Rows
 
@@ -36,6 +37,9 @@ class TextPreparation:
         self._tokenizer = tokenizer
         self.longest = longest
         self._has_types = "token_type_ids" in tokenizer.model_input_names
+        # Of a text that a tokenizer makes nothing of, the token that a text begins or ends with.
+        special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        self._nothing = next((token for token in special if token is not None), 0)
         backend = getattr(tokenizer, "backend_tokenizer", None)
         content = backend.to_str() if backend is not None else [tokenizer.get_vocab(), repr(tokenizer)]
         self.fingerprint = fingerprint_of("text", content, longest, self._has_types)
@@ -52,11 +56,16 @@ class TextPreparation:
         encoded = self._tokenizer(*texts, truncation=True, max_length=self.longest)
         types = encoded["token_type_ids"] if self._has_types else [None] * len(rows)
         return [
-            TokenizedRow((Tokens(_ids(ids), _ids(kinds), None),), None)
+            TokenizedRow((self._tokens(ids, kinds, None),), None)
             for ids, kinds in zip(encoded["input_ids"], types, strict=True)
         ]
 
     def _prepare_words(self, rows: Rows) -> list[TokenizedRow]:
+        if not self._tokenizer.is_fast:
+            raise EvaluationError(
+                f"its tokenizer ({type(self._tokenizer).__name__}) does not tell which word a token is of",
+                fix="leave it out, or save its tokenizer as tokenizer.json",
+            )
         encoded = self._tokenizer(
             list(rows),
             is_split_into_words=True,
@@ -68,8 +77,13 @@ class TextPreparation:
         for index, ids in enumerate(encoded["input_ids"]):
             words = [NO_WORD if word is None else word for word in encoded.word_ids(index)]
             types = encoded["token_type_ids"][index] if self._has_types else None
-            result[encoded["overflow_to_sample_mapping"][index]].append(Tokens(_ids(ids), _ids(types), _ids(words)))
+            result[encoded["overflow_to_sample_mapping"][index]].append(self._tokens(ids, types, words))
         return [TokenizedRow(tuple(found), len(row)) for found, row in zip(result, rows, strict=True)]
+
+    def _tokens(self, ids: Sequence[int], types: Sequence[int] | None, words: Sequence[int] | None) -> Tokens:
+        if not ids:
+            ids, types, words = [self._nothing], types and [0], None if words is None else [NO_WORD]
+        return Tokens(_ids(ids), _ids(types), _ids(words))
 
 
 def pad(sequences: Sequence[Tokens], padding_id: int, width: int) -> dict[str, np.ndarray]:
@@ -91,12 +105,15 @@ def pad(sequences: Sequence[Tokens], padding_id: int, width: int) -> dict[str, n
     return batch
 
 
-def longest_text(tokenizer: Any, config: Any) -> int:
+def longest_text(tokenizer: Any, network: Any) -> int:
     """The most tokens the model takes: what its tokenizer says, its positions allow, and 512 at most."""
-    positions = getattr(config, "max_position_embeddings", None) or LONGEST_TEXT_TOKENS
-    # RoBERTa counts positions from one past the padding token.
-    if config.model_type in {"roberta", "xlm-roberta", "camembert", "longformer", "mpnet"}:
-        positions -= config.pad_token_id + 1
+    positions = getattr(network.config, "max_position_embeddings", None) or LONGEST_TEXT_TOKENS
+    if positions < 0:  # XLNet's way of saying that there is no limit.
+        positions = LONGEST_TEXT_TOKENS
+    for name, module in network.named_modules():
+        # RoBERTa and its kin count positions from one past the padding token.
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            positions = module.num_embeddings - module.padding_idx - 1
     return min(tokenizer.model_max_length, positions, LONGEST_TEXT_TOKENS)
 
 

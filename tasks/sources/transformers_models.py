@@ -10,7 +10,7 @@ import numpy as np
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
-from storage.views import PROBABILITIES, View
+from storage.views import LAST, PROBABILITIES, View
 from storage.workload import cores_for
 from tasks.readers.base import Rows
 from tasks.sources.failures import is_out_of_memory, reasons, require_finite
@@ -26,6 +26,10 @@ _GPU_POSITIONS = 131_072
 _MOST_ROWS = 1024
 _PATCH_PIXELS = 256
 _PADDING_MULTIPLE = 8
+# A text to be padded, and by what share its vectors may change for it: what is due to rounding.
+_PROBE = ["one", "two", "three", "four"]
+_PROBE_TOLERANCE = 1e-4
+_PROBE_HALF_TOLERANCE = 0.02
 _LAST = "last"
 _MEAN = "mean"
 
@@ -218,6 +222,8 @@ class TextModel(TransformersModel):
         super().__init__(model, network, head)
         self._own_pooling = pooling
         self._tokenizer = tokenizer
+        self._bearing: dict[View, bool] = {}
+        self._padding_multiple = 1 if network.device.type == "cpu" else _PADDING_MULTIPLE
         self._preparation = preparation
         self.preparation = preparation.fingerprint
 
@@ -227,12 +233,37 @@ class TextModel(TransformersModel):
 
     def embed(self, prepared: Sequence[TokenizedRow], views: Collection[View]) -> dict[View, np.ndarray]:
         sequences = [tokens for row in prepared for tokens in row.sequences]
+        are_words = prepared[0].num_words is not None
+        groups = [np.arange(len(sequences))]
+        if not all(self._bears_padding(view if view == PROBABILITIES else LAST, are_words) for view in views):
+            self._padding_multiple = 1
+            lengths = np.array([len(tokens.ids) for tokens in sequences])
+            groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
         positions = [self._padded(len(tokens.ids)) for tokens in sequences]
-        order, vectors = self._run(sequences, positions, views)
+        runs = [self._run([sequences[at] for at in group], [positions[at] for at in group], views) for group in groups]
+        order = np.concatenate([group[within] for group, (within, _) in zip(groups, runs, strict=True)])
+        vectors = {view: np.concatenate([found[view] for _, found in runs]) for view in views}
         places, total = (order, len(prepared))
-        if prepared[0].num_words is not None:
+        if are_words:
             places, total = _places_of_words(prepared, order)
         return self._finite({view: _placed(part, places, total) for view, part in vectors.items()})
+
+    def _bears_padding(self, view: View, are_words: bool) -> bool:
+        """Whether a row's vector stays what it is in a padded batch, as of any other view but the probabilities.
+
+        FNet and Funnel mix padding into it, and XLNet's head looks at the last position.
+        """
+        import torch
+
+        if view not in self._bearing:
+            rows = [_PROBE, _PROBE * 4] if are_words else [" ".join(_PROBE), " ".join(_PROBE * 4)]
+            short, long = (row.sequences[0] for row in self._preparation.prepare(rows))
+            with reasons(self._model), torch.inference_mode():
+                alone = self._forward([short], [view])[view]
+                together = self._forward([short, long], [view])[view][: len(alone)]
+            tolerance = _PROBE_TOLERANCE if self._network.dtype == torch.float32 else _PROBE_HALF_TOLERANCE
+            self._bearing[view] = bool((alone - together).norm() <= tolerance * alone.norm())
+        return self._bearing[view]
 
     def _pool_probabilities(self, probabilities: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
         of_words, are_words = probabilities.ndim == 3, "words" in inputs
@@ -257,11 +288,15 @@ class TextModel(TransformersModel):
 
     def _padded(self, tokens: int) -> int:
         """The width of a batch: on a GPU, whose kernels like it, a multiple of 8 where the model takes that many."""
-        if self._network.device.type == "cpu":
-            return tokens
-        return min(-(-tokens // _PADDING_MULTIPLE) * _PADDING_MULTIPLE, self._preparation.longest)
+        multiple = self._padding_multiple
+        return min(-(-tokens // multiple) * multiple, self._preparation.longest) if multiple > 1 else tokens
 
     def _pool(self, hidden: torch.Tensor, pooling: str, inputs: dict[str, Any], outputs: Any | None) -> torch.Tensor:
+        if hidden.shape[1] != inputs["input_ids"].shape[1]:
+            raise EvaluationError(
+                f"this layer has {hidden.shape[1]} positions for {inputs['input_ids'].shape[1]} tokens",
+                fix="choose layer='last'",
+            )
         if "words" in inputs:
             return _pool_words(hidden, inputs["words"], pooling)
         mask = inputs["attention_mask"].unsqueeze(-1)
