@@ -216,3 +216,16 @@ def test_a_processor_that_makes_no_images_is_refused(tmp_path: Path) -> None:
     hf.Siglip2ImageProcessorPil(patch_size=8, max_num_patches=16).save_pretrained(tmp_path)
     with pytest.raises(EvaluationError, match=r"arrays of shape \(16, 192\)"):
         _open(tmp_path)
+
+
+def test_a_tokenizer_may_be_a_sentencepiece_file_alone(tmp_path: Path) -> None:
+    sentencepiece = pytest.importorskip("sentencepiece.sentencepiece_model_pb2")
+    hf.T5EncoderModel(hf.T5Config(**_T5)).save_pretrained(tmp_path)
+    saved = sentencepiece.ModelProto()
+    saved.trainer_spec.unk_id = 2
+    kinds = {"<pad>": 3, "</s>": 3, "<unk>": 2}
+    for number, word in enumerate([*kinds, *("\N{LOWER ONE EIGHTH BLOCK}" + word for word in _WORDS)]):
+        saved.pieces.add(piece=word, score=-float(number), type=kinds.get(word, 1))
+    (tmp_path / "spiece.model").write_bytes(saved.SerializeToString())
+    prepared = _open(tmp_path).prepare(["the cat", "moss"])
+    assert [row.sequences[0].ids.tolist() for row in prepared] == [[3, 5, 1], [10, 1]]
