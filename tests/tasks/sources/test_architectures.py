@@ -179,12 +179,12 @@ def test_words_have_vectors_whatever_their_neighbours(saved: Any, name: str) -> 
 
 def test_a_head_that_tells_something_else_apart_is_refused(saved: Any, tmp_path: Path) -> None:
     model = _open(saved("gpt2"))
-    with pytest.raises(EvaluationError, match="tells whole texts apart, and the rows are words"):
+    with pytest.raises(EvaluationError, match="classes of texts apart, and these rows are words"):
         model.embed(model.prepare(WORDS), [PROBABILITIES])
     hf.BertForTokenClassification(hf.BertConfig(**_SIZES, num_labels=3)).save_pretrained(tmp_path)
     _byte_level(tmp_path)
     tagger = _open(tmp_path)
-    with pytest.raises(EvaluationError, match="tells words apart, and the rows are sentences"):
+    with pytest.raises(EvaluationError, match="classes of words apart, and these rows are texts"):
         tagger.embed(tagger.prepare(TEXTS), [PROBABILITIES])
     assert tagger.embed(tagger.prepare(WORDS), [PROBABILITIES])[PROBABILITIES].shape == (6, 3)
 
