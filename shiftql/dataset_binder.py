@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NoReturn
@@ -11,10 +10,8 @@ from shiftql import ast
 from shiftql.bound import BoundChange, BoundDataset, BoundRanker
 from shiftql.places import Places
 from storage.catalog import Catalog, DatasetRecord
-from storage.locations import TEST_SPLITS, full_name, is_remote
+from storage.locations import TEST_SPLITS, full_name
 from tasks.rankers.specs import all_rankers, metrics_of
-
-_PATH = re.compile(r"[/\\]|\.\w+(#.*)?$")
 
 
 class DatasetBinder(Places):
@@ -35,10 +32,11 @@ class DatasetBinder(Places):
         for ranker in task_aware:
             if not select.trained_on:
                 self.fail_missing(ranker, "TRAINED ON", place)
-            if ranker.spec.needs_test and not select.tested_on and not _is_path(select.trained_on):
-                self.fail_missing(ranker, "TESTED ON", place)
         self._found = self._catalog.find_datasets({each.name for each in (*select.trained_on, *select.tested_on)})
         train = tuple(map(self.bind, select.trained_on))
+        for ranker in task_aware:
+            if ranker.spec.needs_test and not select.tested_on and not all(map(_is_path, select.trained_on, train)):
+                self.fail_missing(ranker, "TESTED ON", place)
         test = tuple(map(self.bind, select.tested_on))
         for written, dataset in zip((*select.trained_on, *select.tested_on), (*train, *test), strict=True):
             self.check_fit(written, dataset.record, train[0].record, rankers)
@@ -155,8 +153,5 @@ class DatasetBinder(Places):
                 )
 
 
-def _is_path(written: Sequence[ast.Dataset]) -> bool:
-    return all(
-        isinstance(dataset, ast.DatasetName) and (is_remote(dataset.name) or _PATH.search(dataset.name))
-        for dataset in written
-    )
+def _is_path(written: ast.Dataset, dataset: BoundDataset) -> bool:
+    return isinstance(written, ast.DatasetName) and dataset.record.name == full_name(written.name)

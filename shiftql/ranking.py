@@ -58,21 +58,21 @@ def rank_models(
 
 
 def failures(plan: Rank, measured: Mapping[str, Measurement], *, partial: bool) -> tuple[dict[str, str], ...]:
-    """Models that could not be evaluated, each once with its first reason, in the order of their names.
+    """Models that could not be evaluated, each once with each of its reasons, in the order of their names.
 
     In a `partial` answer those that were not reached are no failures.
     """
-    reasons: dict[str, str] = dict(plan.refused)
+    reasons = set(plan.refused)
     for evaluate in plan.evaluates:
         for planned in evaluate.evaluations:
             measurement = measured.get(planned.evaluation.fingerprint)
             name = planned.evaluation.model.name
             if measurement is None:
                 if not partial:
-                    reasons.setdefault(name, "its files or the dataset's changed while the query ran; ask again")
+                    reasons.add((name, "its files or the dataset's changed while the query ran; ask again"))
             elif measurement.status == "failed":
-                reasons.setdefault(name, measurement.reason or "unknown")
-    return tuple({"model": name, "reason": reason} for name, reason in sorted(reasons.items()))
+                reasons.add((name, measurement.reason or "unknown"))
+    return tuple({"model": name, "reason": reason} for name, reason in sorted(reasons))
 
 
 def _utility(measurement: Measurement) -> float:

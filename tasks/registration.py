@@ -148,7 +148,8 @@ def inspect_dataset(
         rows = "row" if opened.skipped.num_rows == 1 else "rows"
         say(f"{opened.skipped.num_rows} {rows} of {place} skipped: first {opened.skipped.first}")
     if len(splits := split_names(kind, place, given)) > 1 and "split" not in given:
-        say(f"{place} is divided into {', '.join(splits)}: this is train; split='{splits[-1]}' reads another")
+        another = next(split for split in splits if split != "train")
+        say(f"{place} is divided into {', '.join(splits)}: this is train; split='{another}' reads another")
     return {
         "path": place,
         "type": kind,

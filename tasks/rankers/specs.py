@@ -505,6 +505,8 @@ def _checked(spec: RankerSpec, argument: Argument, value: Any, written: str) -> 
             ),
         )
 
+    if value is None and argument.default is None:
+        return None
     kinds = {int: "a whole number", float: "a finite number", str: "text"}
     # bool is a subclass of int, and k=TRUE is a slip.
     numeric = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

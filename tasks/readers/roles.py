@@ -100,13 +100,18 @@ def find_roles(
 
 def kind_of(cells: Sequence[Any]) -> str:
     """What cells hold: empty, flags, integers, numbers, texts, image paths, images, words, lists or else things."""
-    present = [cell for cell in cells if cell is not None and not (isinstance(cell, str) and not cell.strip())]
+    present = [cell for cell in cells if not _is_missing(cell)]
     if not present:
         return "empty"
     for kind, fits in _KINDS.items():
         if all(map(fits, present)):
             return kind
     return "things"
+
+
+def _is_missing(cell: Any) -> bool:
+    # The word is what programs write for a number that is missing.
+    return cell is None or (isinstance(cell, str) and cell.strip().lower() in ("", "nan"))
 
 
 def _is_flag(cell: Any) -> bool:

@@ -70,7 +70,7 @@ class BatchedModel(ABC):
             raise EvaluationError(
                 f"a {self._model.source} model has no layer {unknown[0].layer!r} pooled by {unknown[0].pooling!r}",
                 subject=self._model.name,
-                fix="ask for layer='last'",
+                fix="leave out layer and pooling",
             )
         are_pairs = isinstance(prepared[0], Pair)
         single = [text for row in prepared for text in row] if are_pairs else prepared

@@ -134,6 +134,19 @@ def test_a_path_with_splits_is_tested_on_its_own_and_rows_on_both_sides_are_said
     assert notes.count(shared) == 1
 
 
+def test_a_folder_beside_which_one_stands_needs_no_slash_to_be_a_path(
+    session: Session, notes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "moods").mkdir()
+    for split in ("train", "test"):
+        rows = [f"{number} {split} {word}" for number in range(6) for word in ("cat,animals", "tree,plants")]
+        (tmp_path / "moods" / f"{split}.csv").write_text("\n".join(["text,label", *rows]))
+    monkeypatch.chdir(tmp_path)
+    answer = ranking(session, "SELECT * FROM models ORDER BY Linear TRAINED ON 'moods'")
+    assert {row["n_test"] for row in answer.ranking} == {12}
+    assert any("this is train; split='test' reads another" in note for note in notes)
+
+
 def test_a_test_split_without_labels_is_not_tested_on(session: Session, notes: list[str], tmp_path: Path) -> None:
     lines = [f"{number} {line}" for number, line in enumerate(["cat,animals", "tree,plants"] * 8)]
     (tmp_path / "train.csv").write_text("\n".join(["text,label", *lines]))

