@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 # Raise it when features change for equal files: everything computed from the former becomes unknown.
-EMBEDDING_VERSION = 1
+EMBEDDING_VERSION = 2
 
 
 class View(NamedTuple):
