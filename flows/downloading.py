@@ -130,7 +130,7 @@ class Downloads:
                 try:
                     done[model.name] = await asyncio.to_thread(step, model)
                 except ShiftError as error:
-                    self._reasons[model.name] = f"{error.message}; {error.fix}" if error.fix else error.message
+                    self._reasons[model.name] = error.reason
 
         try:
             await asyncio.gather(*map(take, models))

@@ -357,8 +357,7 @@ def _advance(evaluation: Evaluation) -> None:
 
 def _failure(error: Exception) -> Measurement:
     if isinstance(error, ShiftError):
-        reason = f"{error.message}; {error.fix}" if error.fix else error.message
-        transient = getattr(error, "transient", True)
+        reason, transient = error.reason, getattr(error, "transient", True)
     else:
         reason, transient = f"{type(error).__name__}: {error}", True
     return Measurement(status="failed", cost_seconds=0.0, reason=reason, transient=transient)

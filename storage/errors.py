@@ -46,6 +46,11 @@ class ShiftError(Exception):
             lines.append(f"fix: {self.fix}")
         return "\n".join(lines)
 
+    @property
+    def reason(self) -> str:
+        """What is wrong and how to mend it, in one line."""
+        return f"{self.message}; {self.fix}" if self.fix else self.message
+
     def _shown_of_allowed(self) -> Sequence[str]:
         if len(self.allowed) <= _READABLE:
             return self.allowed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,6 +33,8 @@ class EuclideanNN:
     k: int = 1
     metric: str | None = None
 
+    _is_cosine: ClassVar[bool] = False
+
     def score(
         self,
         train_x: np.ndarray,
@@ -42,27 +45,14 @@ class EuclideanNN:
         source_probabilities: np.ndarray | None = None,
         seed: int = 0,
     ) -> Score:
-        return _score(self.k, self.metric, False, checked_split(train_x, train_y, test_x, test_y))
+        return _score(self.k, self.metric, self._is_cosine, checked_split(train_x, train_y, test_x, test_y))
 
 
 @dataclass(frozen=True)
-class CosineNN:
+class CosineNN(EuclideanNN):
     """The same by cosine similarity, which ignores the length of rows; a zero row is at right angles to all."""
 
-    k: int = 1
-    metric: str | None = None
-
-    def score(
-        self,
-        train_x: np.ndarray,
-        train_y: np.ndarray,
-        test_x: np.ndarray | None = None,
-        test_y: np.ndarray | None = None,
-        *,
-        source_probabilities: np.ndarray | None = None,
-        seed: int = 0,
-    ) -> Score:
-        return _score(self.k, self.metric, True, checked_split(train_x, train_y, test_x, test_y))
+    _is_cosine: ClassVar[bool] = True
 
 
 def _score(k: int, metric: str | None, cosine: bool, split: Split) -> Score:

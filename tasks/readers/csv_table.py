@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, islice
 from pathlib import Path
@@ -26,7 +26,7 @@ def open_sets(path: str) -> dict[str, Table]:
     return {split: CsvTable(files) for split, files in find_files(path, SUFFIXES).items()}
 
 
-class CsvTable:
+class CsvTable(Table):
     """UTF-8 files with one header: tabs separate columns in .tsv, commas otherwise; blank lines are no records."""
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -37,9 +37,6 @@ class CsvTable:
 
     def columns(self) -> Sequence[str]:
         return self._header
-
-    def class_names(self) -> Mapping[str, Sequence[str]]:
-        return {}
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         for file in self._files:

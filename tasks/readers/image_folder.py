@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def open_sets(path: str) -> dict[str, Table]:
     return {WHOLE: ImageFolder(root)}
 
 
-class ImageFolder:
+class ImageFolder(Table):
     """Images `<folder>/<class>/…/<file>`, in order of class and path.
 
     Hidden files and files of other types are left out; of an animation the first frame is read. Rows
@@ -37,9 +37,6 @@ class ImageFolder:
 
     def columns(self) -> Sequence[str]:
         return ("image", "label")
-
-    def class_names(self) -> Mapping[str, Sequence[str]]:
-        return {}
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         images = self._images

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,7 @@ def open_sets(path: str) -> dict[str, Table]:
     return {split: JsonLines(files) for split, files in find_files(path, SUFFIXES).items()}
 
 
-class JsonLines:
+class JsonLines(Table):
     """UTF-8 files with a JSON object on every line that is not blank; a key that an object lacks is null."""
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -38,9 +38,6 @@ class JsonLines:
 
     def columns(self) -> Sequence[str]:
         return self._header
-
-    def class_names(self) -> Mapping[str, Sequence[str]]:
-        return {}
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         for file in self._files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ def open_sets(path: str) -> dict[str, Table]:
     return {split: NumpyArrays(files) for split, files in find_files(path, SUFFIXES).items()}
 
 
-class NumpyArrays:
+class NumpyArrays(Table):
     """The arrays of an .npz file as columns, by their names; a cell is what stands in the row of an array.
 
     An array of one column is taken as that column. Arrays of other lengths than most are no columns, unless their
@@ -57,9 +57,6 @@ class NumpyArrays:
                 )
         num_rows = lengths[usual[0]] if usual else max(lengths.values())
         return [key for key, length in lengths.items() if length == num_rows]
-
-    def class_names(self) -> Mapping[str, Sequence[str]]:
-        return {}
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         if not columns:

@@ -31,7 +31,7 @@ def open_sets(path: str) -> dict[str, Table]:
     return {WHOLE: BundledSet(name)}
 
 
-class BundledSet:
+class BundledSet(Table):
     """Digits as 8 × 8 images, the others as vectors; classes by name, and the progress of diabetes as a number."""
 
     def __init__(self, name: str) -> None:
@@ -42,9 +42,6 @@ class BundledSet:
 
     def columns(self) -> Sequence[str]:
         return list(self._cells)
-
-    def class_names(self) -> Mapping[str, Sequence[str]]:
-        return {}
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         cells = {name: self._cells[name] for name in columns}

@@ -68,8 +68,8 @@ class Table(Protocol):
     def columns(self) -> Sequence[str]: ...
 
     def class_names(self) -> Mapping[str, Sequence[str]]:
-        """What the whole numbers of a column stand for, by column."""
-        ...
+        """What the whole numbers of a column stand for, by column, where the files say so."""
+        return {}
 
     def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         """All records in order, with the cells of these columns, at most `size` at a time."""
