@@ -26,9 +26,7 @@ RULES = (
 def optimize(plan: PlanNode, knowledge: Knowledge) -> PlanNode:
     """The plan that gives the same answer for the least work, given what is known; nested rankings first."""
     plan = _with_children(plan, lambda child: optimize(child, knowledge))
-    if isinstance(plan, Query):
-        return download_missing_weights(reuse_known_results(plan, knowledge), knowledge)
-    if isinstance(plan, Distances):
+    if isinstance(plan, Query | Distances):
         return download_missing_weights(reuse_known_results(plan, knowledge), knowledge)
     if isinstance(plan, Rank):
         for rule in RULES:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeVar
 
-from shiftql.plan import Distances, Download, Embed, Evaluate, Query, Rank
+from shiftql.plan import Download, Embed, Evaluate, Step
 from shiftql.rules.knowledge import Knowledge
 from storage.evaluations import Subject
 
-_Plan = TypeVar("_Plan", Rank, Query, Distances)
+_Plan = TypeVar("_Plan", bound=Step)
 
 
 def download_missing_weights(plan: _Plan, knowledge: Knowledge) -> _Plan:

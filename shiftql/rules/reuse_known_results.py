@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from shiftql.plan import Distances, Evaluate, Query, Rank
+from shiftql.plan import Evaluate, Step
 from shiftql.rules.knowledge import Knowledge
 
-_Plan = TypeVar("_Plan", Rank, Query, Distances)
+_Plan = TypeVar("_Plan", bound=Step)
 
 
 def reuse_known_results(plan: _Plan, knowledge: Knowledge) -> _Plan:
