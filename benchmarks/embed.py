@@ -1,21 +1,25 @@
 """Embedding at speed: against a bare loop of forward passes, and against another ranker of language models.
 
-    python benchmarks/embed.py [--json] [--peer] [--texts N] [--longest N] [DIRECTORY]
+    python benchmarks/embed.py [--json] [--peer] [--texts N] [DIRECTORY]
 
 Models have the size of MiniLM (6 layers, 384 wide), of ViT-S and of ViT-B, with random weights, which are as fast as
-any. Texts are one to `--longest` documentation sentences each. The bare loops are given what costs nothing to know:
-text comes tokenised, and sorted by length. The share of raw throughput is against forward passes of one full batch,
-repeated, on the best device there is, in bfloat16 where that is a GPU. `--peer` installs transformer-ranker beside
-DIRECTORY and ranks the same models on the same texts with it, by its own settings.
+any. Texts are the sentences of docstrings as they come, of a few words to hundreds. The bare loops are given what
+costs nothing to know: text comes tokenised, and sorted by length. The share of raw throughput is against forward passes
+of one full batch, repeated, on the best device there is, in bfloat16 where that is a GPU. `--peer` installs
+transformer-ranker beside DIRECTORY and ranks the same models on the same texts with it, by its own settings.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import csv
+import importlib.util
 import json
 import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,8 +41,9 @@ IMAGES = 200
 RAW_ROWS = {"cpu": {"text": 64, "image": 16}, "cuda": {"text": 2048, "image": 256}}
 RAW_PASSES = 5
 IMAGE_SIDE = 256
+FILES_PER_PACKAGE = 300
 VOCABULARY = 20_000
-LONGEST = 256
+LONGEST = 512
 TOKENS_PER_BATCH = 2048
 IMAGES_PER_BATCH = 16
 PEER = ("transformer-ranker", "torchmetrics", "sentencepiece", "lightning-utilities")
@@ -57,14 +62,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     parser.add_argument("--peer", action="store_true", help="compare with transformer-ranker")
     parser.add_argument("--texts", type=int, default=5000)
-    parser.add_argument("--longest", type=int, default=1, help="sentences in the longest text")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         directory = (options.directory or Path(temporary)).absolute()
         directory.mkdir(parents=True, exist_ok=True)
         os.environ["SHIFT_HOME"] = str(directory / "home")
+        # What an earlier run measured here would be reused.
+        shutil.rmtree(directory / "home", ignore_errors=True)
         figures = Figures(LIMITS)
-        make_pool(directory, options.texts, options.longest)
+        make_pool(directory, options.texts)
         measure_throughput(figures, directory)
         measure_share(figures)
         if options.peer:
@@ -75,7 +81,7 @@ def main() -> None:
             figures.show()
 
 
-def make_pool(directory: Path, texts: int, longest: int) -> None:
+def make_pool(directory: Path, texts: int) -> None:
     """Models, texts and images in the directory, registered in its home; what is there is kept."""
     import transformers as hf
     from PIL import Image
@@ -84,17 +90,16 @@ def make_pool(directory: Path, texts: int, longest: int) -> None:
     from storage.catalog import Catalog
     from storage.database import Database
     from storage.settings import current_settings
-    from tasks.playground.documentation import documentation
 
     catalog = Catalog(Database(current_settings()))
     random = np.random.default_rng(0)
-    packages = {package: documentation(package) for package in PACKAGES}
+    packages = {package: docstring_sentences(package) for package in PACKAGES}
     with (directory / "texts.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("text", "label"))
         for number in range(texts):
             package = PACKAGES[number % len(PACKAGES)]
-            writer.writerow((" ".join(random.choice(packages[package], random.integers(1, longest + 1))), package))
+            writer.writerow((random.choice(packages[package]), package))
     register_dataset(catalog, "texts", str(directory / "texts.csv"))
     photos = directory / "photos"
     if not photos.exists():
@@ -108,7 +113,7 @@ def make_pool(directory: Path, texts: int, longest: int) -> None:
     for number in range(MODELS):
         path = directory / f"minilm-{number}"
         if not path.exists():
-            tokenizer = tokenizer or _tokenizer([line for package in PACKAGES for line in documentation(package)])
+            tokenizer = tokenizer or _tokenizer([line for package in PACKAGES for line in packages[package]])
             hf.set_seed(number)
             config = hf.BertConfig(
                 vocab_size=30_522,
@@ -128,6 +133,21 @@ def make_pool(directory: Path, texts: int, longest: int) -> None:
             hf.ViTModel(config).save_pretrained(path)
             hf.ViTImageProcessorPil(size={"height": 224, "width": 224}).save_pretrained(path)
         register_model(catalog, name, str(path))
+
+
+def docstring_sentences(package: str) -> list[str]:
+    """The sentences of the docstrings of an importable package's first files, each once, of whatever length."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    sentences: dict[str, None] = {}
+    for file in sorted(Path(spec.origin).parent.rglob("*.py"))[:FILES_PER_PACKAGE]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                for sentence in re.split(r"(?<=[.!?])\s+", ast.get_docstring(node) or ""):
+                    sentences[" ".join(sentence.split())] = None
+    sentences.pop("", None)
+    return list(sentences)
 
 
 def _tokenizer(lines: list[str]) -> Any:
@@ -230,14 +250,14 @@ def _bare_text(directory: Path) -> Iterator[float]:
     network = AutoModel.from_pretrained(directory / "minilm-0").eval()
     with (directory / "texts.csv").open(newline="") as opened:
         texts = [row["text"] for row in csv.DictReader(opened)]
-    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    lengths = [len(ids) for ids in tokenizer(texts, truncation=True)["input_ids"]]
     order = np.argsort([-length for length in lengths], kind="stable")
     batches = []
     start = 0
     while start < len(order):
         size = max(1, TOKENS_PER_BATCH // lengths[order[start]])
         chosen = [texts[index] for index in order[start : start + size]]
-        batches.append(tokenizer(chosen, return_tensors="pt", padding=True))
+        batches.append(tokenizer(chosen, return_tensors="pt", padding=True, truncation=True))
         start += size
 
     def run() -> None:
@@ -286,6 +306,7 @@ def measure_peer(figures: Figures, directory: Path) -> None:
     )
     query = "SELECT name FROM text_models ORDER BY HScore(layer='mean') TRAINED ON texts"
     home = directory / "fresh-home"
+    shutil.rmtree(home, ignore_errors=True)
     environment = {**os.environ, "SHIFT_HOME": str(home)}
     shiftql = Path(sys.executable).with_name("shiftql")
 

@@ -20,6 +20,7 @@ from storage.settings import current_settings
 from tasks.eviction import make_room
 from tasks.hub import Snapshot, download, find_snapshot
 from tasks.registration import inspect_downloaded, resolve_handle
+from tasks.sources.failures import reasons
 
 _AT_ONCE = 3
 _MEGABYTE = 1e6
@@ -128,7 +129,8 @@ class Downloads:
         async def take(model: ModelRecord) -> None:
             async with slots:
                 try:
-                    done[model.name] = await asyncio.to_thread(step, model)
+                    with reasons(model):
+                        done[model.name] = await asyncio.to_thread(step, model)
                 except ShiftError as error:
                     self._reasons[model.name] = error.reason
 

@@ -20,6 +20,7 @@ from shiftql.reference import topics
 from shiftql.relations import RELATION_NAMES, RELATIONS, Relation, relation_named
 from shiftql.shortcuts import SHORTCUTS, CatalogNames, is_shortcut
 from shiftql.vocabulary import KEYWORD_WORDS, KEYWORDS, PURGED, RESERVED, SHOWN
+from storage.catalog import DATASET_MODALITIES, DATASET_TASKS
 from storage.errors import BindingError
 from storage.names import fold
 from tasks.rankers.specs import RANKERS, RankerSpec, all_rankers, find_ranker
@@ -70,10 +71,10 @@ _ONCE_IN_A_SELECT = {
 _TRUTHS = frozenset({"TRUE", "FALSE"})
 _VALUES = {
     "model.modality": ("image", "text"),
-    "dataset.modality": ("image", "text"),
+    "dataset.modality": DATASET_MODALITIES,
     "model.finetuned": ("TRUE", "FALSE"),
     "model.trusted": ("TRUE", "FALSE"),
-    "dataset.task": ("classification", "regression", "token_classification", "pair_classification"),
+    "dataset.task": DATASET_TASKS,
     "result.method": tuple(RANKERS),
 }
 

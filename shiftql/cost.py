@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from storage.catalog import ModelRecord
-from storage.workload import TASK_ROWS, operations_per_row
+from storage.workload import TASK_ROWS, operations_per_row, task_draws
 
 # Seconds to open any model, and bytes of weights read in a second.
 _OPEN_SECONDS = 0.08
@@ -18,7 +18,7 @@ _OPERATIONS_PER_SECOND = 60e9
 _ROW_SECONDS = 2e-4
 # A training step reads forward, backward and once more to update.
 _TRAINING_FACTOR = 3.5
-_FIT_SECONDS_PER_ROW = {"linear": 2e-4, "euclidean_nn": 2e-6, "cosine_nn": 2e-6}
+_FIT_SECONDS_PER_ROW = {"linear": 5e-5, "euclidean_nn": 2e-6, "cosine_nn": 2e-6}
 _BYTES_PER_FEATURE = 4
 _BYTES_PER_PARAMETER = 4
 _DEFAULT_DIMENSIONS = 768
@@ -64,8 +64,11 @@ def predict_scoring(method: str, rows: int) -> Cost:
 
 
 def predict_task_embedding(model: ModelRecord, rows: int) -> Cost:
-    """Task2Vec: the rows' features, and what each changes of the probe's weights; see tasks.task2vec."""
-    passes = min(rows, TASK_ROWS) * (1 + _TRAINING_FACTOR)
+    """Task2Vec: the rows' features, and what each changes of the probe's weights; see tasks.task2vec.
+
+    As much as there can be: draws of one class for one row are one pass.
+    """
+    passes = min(rows, TASK_ROWS) * (1 + task_draws(rows) * _TRAINING_FACTOR)
     return Cost(predict_opening(model) + passes * _row_seconds(model))
 
 

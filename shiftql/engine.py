@@ -112,7 +112,13 @@ class Session:
         """Register or update a dataset split from a file or folder."""
         from flows.registration import register_dataset
 
-        return register_dataset(self.catalog, name, path, reader, options)
+        dataset = register_dataset(self.catalog, name, path, reader, options)
+        if dataset.num_classes > dataset.num_rows / 2:
+            progress.get().note(
+                f"{name} has {dataset.num_classes} classes in {dataset.num_rows} rows: is that the label? "
+                "label_column names another"
+            )
+        return dataset
 
     def make_playground(self, directory: Path, size: Literal["small", "full"], seed: int) -> Manifest:
         """Build and register the offline pool of models and datasets."""

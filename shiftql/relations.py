@@ -9,7 +9,7 @@ from sqlalchemy import Float, FromClause, case, func, literal_column, null
 from sqlalchemy import select as sql_select
 
 from storage.baselines import MAJORITY, raw_subject
-from storage.catalog import DatasetRecord, ModelRecord
+from storage.catalog import DATASET_MODALITIES, DATASET_TASKS, DatasetRecord, ModelRecord
 from storage.names import fold
 from storage.results import EvaluationRecord
 
@@ -40,6 +40,8 @@ _MODEL_COLUMNS = {
     "source": "where it comes from: huggingface, tfhub, …",
     "modality": "what it takes: image or text",
     "architecture": "class of the network, as BertModel",
+    "dtype": "type of its weights, as float32",
+    "num_layers": "number of hidden layers",
     "num_params": "number of parameters",
     "size_bytes": "size of its weights in bytes",
     "embedding_dim": "length of the features it gives",
@@ -50,6 +52,8 @@ _MODEL_COLUMNS = {
     "date_added": "when it was registered",
     "licence": "licence of the weights",
     "tags": "free words, separated by commas",
+    "handle": "what a hub knows it by, as google/vit-base-patch16-224",
+    "revision": "commit of the hub's files",
     "finetuned": "whether FINETUNE made it",
     "trusted": "whether code in its files may run",
     "fingerprint": "hash of its files' content",
@@ -58,8 +62,8 @@ _MODEL_ALIASES = {"input": "modality", "params": "num_params", "up_acc": "upstre
 _DATASET_COLUMNS = {
     "dataset_id": "number of the dataset in the catalog",
     "name": "name it was registered under",
-    "modality": "what its rows are: image or text",
-    "task": "classification, regression, token_classification or pair_classification",
+    "modality": f"what its rows are: {', '.join(DATASET_MODALITIES)}",
+    "task": ", ".join(DATASET_TASKS),
     "type": "format it is read from",
     "num_rows": "number of rows",
     "num_classes": "number of classes",
@@ -115,7 +119,7 @@ def _benchmark_results() -> Relation:
     measured = EvaluationRecord.__table__  # type: ignore[attr-defined]
     model = ModelRecord.__table__  # type: ignore[attr-defined]
     dataset = DatasetRecord.__table__  # type: ignore[attr-defined]
-    baselines = [MAJORITY.fingerprint, *(raw_subject(modality).fingerprint for modality in ("image", "text"))]
+    baselines = [MAJORITY.fingerprint, *(raw_subject(modality).fingerprint for modality in DATASET_MODALITIES)]
     loss = case((measured.c.higher_is_better.is_(True), -measured.c.value), else_=measured.c.value)
     group = [measured.c[name] for name in ("model_fingerprint", "train_fingerprint", "method", "metric", "fidelity")]
     number = func.row_number().over(partition_by=group, order_by=[loss, measured.c.fingerprint])

@@ -101,7 +101,11 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
 
 
 def _failed(failures: Iterable[Mapping[str, str]], kind: str) -> str:
-    return "\n".join(["failed", *(f"- {failure[kind]}: {failure['reason']}" for failure in failures)])
+    """What failed, line by line; what failed for the same reason in one."""
+    names: dict[str, list[str]] = {}
+    for failure in failures:
+        names.setdefault(failure["reason"], []).append(failure[kind])
+    return "\n".join(["failed", *(f"- {', '.join(each)}: {reason}" for reason, each in names.items())])
 
 
 def _seconds(answer: Answer) -> str:

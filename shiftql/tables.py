@@ -135,7 +135,11 @@ def abbreviate(number: int) -> str:
 
 
 def _score(score: float | None) -> str:
-    return "" if score is None else f"{score:.3f}"
+    if score is None:
+        return ""
+    text = f"{score:.3f}"
+    # Models whose scores are all tiny must be told apart.
+    return text if score == 0 or float(text) != 0 else f"{score:.1e}"
 
 
 def _is_numeric(values: Any) -> bool:

@@ -25,6 +25,15 @@ TOLD: Mapping[str, type] = {
     "trusted": bool,
 }
 
+DATASET_MODALITIES = ("image", "tabular", "text")
+DATASET_TASKS = (
+    "classification",
+    "pair_classification",
+    "token_classification",
+    "multilabel_classification",
+    "regression",
+)
+
 # SQLite's integers are wide enough.
 _SIZE = BigInteger().with_variant(Integer(), "sqlite")
 

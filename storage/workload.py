@@ -38,3 +38,8 @@ def fits_one_core(model: ModelRecord) -> bool:
 def cores_for(model: ModelRecord) -> int:
     """How many cores its forward passes are to be split over."""
     return 1 if fits_one_core(model) else ALL_CORES
+
+
+def task_draws(rows: int) -> int:
+    """How many classes are drawn for each row of a task of that many: as many in all as for a large one."""
+    return max(1, TASK_ROWS // rows)

@@ -36,8 +36,8 @@ def filter_fisher(
     For every linear and two-dimensional convolution layer, in the order of `network.named_modules()`, one number for
     each output unit (filter): the mean, over the unit's weights and over the rows, of the squared derivative of
     log p(y|x) of that one row, where y is drawn from the model's own p(y|x), as Monte-Carlo estimates do (Achille
-    et al., arXiv 1902.03545, section 2). Row n is of the first class up to which the probabilities add up to more
-    than `uniforms[n]`, a random number from [0, 1). Layers that no row passes count as 0.
+    et al., arXiv 1902.03545, section 2). Each of the random numbers `uniforms` ((rows, draws), from [0, 1)) draws the
+    first class up to which the row's probabilities add up to more. Layers that no row passes count as 0.
 
     `features_of` gives the features, (rows, dimensions), of a batch; what it lets into the network has to require a
     gradient. Returns (units,) float64.
@@ -49,25 +49,33 @@ def filter_fisher(
         with _passes(layers) as passed:
             features = features_of(batch)
         logits = functional.linear(features, head.weights, head.bias)
-        drawn = _draw(logits.detach().softmax(dim=1), uniforms[rows : rows + len(features)])
-        likelihood = functional.log_softmax(logits, dim=1).gather(1, drawn).sum()
-        derivatives = torch.autograd.grad(likelihood, [output for _, _, output in passed], allow_unused=True)
-        gradients: dict[nn.Module, Tensor] = {}
-        for (layer, given, _), derivative in zip(passed, derivatives, strict=True):
-            if derivative is not None:
-                gradient = _weight_gradients(layer, given, derivative, len(features))
-                gradients[layer] = gradients[layer] + gradient if layer in gradients else gradient
-        for layer, gradient in gradients.items():
-            sums[layer] += gradient.square().mean(dim=2).sum(dim=0).double().cpu()
+        shares, drawn = _draw(logits.detach().softmax(dim=1), uniforms[rows : rows + len(features)])
+        # The square of a row's gradient counts by the share of its draws that are of the class.
+        likelihoods = (shares.sqrt() * functional.log_softmax(logits, dim=1).gather(1, drawn)).sum(dim=0)
+        outputs = [output for _, _, output in passed]
+        for likelihood in likelihoods[shares.any(dim=0)]:
+            derivatives = torch.autograd.grad(likelihood, outputs, retain_graph=True, allow_unused=True)
+            gradients: dict[nn.Module, Tensor] = {}
+            for (layer, given, _), derivative in zip(passed, derivatives, strict=True):
+                if derivative is not None:
+                    gradient = _weight_gradients(layer, given, derivative, len(features))
+                    gradients[layer] = gradients[layer] + gradient if layer in gradients else gradient
+            for layer, gradient in gradients.items():
+                sums[layer] += gradient.square().mean(dim=2).sum(dim=0).double().cpu()
         rows += len(features)
     return (torch.cat([sums[layer] for layer in layers]) / rows).numpy()
 
 
-def _draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
-    """A class of each row by its probabilities: (rows, 1)."""
-    below = probabilities.cumsum(dim=1) <= uniforms.to(probabilities)[:, None]
+def _draw(probabilities: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    """The classes that each row's numbers draw by its probabilities, and the shares of its draws that are of each.
+
+    Two tensors (rows, most classes that a row can have drawn), the shares first; a class may stand with the share 0.
+    """
+    classes = probabilities.shape[1]
+    drawn = torch.searchsorted(probabilities.cumsum(dim=1), uniforms.to(probabilities), right=True)
     # Rounded probabilities may add up to less than 1.
-    return below.sum(dim=1, keepdim=True).clamp(max=probabilities.shape[1] - 1)
+    of_classes = functional.one_hot(drawn.clamp(max=classes - 1), classes).to(probabilities).mean(dim=1)
+    return of_classes.topk(min(classes, uniforms.shape[1]), dim=1)
 
 
 @contextmanager

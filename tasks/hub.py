@@ -245,8 +245,9 @@ def _reason(error: Exception, handle: str, revision: str | None) -> tuple[str, s
         case errors.HfHubHTTPError() if status is not None:
             return f"{constants.ENDPOINT} cannot answer for {handle}: {_first_line(error)}", "ask again later"
     if constants.is_offline_mode():
-        return f"{handle} is not downloaded, and HF_HUB_OFFLINE is set", "unset it, or download the model elsewhere"
-    message = f"{handle} cannot be had from {constants.ENDPOINT}: {type(error).__name__}: {_first_line(error)}"
+        return "it is not downloaded, and HF_HUB_OFFLINE is set", "unset it, or download the model elsewhere"
+    # The same words for every model of a pool: listings say them once.
+    message = f"{constants.ENDPOINT} cannot be reached: {type(error).__name__}: {_first_line(error)}"
     return message, "check the network and HF_ENDPOINT; what came is kept, and asking again goes on from there"
 
 

@@ -17,7 +17,7 @@ from storage.derivation import derive, rows_in, spans_of
 from storage.errors import EvaluationError
 from storage.parts import Part
 from storage.settings import current_settings
-from storage.workload import TASK_ROWS, cores_for
+from storage.workload import TASK_ROWS, cores_for, task_draws
 from tasks.embedding import unchanged_model
 from tasks.reading import read_parts
 from tasks.sources.failures import reasons, require_finite
@@ -104,9 +104,9 @@ def fit_head(features: np.ndarray, labels: np.ndarray) -> tuple[Head, float]:
 
 
 def _sample(catalog: Catalog, parts: Sequence[Part]) -> tuple[list[Any], np.ndarray, np.ndarray]:
-    """The rows whose hashes come first, in the order of these; their classes, numbered as they come; a draw for each.
+    """The rows whose hashes come first, in the order of these; their classes, numbered as they come; draws for each.
 
-    A row's draw, from [0, 1), is of its hash too, so that tasks that share rows share their luck.
+    A row's draws, spread evenly over [0, 1), are of its hash too, so that tasks that share rows share their luck.
     """
     manifest = derive(current_settings().manifests, parts)
     # Hashes are as good as random, and the same wherever a row stands.
@@ -125,8 +125,9 @@ def _sample(catalog: Catalog, parts: Sequence[Part]) -> tuple[list[Any], np.ndar
     numbers: dict[str, int] = {}
     labels = [numbers.setdefault(targets[place], len(numbers)) for place in places]
     # The first half of a hash decides whether the row is chosen.
-    uniforms = manifest.row_hashes[chosen, 8:].copy().view("<u8")[:, 0] / 2.0**64
-    return [rows[place] for place in places], np.array(labels), uniforms
+    first = manifest.row_hashes[chosen, 8:].copy().view("<u8") / 2.0**64
+    draws = task_draws(len(chosen))
+    return [rows[place] for place in places], np.array(labels), (first + np.arange(draws)) / draws
 
 
 def _open(model: ModelRecord) -> tuple[Any, Callable[[Sequence[Any]], torch.Tensor]]:

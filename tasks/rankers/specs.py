@@ -278,7 +278,7 @@ RANKERS: dict[str, RankerSpec] = {
         RankerSpec(
             name="task2vec",
             label="Task2Vec",
-            version=1,
+            version=2,
             summary="distance of a dataset to TRAINED ON, by the Fisher information of a probe model",
             arguments=(
                 Argument("probe", str, None),

@@ -9,6 +9,7 @@ from typing import Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
 
+from storage.catalog import DATASET_TASKS
 from storage.errors import StoreError
 from storage.names import fold, near
 
@@ -20,13 +21,6 @@ MODALITIES: Mapping[Kind, str] = {
     "image": "image",
     "vector": "tabular",
 }
-TASKS = (
-    "classification",
-    "pair_classification",
-    "token_classification",
-    "multilabel_classification",
-    "regression",
-)
 
 # Usual names, as storage.names folds them; those of a later group count where there is none of an earlier one.
 _TEXTS = (
@@ -195,13 +189,13 @@ class _Search:
     def _told_task(self) -> str | None:
         if self._told.task is None:
             return None
-        for task in TASKS:
+        for task in DATASET_TASKS:
             if fold(task) == fold(self._told.task):
                 return task
         raise StoreError(
             f"there is no task {self._told.task!r}",
             subject=self._told.task,
-            allowed=TASKS,
+            allowed=DATASET_TASKS,
             fix="name one of these, or leave it out to have it told by the columns",
         )
 

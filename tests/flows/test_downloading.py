@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flows import downloading
 from flows.downloading import Downloads
 from flows.registration import register_model
 from shiftql.answers import ExplainAnswer, RankingAnswer
@@ -126,6 +127,22 @@ def test_a_model_that_cannot_be_had_sinks_only_itself_and_is_tried_again(catalog
     assert again.failed == ()
     assert ranked(again).keys() == {"hub-bert", "hub-roberta"}
     assert ranked(again)["hub-roberta"] == ranked(answer)["hub-roberta"]
+
+
+def test_whatever_a_library_raises_on_a_download_fails_that_model_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    inspect = downloading.inspect_downloaded
+
+    def unexpected(source: str, path: Path, trusted: bool) -> dict[str, Any]:
+        if "bert" in str(path) and "roberta" not in str(path):
+            raise KeyError("hidden_size")
+        return inspect(source, path, trusted)
+
+    monkeypatch.setattr(downloading, "inspect_downloaded", unexpected)
+    answer = ask(LINEAR)
+    assert ranked(answer).keys() == {"hub-roberta"}
+    assert [(failure["model"], failure["reason"]) for failure in answer.failed] == [
+        ("hub-bert", "KeyError: 'hidden_size'")
+    ]
 
 
 def test_where_none_can_be_had_the_baselines_remain(hub: Hub) -> None:

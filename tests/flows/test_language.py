@@ -267,3 +267,12 @@ def test_many_models_are_refused_with_a_reason(session: Session, text: str, mess
     (answer,) = session.run(text)
     assert isinstance(answer, ErrorAnswer)
     assert message in answer.error.message
+
+
+def test_a_label_that_is_another_in_nearly_every_row_is_doubted(
+    session: Session, notes: list[str], tmp_path: Path
+) -> None:
+    lines = ["text,label", *(f"sentence {number},name {number}" for number in range(20))]
+    (tmp_path / "names.csv").write_text("\n".join(lines))
+    answers(session, f"REGISTER DATASET names FROM '{tmp_path / 'names.csv'}'")
+    assert notes == ["names has 20 classes in 20 rows: is that the label? label_column names another"]

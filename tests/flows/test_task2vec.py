@@ -91,7 +91,7 @@ def test_what_cannot_be_compared_is_left_out_with_the_reason() -> None:
         ("colours-test", True),
         ("photos-test", True),
     ]
-    assert "- colours-test: it is for classification of image rows" in render(answer, "table")
+    assert "- colours-test, photos-test: it is for classification of image rows" in render(answer, "table")
 
 
 def test_without_a_name_the_largest_model_is_the_probe(catalog: Catalog) -> None:

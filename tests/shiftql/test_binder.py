@@ -48,7 +48,7 @@ ERRORS = {
         "SELECT * FROM models WHERE NOT num_parms < 3",
         "num_parms",
         "no column 'num_parms'",
-        "did you mean num_params?",
+        "did you mean num_params or num_layers?",
     ),
     "unknown column of IN": ("SELECT * FROM models WHERE sorce IN (a)", "sorce", "'sorce'", "did you mean source?"),
     "unknown column on the right": (
@@ -64,7 +64,7 @@ ERRORS = {
         "SELECT * FROM models ORDER BY num_parms",
         "num_parms",
         "neither a column nor a ranker",
-        "did you mean num_params?",
+        "did you mean num_params or num_layers?",
     ),
     "unknown ranker as sort key": (
         f"SELECT * FROM models ORDER BY Linaer {TEXT}",

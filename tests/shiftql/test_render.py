@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -31,6 +32,13 @@ def test_table_of_a_ranking_has_intervals_baselines_beneath_failures_and_a_summa
         "- broken: its weights are truncated",
         "evaluated 8, reused 4, 3.2 s",
     ]
+
+
+def test_models_that_failed_for_the_same_reason_share_a_line(ranking):
+    reasons = {"a": "the hub cannot be reached", "b": "no weights", "c": "the hub cannot be reached"}
+    failed = tuple({"model": model, "reason": reason} for model, reason in reasons.items())
+    lines = render(replace(ranking, failed=failed), "table").splitlines()
+    assert lines[lines.index("failed") + 1 : -1] == ["- a, c: the hub cannot be reached", "- b: no weights"]
 
 
 def test_table_of_rows_has_a_count(rows):

@@ -48,6 +48,11 @@ def test_ties_with_the_best_are_marked():
     assert ["≈" in row for row in table.rows] == [False, True, False]
 
 
+@pytest.mark.parametrize(("score", "text"), [(-1.26e-5, "-1.3e-05"), (0.0, "0.000"), (-0.0014, "-0.001"), (7, "7.000")])
+def test_tiny_scores_are_told_apart_from_none(score: float, text: str) -> None:
+    assert text in tabulate_ranking([{**_ranked(1, "a", False), "score": score}]).rows[0]
+
+
 def test_the_selected_name_is_not_shown_beside_the_same_model():
     assert "name" not in tabulate_ranking([_ranked(1, "a", True, name="a")]).header
     assert "name" in tabulate_ranking([_ranked(1, "a", True, name="b")]).header

@@ -11,7 +11,11 @@ from torch.nn import functional
 
 from tasks.fisher import Head, filter_fisher
 
-UNIFORMS = torch.tensor([0.05, 0.95, 0.4, 0.6, 0.2, 0.8])
+# Draws of each row: one; and several, of one class and of others.
+UNIFORMS = {
+    "one draw": torch.tensor([[0.05], [0.95], [0.4], [0.6], [0.2], [0.8]]),
+    "four draws": (torch.tensor([[0.05], [0.95], [0.4], [0.6], [0.2], [0.8]]) + torch.arange(4)) / 4,
+}
 
 
 def _images(rows: int = 6) -> Tensor:
@@ -63,42 +67,45 @@ def _make(name: str) -> tuple[nn.Module, Callable[[Tensor], Tensor], Head]:
     return network, features_of, Head(torch.randn((3, dimensions)), torch.randn(3))
 
 
-def _measure(name: str, batch_rows: int) -> np.ndarray:
+def _measure(name: str, draws: str, batch_rows: int) -> np.ndarray:
     network, features_of, head = _make(name)
-    return filter_fisher(network, features_of, _images().split(batch_rows), head, UNIFORMS)
+    return filter_fisher(network, features_of, _images().split(batch_rows), head, UNIFORMS[draws])
 
 
-def _brute_force(name: str) -> np.ndarray:
-    """Row by row, the gradient of the drawn class's likelihood by every weight, as autograd has it."""
+def _brute_force(name: str, draws: str) -> np.ndarray:
+    """Row by row and draw by draw, the gradient of the drawn class's likelihood by every weight, as autograd has it."""
     network, features_of, head = _make(name)
     weights = [module.weight for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for weight in weights:
         weight.requires_grad_()
     sums: list[Any] = [0.0 for _ in weights]
-    for row, uniform in zip(_images().split(1), UNIFORMS, strict=True):
-        likelihoods = functional.log_softmax(features_of(row) @ head.weights.T + head.bias, dim=1)
-        drawn = int(torch.searchsorted(likelihoods[0].detach().exp().cumsum(0), uniform, side="right"))
-        gradients = torch.autograd.grad(likelihoods[0, drawn], weights)
-        sums = [total + gradient.square() for total, gradient in zip(sums, gradients, strict=True)]
-    return np.concatenate([(total / len(_images())).flatten(1).mean(dim=1).numpy() for total in sums])
+    for row, uniforms in zip(_images().split(1), UNIFORMS[draws], strict=True):
+        likelihoods = functional.log_softmax(features_of(row) @ head.weights.T + head.bias, dim=1)[0]
+        for drawn in torch.searchsorted(likelihoods.detach().exp().cumsum(0), uniforms, side="right"):
+            gradients = torch.autograd.grad(likelihoods[drawn], weights, retain_graph=True)
+            sums = [total + gradient.square() for total, gradient in zip(sums, gradients, strict=True)]
+    num_draws = UNIFORMS[draws].numel()
+    return np.concatenate([(total / num_draws).flatten(1).mean(dim=1).numpy() for total in sums])
 
 
+@pytest.mark.parametrize("draws", UNIFORMS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_it_is_the_mean_square_of_each_rows_own_gradient(name: str) -> None:
-    np.testing.assert_allclose(_measure(name, 1), _brute_force(name), rtol=1e-4)
+def test_it_is_the_mean_square_of_each_rows_own_gradient(name: str, draws: str) -> None:
+    np.testing.assert_allclose(_measure(name, draws, 1), _brute_force(name, draws), rtol=1e-4)
 
 
+@pytest.mark.parametrize("draws", UNIFORMS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_batches_only_divide_the_work(name: str) -> None:
-    np.testing.assert_allclose(_measure(name, 4), _measure(name, 6), rtol=1e-4)
+def test_batches_only_divide_the_work(name: str, draws: str) -> None:
+    np.testing.assert_allclose(_measure(name, draws, 4), _measure(name, draws, 6), rtol=1e-4)
 
 
 def test_even_draws_give_the_expectation_over_the_classes() -> None:
     network, features_of, head = _make("convolution")
     assert isinstance(network, nn.Conv2d)
     row = _images(1)
-    uniforms = (torch.arange(2000) + 0.5) / 2000
-    even = filter_fisher(network, features_of, [row.expand(2000, -1, -1, -1)], head, uniforms)
+    uniforms = (torch.arange(2000) + 0.5)[None] / 2000
+    even = filter_fisher(network, features_of, [row], head, uniforms)
     network.weight.requires_grad_()
     likelihoods = functional.log_softmax(features_of(row) @ head.weights.T + head.bias, dim=1)[0]
     exact = sum(
@@ -125,7 +132,7 @@ def test_a_layer_that_the_features_do_not_rest_on_counts_nothing() -> None:
         lambda batch: network(batch.clone().requires_grad_()).mean(dim=(2, 3)),
         [_images()],
         Head(torch.eye(2), torch.zeros(2)),
-        UNIFORMS,
+        UNIFORMS["one draw"],
     )
     assert (fisher[:2] > 0).all()
     assert (fisher[2:] == 0).all()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from storage.catalog import DATASET_TASKS
 from storage.errors import StoreError
 from tasks.readers import OPTIONS, READERS, guess_reader, open_reader
-from tasks.readers.roles import TASKS
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_readers_and_options_are_documented() -> None:
         assert f"| `{name}` |" in documented
         assert all(f"`{option}`" in documented for option in spec.options)
     assert all(f"`{option}`" in documented for option in OPTIONS)
-    assert all(f"| `{task}` |" in documented for task in TASKS)
+    assert all(f"| `{task}` |" in documented for task in DATASET_TASKS)
 
 
 def test_importing_readers_loads_no_numerical_library() -> None:
