@@ -11,7 +11,7 @@ from storage.errors import EvaluationError
 from tasks.rankers.base import Score, checked_split
 from tasks.rankers.metrics import score_predictions
 
-_BLOCK_ROWS = 1024
+_BLOCK_ROWS = 256
 # Logits held at once: 16 MiB.
 _BLOCK_LOGITS = 2**22
 # The rate at which the first step is the gradient's, as scikit-learn's is.
@@ -20,7 +20,8 @@ _LEARNING_RATE = 0.02
 # accuracy. And the steps that L-BFGS remembers, as many as there.
 _TOLERANCE, _MEMORY = 1.5e-4, 10
 
-# Logits and targets of some rows: their summed loss, and its gradient by the logits, which are overwritten.
+# Logits (outputs, rows) and targets of some rows: their summed loss, and its gradient by the logits, which may be
+# overwritten.
 _Loss = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
 
 
@@ -55,62 +56,68 @@ class Linear:
         if test_x is None and test_y is None:
             raise EvaluationError("no test split to measure a linear model on", fix="add TESTED ON …")
         split = checked_split(train_x, train_y, test_x, test_y)
-        train, mean, deviation = _standardised(split.train_x)
-        # In double precision, since test rows may lie any number of deviations from the training mean.
-        test = (split.test_x - mean) / deviation
+        columns, mean, deviation = _standardised(split.train_x)
         if split.task == "regression":
-            weights, intercept = fit_ridge(train.astype(np.float64), split.train_y)
-            return score_predictions(split.task, self.metric, split.test_y, test @ weights + intercept)
-        is_classification = split.task == "classification"
-        weights = fit_logistic(
-            train,
-            split.train_y,
-            split.num_classes if is_classification else split.train_y.shape[1],
-            _softmax_loss if is_classification else _sigmoid_loss,
-            learning_rate=self.learning_rate,
-            num_epochs=self.num_epochs,
-        )
-        logits = test @ weights[:-1] + weights[-1]
-        predicted = logits.argmax(axis=1) if is_classification else logits > 0
+            weights = fit_ridge(columns[:-1].astype(np.float64), split.train_y)
+        elif split.task == "classification":
+            weights = self._fit_logistic(columns, split.train_y, split.num_classes, _softmax_loss)
+        else:
+            weights = self._fit_logistic(columns, split.train_y.T, split.train_y.shape[1], _sigmoid_loss)
+        # In double precision, since test rows may lie any number of deviations from the training mean.
+        scaled = weights[:-1] / deviation[:, None]
+        outputs = split.test_x.astype(np.float64) @ scaled + (weights[-1] - mean @ scaled)
+        if split.task == "regression":
+            predicted = outputs[:, 0]
+        else:
+            predicted = outputs.argmax(axis=1) if split.task == "classification" else outputs > 0
         return score_predictions(split.task, self.metric, split.test_y, predicted)
 
+    def _fit_logistic(self, columns: np.ndarray, y: np.ndarray, num_outputs: int, loss: _Loss) -> np.ndarray:
+        return fit_logistic(columns, y, num_outputs, loss, learning_rate=self.learning_rate, num_epochs=self.num_epochs)
 
-def fit_ridge(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights and intercept of ridge regression on columns of mean 0, with penalty |weights|²."""
+
+def fit_ridge(columns: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Weights (dimensions + 1, 1) of ridge regression on columns ((dimensions, rows), of mean 0), the intercept last.
+
+    The penalty is |weights|², without the intercept's.
+    """
+    dimensions, rows = columns.shape
     rest = y - y.mean()
-    if len(x) < x.shape[1]:
-        weights = x.T @ np.linalg.solve(x @ x.T + np.eye(len(x)), rest)
+    if rows < dimensions:
+        weights = columns @ np.linalg.solve(columns.T @ columns + np.eye(rows), rest)
     else:
-        weights = np.linalg.solve(x.T @ x + np.eye(x.shape[1]), x.T @ rest)
-    return weights, float(y.mean())
+        weights = np.linalg.solve(columns @ columns.T + np.eye(dimensions), columns @ rest)
+    return np.append(weights, y.mean())[:, None]
 
 
 def fit_logistic(
-    x: np.ndarray, y: np.ndarray, num_outputs: int, loss: _Loss, *, learning_rate: float, num_epochs: int
+    columns: np.ndarray, y: np.ndarray, num_outputs: int, loss: _Loss, *, learning_rate: float, num_epochs: int
 ) -> np.ndarray:
-    """Weights (dimensions + 1, outputs) of logistic regression, the intercepts last, in double precision."""
+    """Weights (dimensions + 1, outputs) of logistic regression, the intercepts last, in double precision.
+
+    `columns` (dimensions + 1, rows) end with the ones that the intercepts stand for; matrix products and losses are
+    faster this way round. `y` has the rows last.
+    """
     from scipy.optimize import minimize
 
-    shape = (x.shape[1] + 1, num_outputs)
+    rows = columns.shape[1]
+    shape = (len(columns), num_outputs)
     block = max(1, _BLOCK_LOGITS // num_outputs)
+    penalised = np.ones((len(columns), 1))
+    penalised[-1] = 0
 
     def objective(weights: np.ndarray) -> tuple[float, np.ndarray]:
         weights = weights.reshape(shape)
-        narrow = weights.astype(x.dtype)
-        value, slope = 0.0, np.zeros(shape)
-        for start in range(0, len(x), block):
-            rows = x[start : start + block]
-            logits = rows @ narrow[:-1]
-            logits += narrow[-1]
-            part, residual = loss(logits, y[start : start + block])
+        narrow = weights.astype(columns.dtype)
+        penalty = weights * penalised
+        value, slope = float((penalty * weights).sum()) / 2, penalty
+        for start in range(0, rows, block):
+            some = columns[:, start : start + block]
+            part, residual = loss(narrow.T @ some, y[..., start : start + block])
             value += part
-            slope[:-1] += rows.T @ residual
-            slope[-1] += residual.sum(axis=0)
-        penalty = weights.copy()
-        penalty[-1] = 0
-        slope += penalty
-        slope /= len(x)
-        return (value + (penalty**2).sum() / 2) / len(x), slope.ravel()
+            slope += some @ residual.T
+        slope /= rows
+        return value / rows, slope.ravel()
 
     # L-BFGS begins with a step of one gradient; in this unit the gradient, too, is longer by as much.
     unit = np.sqrt(learning_rate / _LEARNING_RATE)
@@ -130,11 +137,11 @@ def fit_logistic(
 
 
 def _softmax_loss(logits: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    logits -= logits.max(axis=1, keepdims=True)
-    own = np.arange(len(y)), y
+    logits -= logits.max(axis=0)
+    own = y, np.arange(len(y))
     of_own = logits[own].sum(dtype=np.float64)
     np.exp(logits, out=logits)
-    total = logits.sum(axis=1, keepdims=True)
+    total = logits.sum(axis=0)
     logits /= total
     logits[own] -= 1
     return float(np.log(total).sum(dtype=np.float64) - of_own), logits
@@ -147,15 +154,14 @@ def _sigmoid_loss(logits: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]
 
 
 def _standardised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The rows less the mean of each column, over its standard deviation, in single precision; and these two.
+    """Columns less their mean over their deviation, and one of ones: (dimensions + 1, rows) float32; mean, deviation.
 
     The deviation of a constant column is taken to be 1. Raises EvaluationError where a square is no finite number.
     """
-    rows = len(x)
-    mean = x.mean(axis=0, dtype=np.float64)
-    # Features are subtracted in their own precision; what is lost there is made up for below.
-    near = mean.astype(x.dtype)
-    squares, rest = np.zeros_like(mean), np.zeros_like(mean)
+    rows, dimensions = x.shape
+    # Features are subtracted in their own precision from numbers near the mean; what that loses is made up for below.
+    near = x[:_BLOCK_ROWS].mean(axis=0, dtype=np.float64).astype(x.dtype)
+    squares, rest = np.zeros(dimensions), np.zeros(dimensions)
     for start in range(0, rows, _BLOCK_ROWS):
         difference = x[start : start + _BLOCK_ROWS] - near
         squares += np.einsum("nd,nd->d", difference, difference)
@@ -165,11 +171,13 @@ def _standardised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise EvaluationError(
             "the squares of these features are beyond double precision", fix="normalise them, or leave the model out"
         )
+    mean = near + rest
     deviation = np.sqrt(np.maximum(squares / rows - rest**2, 0.0))
     deviation[deviation <= rows * np.finfo(np.float64).eps * np.abs(mean)] = 1.0
-    mean = near + rest
-    result = np.empty(x.shape, np.float32)
+    columns = np.ones((dimensions + 1, rows), np.float32)
     for start in range(0, rows, _BLOCK_ROWS):
         difference = x[start : start + _BLOCK_ROWS] - near
-        result[start : start + _BLOCK_ROWS] = (difference - rest.astype(x.dtype)) / deviation.astype(x.dtype)
-    return result, mean, deviation
+        difference -= rest.astype(x.dtype)
+        difference /= deviation.astype(x.dtype)
+        columns[:-1, start : start + _BLOCK_ROWS] = difference.T
+    return columns, mean, deviation
