@@ -104,7 +104,7 @@ _FEATURES = (
         "pooling",
         str,
         "default",
-        allowed=("default", "cls", "mean", "max", "first"),
+        allowed=("default", "cls", "mean", "max", "first", "last"),
         is_dropped_at_default=True,
         chooses_features=True,
     ),

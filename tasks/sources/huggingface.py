@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 _HEADS = ("ForImageClassification", "ForSequenceClassification", "ForTokenClassification")
 _CONTENT_SUFFIXES = {".safetensors", ".bin", ".json", ".txt", ".model", ".py"}
 _POOLING = "*_Pooling/config.json"
+# Of a sentence transformer, by pooling: the switch that older files have, and the one word that newer ones have.
+_POOLING_MODES = {
+    "cls": ("pooling_mode_cls_token", "cls"),
+    "max": ("pooling_mode_max_tokens", "max"),
+    "last": ("pooling_mode_lasttoken", "lasttoken"),
+}
 _NOT_CONTENT = {"training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"}
 
 
@@ -99,8 +105,8 @@ def _own_pooling(path: Path) -> str:
     """How a sentence transformer pools tokens, by the folder that says so; `mean` where none does, or otherwise."""
     for file in sorted(path.glob(_POOLING)):
         told = read_json(file)
-        for pooling, name in (("cls", "pooling_mode_cls_token"), ("max", "pooling_mode_max_tokens")):
-            if told.get(name) or told.get("pooling_mode") == pooling:
+        for pooling, (name, alone) in _POOLING_MODES.items():
+            if told.get(name) or told.get("pooling_mode") == alone:
                 return pooling
     return "mean"
 

@@ -196,8 +196,10 @@ class ImageModel(TransformersModel):
             if not self._has_class_token or hidden.ndim != 3:
                 raise EvaluationError("it has no class token", fix="choose another pooling: mean or max")
             return hidden[:, 0]
-        if pooling == "first":
-            raise _no_words()
+        if pooling in {"first", "last"}:
+            raise EvaluationError(
+                f"an image has no {pooling} word or token", fix="choose another pooling: cls, mean or max"
+            )
         flat = hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden[:, self._prefix :]
         return flat.mean(dim=1) if pooling == "mean" else flat.amax(dim=1)
 
@@ -206,8 +208,8 @@ class TextModel(TransformersModel):
     """A text encoder or decoder with its own tokenizer.
 
     Its own pooling is what its files say, else the mean over the tokens that are not padding. Rows that are words give
-    a vector a word: the `mean` (its own pooling), the `max` or the `first` of its tokens; zeros where the tokenizer
-    makes none of it.
+    a vector a word: the `mean` (its own pooling), the `max`, the `first` or the `last` of its tokens; zeros where the
+    tokenizer makes none of it.
     """
 
     def __init__(
@@ -292,6 +294,8 @@ class TextModel(TransformersModel):
         return min(-(-tokens // multiple) * multiple, self._preparation.longest) if multiple > 1 else tokens
 
     def _pool(self, hidden: torch.Tensor, pooling: str, inputs: dict[str, Any], outputs: Any | None) -> torch.Tensor:
+        import torch
+
         if hidden.shape[1] != inputs["input_ids"].shape[1]:
             raise EvaluationError(
                 f"this layer has {hidden.shape[1]} positions for {inputs['input_ids'].shape[1]} tokens",
@@ -309,20 +313,24 @@ class TextModel(TransformersModel):
                 return hidden.masked_fill(mask == 0, float("-inf")).amax(dim=1)
             case "cls":
                 return self._class_token(hidden, inputs["input_ids"])
+            case "last":
+                # Where the count of tokens that are not padding is first complete.
+                place = mask[..., 0].cumsum(dim=1).argmax(dim=1)
+                return hidden[torch.arange(len(hidden), device=hidden.device), place]
         raise _no_words()
 
     def _class_token(self, hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         import torch
 
         if self._tokenizer.cls_token_id is None:
-            raise EvaluationError("its tokenizer has no class token", fix="choose another pooling: mean or max")
+            raise EvaluationError("its tokenizer has no class token", fix="choose another pooling: mean, max or last")
         # Most put it first, some last.
         place = (ids == self._tokenizer.cls_token_id).int().argmax(dim=1)
         return hidden[torch.arange(len(hidden), device=hidden.device), place]
 
 
 def _no_words() -> EvaluationError:
-    return EvaluationError("these rows are not made of words", fix="choose another pooling: cls, mean or max")
+    return EvaluationError("these rows are not made of words", fix="choose another pooling: cls, mean, max or last")
 
 
 def _pool_words(hidden: torch.Tensor, words: torch.Tensor, pooling: str) -> torch.Tensor:
@@ -336,11 +344,12 @@ def _pool_words(hidden: torch.Tensor, words: torch.Tensor, pooling: str) -> torc
     tokens = hidden[is_word].float()
     total = int(of_token.max()) + 1 if len(of_token) else 0
     if pooling == "cls":
-        raise EvaluationError("a word has no class token", fix="choose another pooling: mean, max or first")
-    if pooling == "first":
-        is_first = torch.ones_like(of_token, dtype=torch.bool)
-        is_first[1:] = of_token[1:] != of_token[:-1]
-        return tokens[is_first]
+        raise EvaluationError("a word has no class token", fix="choose another pooling: mean, max, first or last")
+    if pooling in {"first", "last"}:
+        is_edge = torch.ones_like(of_token, dtype=torch.bool)
+        edges = is_edge[1:] if pooling == "first" else is_edge[:-1]
+        edges.copy_(of_token[1:] != of_token[:-1])
+        return tokens[is_edge]
     into = of_token[:, None].expand_as(tokens)
     how = "amax" if pooling == "max" else "mean"
     return tokens.new_zeros(total, tokens.shape[1]).scatter_reduce(0, into, tokens, how, include_self=False)

@@ -58,7 +58,7 @@ def _hidden(pool: Any, text: str) -> tuple[torch.Tensor, ...]:
 
 def test_every_layer_and_pooling_is_that_of_the_network_alone(pool: Any) -> None:
     model = _open(pool, "bert", "text")
-    poolings = {"mean": lambda h: h.mean(0), "max": lambda h: h.amax(0), "cls": lambda h: h[0]}
+    poolings = {"mean": lambda h: h.mean(0), "max": lambda h: h.amax(0), "cls": lambda h: h[0], "last": lambda h: h[-1]}
     expected = {
         View(str(layer), pooling): [pool_(_hidden(pool, text)[layer]).numpy() for text in TEXTS]
         for layer in range(len(_hidden(pool, TEXTS[0])))
@@ -116,7 +116,7 @@ def test_layers_of_different_widths_have_no_mean(pool: Any) -> None:
 )
 def test_a_pooling_that_does_not_fit_is_refused(pool: Any, name: str, modality: str, view: View) -> None:
     model = _open(pool, name, modality)
-    with pytest.raises(EvaluationError, match=r"class token|not made of words"):
+    with pytest.raises(EvaluationError, match=r"class token|not made of words|has no first word"):
         model.embed(model.prepare(TEXTS if modality == "text" else IMAGES), [view])
 
 
@@ -161,6 +161,8 @@ def test_a_head_for_words_has_no_probabilities_for_texts(pool: Any, tmp_path: Pa
     [
         ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
         ({"pooling_mode": "max"}, "max"),
+        ({"pooling_mode_lasttoken": True}, "last"),
+        ({"pooling_mode": "lasttoken"}, "last"),
         ({"pooling_mode_mean_tokens": True}, "mean"),
         ({"pooling_mode_weightedmean_tokens": True}, "mean"),
     ],
@@ -180,7 +182,7 @@ def test_a_sentence_transformer_pools_as_its_files_say(
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta"])
-@pytest.mark.parametrize("pooling", ["default", "max", "first"])
+@pytest.mark.parametrize("pooling", ["default", "max", "first", "last"])
 def test_every_word_has_the_vector_of_its_own_tokens(pool: Any, name: str, pooling: str) -> None:
     model = _open(pool, name, "text")
     view = View("last", pooling)
@@ -194,7 +196,11 @@ def test_every_word_has_the_vector_of_its_own_tokens(pool: Any, name: str, pooli
             hidden = network(**encoded).last_hidden_state[0]
         for word in range(len(words)):
             tokens = hidden[[place for place, owner in enumerate(encoded.word_ids()) if owner == word]]
-            expected.append({"default": tokens.mean(0), "max": tokens.amax(0), "first": tokens[0]}[pooling].numpy())
+            expected.append(
+                {"default": tokens.mean(0), "max": tokens.amax(0), "first": tokens[0], "last": tokens[-1]}[
+                    pooling
+                ].numpy()
+            )
     np.testing.assert_allclose(found, np.stack(expected), atol=1e-5)
 
 
