@@ -26,7 +26,7 @@ from shiftql.binder import bind
 from shiftql.bound import BoundAverage, BoundDataset, BoundRows, BoundSet, Question
 from shiftql.engine import Session
 from shiftql.plan import PlanNode, Split
-from shiftql.planner import plan
+from shiftql.planner import Stores, plan
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
 from storage.evaluations import Subject
@@ -146,7 +146,7 @@ class BindingSession(Session):
 
     def _run(self, question: ast.Query | ast.Finetune, text: str) -> tuple[Answer, Mapping[str, Any], PlanNode]:
         bound = self._bind(question, text)
-        planned = plan(bound, _together)
+        planned = plan(bound, Stores(_together, lambda split, rows: split.parts, lambda evaluations: {}))
         if isinstance(bound, BoundRows | BoundSet | BoundAverage) and planned.obstacle is None:
             return answer(bound, planned, self._database, {}), {}, planned
         return TextAnswer(statement=text, seconds=0.0, text=""), {}, planned

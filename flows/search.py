@@ -78,7 +78,7 @@ async def search(statement: str) -> dict[str, Any]:
         attempted |= attempting
     work.downloaded, work.download_seconds = downloads.came, downloads.seconds
     done = {**asdict(work), "flow_run_id": str(flow_run.id)}
-    found = answer(bound, prepare(bound, database), database, done)
+    found = answer(bound, prepare(bound, database, attempted), database, done)
     await acreate_markdown_artifact(
         key="ranking", markdown=f"```sql\n{statement}\n```\n\n{render(found, 'markdown')}", description=flow_run.name
     )
@@ -88,7 +88,7 @@ async def search(statement: str) -> dict[str, Any]:
 def _first_to_compute(question: Question, database: Database, attempted: set[str]) -> Step | None:
     """The first step of a question with evaluations that were not tried yet; those it rests on come first."""
     for step in steps_in((question,)):
-        plan = prepare(step, database)
+        plan = prepare(step, database, attempted)
         if any(evaluation.fingerprint not in attempted for evaluation in plan.new_evaluations):
             assert isinstance(plan, Step)
             return plan

@@ -34,7 +34,7 @@ def look_up(database: Database, attempted: Collection[str] | None = frozenset())
     """
 
     def known(question: BoundRanking | BoundDistances) -> Ranked:
-        plan = prepare(question, database)
+        plan = prepare(question, database, attempted)
         fingerprints = {evaluation.fingerprint for evaluation in plan.new_evaluations}
         if attempted is not None and not fingerprints <= set(attempted):
             return nothing_known(question)

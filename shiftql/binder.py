@@ -48,6 +48,7 @@ from shiftql.scope import (
     ranked_ids,
     with_models,
 )
+from shiftql.strategies.successive_halving import least_budget
 from shiftql.tables import RANKING_KEYS
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
@@ -563,6 +564,7 @@ class _Binder(Places):
         columns = self._items(select.items, scope)
         beside = self._beside(select, columns)
         models, values = self._pool(scope.base, model_id, train[0].record.modality if train else None, beside)
+        self._require_pulls(select.budget, len(models))
         hidden = {**self._hidden(scope, {}), "model_id": Column(model_id, MODEL)}
         return BoundRanking(
             text=select.text,
@@ -581,6 +583,15 @@ class _Binder(Places):
             budget=select.budget,
             within=select.within,
         )
+
+    def _require_pulls(self, budget: ast.Budget | None, num_models: int) -> None:
+        least = least_budget(num_models)
+        if budget is not None and budget.unit == "pulls" and budget.amount is not None and budget.amount < least:
+            self.fail(
+                budget,
+                f"{budget.amount:g} pulls are too few to halve {num_models} models",
+                fix=f"give at least {least}, a pull for each model in each round",
+            )
 
     def _models_of(self, select: ast.Select, scope: _Scope) -> Table:
         table = with_models(scope.table)

@@ -39,8 +39,8 @@ class Cost:
             self.download_bytes + other.download_bytes,
         )
 
-    def __mul__(self, times: int) -> Cost:
-        return Cost(self.seconds * times, self.size_bytes * times, self.download_bytes * times)
+    def __mul__(self, times: float) -> Cost:
+        return Cost(self.seconds * times, round(self.size_bytes * times), round(self.download_bytes * times))
 
 
 def predict_opening(model: ModelRecord) -> float:

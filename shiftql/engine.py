@@ -192,10 +192,8 @@ class Session:
         if not self._waits_for(question):
             return self._go_on_without(question, text, bound, planned), {}, planned
         work, partial = self._compute(question, planned)
-        plan = planned
-        if bound.inputs or planned.needs_download:
-            # What rested on rankings or fingerprints that were not known yet is another question now.
-            bound, plan = self._prepare(question, text, final=True)
+        # What rested on rankings, rounds or fingerprints that were not known yet is another question now.
+        bound, plan = self._prepare(question, text, final=True)
         return answer(bound, plan, self._database, work, partial=partial), work, planned
 
     def _bind(self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False) -> Question:
@@ -212,7 +210,7 @@ class Session:
 
         with uncollected():
             bound = self._bind(question, text, final=final)
-            return bound, prepare(bound, self._database)
+            return bound, prepare(bound, self._database, None if final else frozenset())
 
     def _refresh(self, question: ast.Query | ast.Finetune) -> None:
         """Take note of changed files, and of paths that stand for datasets, before names are bound to fingerprints."""

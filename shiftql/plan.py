@@ -76,11 +76,6 @@ class PlanNode:
         )
 
     @property
-    def needs_download(self) -> bool:
-        """Whether models are downloaded for it, whose fingerprints are of their content only afterwards."""
-        return any(isinstance(node, Download) for node in self.walk())
-
-    @property
     def total_cost(self) -> Cost:
         """The cost of this node and all below it."""
         return sum((node.cost for node in self.walk()), Cost())
@@ -293,7 +288,7 @@ class PlannedEvaluation:
     """One evaluation with its expected cost; `baseline` ones stand beside the ranking, not in it.
 
     It is of the first of `views`, or of the one that does best on the training rows. `parts` make up what it is
-    trained on, where that differs between the evaluations of one plan.
+    trained on, where that differs between the evaluations of one plan. `round` is that of the halving it belongs to.
     """
 
     evaluation: Evaluation
@@ -302,15 +297,29 @@ class PlannedEvaluation:
     baseline: bool = False
     known: bool = False
     parts: tuple[Part, ...] = ()
+    round: int = 0
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round of halving: how many models are trained on how many rows, and what that is expected to cost."""
+
+    models: int
+    rows: int
+    cost: Cost
 
 
 @dataclass(frozen=True)
 class Evaluate(PlanNode):
-    """A ranker applied to every model. `below` is its Embed, a Scan, or None once it is shared with other rankers."""
+    """A ranker applied to every model. `below` is its Embed, a Scan, or None once it is shared with other rankers.
+
+    Of models that are halved in `rounds`, `evaluations` has those of the rounds whose models are known already.
+    """
 
     ranker: BoundRanker
     evaluations: tuple[PlannedEvaluation, ...]
     below: Embed | Scan | None
+    rounds: tuple[Round, ...] = ()
 
     @property
     def description(self) -> str:
@@ -321,10 +330,12 @@ class Evaluate(PlanNode):
             datasets = _count(len({planned.evaluation.train for planned in self.evaluations}), "dataset")
             return f"Embed {datasets} by {self.ranker.label}: {len(self.evaluations) - known} new, {known} known"
         baselines = sum(planned.baseline for planned in self.evaluations)
-        models = len(self.evaluations) - baselines
+        models = len({planned.evaluation.model for planned in self.evaluations if not planned.baseline})
         beside = f" and {_count(baselines, 'baseline')}" if baselines else ""
         figures = f"{len(self.evaluations) - known} new, {known} known"
-        return f"Evaluate {self.ranker.label} on {_count(models, 'model')}{beside}: {figures}"
+        halved = ", ".join(f"{each.models} on {each.rows} rows" for each in self.rounds)
+        in_rounds = f", in rounds ({halved})" if halved else ""
+        return f"Evaluate {self.ranker.label} on {_count(models, 'model')}{beside}{in_rounds}: {figures}"
 
     @property
     def rows(self) -> int:
@@ -332,7 +343,9 @@ class Evaluate(PlanNode):
 
     @property
     def cost(self) -> Cost:
-        return sum((planned.cost for planned in self.evaluations if not planned.known), Cost())
+        later = self.rounds[1 + max((planned.round for planned in self.evaluations), default=-1) :]
+        planned = (planned.cost for planned in self.evaluations if not planned.known)
+        return sum((*planned, *(each.cost for each in later)), Cost())
 
     @property
     def children(self) -> tuple[PlanNode, ...]:

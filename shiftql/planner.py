@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from shiftql.bound import (
@@ -29,15 +32,17 @@ from shiftql.plan import (
     PlanNode,
     Query,
     Rank,
+    Round,
     Scan,
     Split,
 )
 from shiftql.probes import TASK2VEC
 from shiftql.relations import RELATIONS
+from shiftql.strategies.successive_halving import Schedule, SuccessiveHalving, schedule
 from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
 from storage.catalog import DatasetRecord, ModelRecord
-from storage.evaluations import Evaluation, Subject
-from storage.parts import one_per_dataset
+from storage.evaluations import Evaluation, Measurement, Subject
+from storage.parts import Part, one_per_dataset
 from storage.views import EMBEDDING_VERSION, LAST, PROBABILITIES, View
 from storage.workload import fits_one_core
 
@@ -51,20 +56,33 @@ _HIGHEST_LEARNING_RATE = 1e-3
 Prepare = Callable[[Sequence[BoundDataset]], Split]
 
 
-def plan(question: Question, split: Prepare) -> PlanNode:
-    """The logical plan of a bound question; `split` gives what several datasets taken as one are made of."""
-    inputs = tuple(plan(each, split) for each in _each_once(question.inputs))
+@dataclass(frozen=True)
+class Stores:
+    """What planning asks of the stores.
+
+    `split` gives what several datasets taken as one are made of, `sample` the parts of it that its first rows by
+    their hashes are, and `outcomes` what came of evaluations before, by fingerprint: who is halved when rests on it.
+    """
+
+    split: Prepare
+    sample: Callable[[Split, int], tuple[Part, ...]]
+    outcomes: Callable[[Sequence[Evaluation]], Mapping[str, Measurement]]
+
+
+def plan(question: Question, stores: Stores) -> PlanNode:
+    """The logical plan of a bound question."""
+    inputs = tuple(plan(each, stores) for each in _each_once(question.inputs))
     match question:
         case BoundRanking():
-            return _plan_ranking(question, split, inputs)
+            return _plan_ranking(question, stores, inputs)
         case BoundSet():
-            return Combine(question.operator, plan(question.left, split), plan(question.right, split))
+            return Combine(question.operator, plan(question.left, stores), plan(question.right, stores))
         case BoundDistances():
-            return _plan_distances(question, split, inputs)
+            return _plan_distances(question, stores.split, inputs)
         case BoundFinetune():
-            return _plan_finetuning(question, split, inputs)
+            return _plan_finetuning(question, stores.split, inputs)
         case BoundRows():
-            return Query(question, inputs, _plan_embeddings(question.embeddings, split))
+            return Query(question, inputs, _plan_embeddings(question.embeddings, stores.split))
         case BoundAverage():
             return Query(question, inputs)
     raise AssertionError(question)
@@ -74,21 +92,22 @@ def _each_once(questions: Sequence[BoundQuery]) -> list[BoundQuery]:
     return list({question.text: question for question in questions}.values())
 
 
-def _plan_ranking(question: BoundRanking, split: Prepare, inputs: tuple[PlanNode, ...]) -> Rank:
-    train = split(question.train) if question.train else None
-    test = split(question.test) if question.test else None
+def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode, ...]) -> Rank:
+    train = stores.split(question.train) if question.train else None
+    test = stores.split(question.test) if question.test else None
     title = question.title
     if question.train and title in RELATIONS:
         title = f"{question.train[0].record.modality} models"
     scan = Scan(title, question.condition, len(question.models), inputs)
-    build = _Builder(question, train, test, scan)
+    halving = _halving(question, train)
+    build = _Builder(question, train, test, scan, stores, halving)
     finetunes = [ranker for ranker in question.rankers if ranker.spec.kind == "finetune"]
     refused = [
         (model.name, f"FineTune is not available for {model.source} models")
         for model in question.models
         if finetunes and model.source not in _FINETUNABLE
     ]
-    strategy, obstacle = _strategy(question)
+    strategy, obstacle = _strategy(question, halving)
     return Rank(
         strategy=strategy,
         evaluates=tuple(build.evaluate(ranker) for ranker in question.rankers),
@@ -135,25 +154,34 @@ def _embedding(probe: ModelRecord, task: Split) -> PlannedEvaluation:
     )
 
 
-def _strategy(question: BoundRanking) -> tuple[str, str | None]:
+def _halving(question: BoundRanking, train: Split | None) -> Schedule | None:
+    """The rounds of a question that names a chunk or a number of pulls."""
+    chunk = question.chunk.rows if question.chunk else None
+    budget = question.budget if question.budget and question.budget.unit == "pulls" else None
+    pulls = None if budget is None or budget.amount is None else int(budget.amount)
+    if train is None or (chunk is None and pulls is None):
+        return None
+    return schedule(len(question.models), train.num_rows, chunk, pulls)
+
+
+def _strategy(question: BoundRanking, halving: Schedule | None) -> tuple[str, str | None]:
     """The strategy that drives a ranking, and what of it is not executable yet."""
     ranker = question.rankers[0]
+    name = ranker.label if ranker.spec.kind == "strategy" else "Enumerate"
     limits = []
+    if halving is not None:
+        name = "SuccessiveHalving"
+        limits += [f"chunk {halving.chunk}", f"budget {halving.budget} pulls"]
     if question.within is not None:
         limits.append(f"within {question.within:g} s")
-    if question.budget is not None and question.budget.amount is not None:
+    if question.budget is not None and question.budget.amount is not None and question.budget.unit != "pulls":
         limits.append(f"budget {question.budget.amount:g} {question.budget.unit}")
-    is_halving = (question.chunk is not None and question.chunk.rows is not None) or (
-        question.budget is not None and question.budget.unit == "pulls" and question.budget.amount is not None
-    )
-    if is_halving:
-        rows = question.chunk.rows if question.chunk else None
-        parts = ", ".join([f"chunk {'AUTO' if rows is None else rows}", *limits])
-        return f"SuccessiveHalving({parts})", "successive halving"
-    name = ranker.label if ranker.spec.kind == "strategy" else "Enumerate"
-    if limits:
-        return f"{name}({', '.join(limits)})", "a limit of time or epochs"
-    return name, None
+    obstacle = None
+    if len(limits) > (0 if halving is None else 2):
+        obstacle = "a limit of time or epochs"
+    elif halving is not None and any(each.spec.kind != "features" for each in question.rankers):
+        obstacle = "successive halving of what is no proxy"
+    return f"{name}({', '.join(limits)})" if limits else name, obstacle
 
 
 def _plan_finetuning(question: BoundFinetune, split: Prepare, inputs: tuple[PlanNode, ...]) -> Finetune:
@@ -172,11 +200,21 @@ def _plan_finetuning(question: BoundFinetune, split: Prepare, inputs: tuple[Plan
 
 
 class _Builder:
-    def __init__(self, question: BoundRanking, train: Split | None, test: Split | None, scan: Scan) -> None:
+    def __init__(
+        self,
+        question: BoundRanking,
+        train: Split | None,
+        test: Split | None,
+        scan: Scan,
+        stores: Stores,
+        halving: Schedule | None,
+    ) -> None:
         self._question = question
         self._train = train
         self._test = test
         self._scan = scan
+        self._stores = stores
+        self._halving = halving
 
     def evaluate(self, ranker: BoundRanker) -> Evaluate:
         if self._train is None or ranker.spec.kind in {"catalog", "strategy"}:
@@ -193,31 +231,66 @@ class _Builder:
             modality=self._question.train[0].record.modality,
             num_params=0,
         )
-        # What rests on the probabilities of a head says nothing of pixels, and what sees no test split has no share.
-        models = [*self._question.models, *([] if ranker.spec.needs_source_probabilities else [raw])]
-        scoring = predict_scoring(ranker.spec.name, self._train.num_rows + (test.num_rows if test else 0))
-        views = {model.name: _views(ranker, model) for model in models}
-        evaluations = [
-            PlannedEvaluation(
-                self._evaluation(
-                    _subject(model),
-                    test,
-                    ranker.spec.name,
-                    f"{ranker.spec.version}+embedding{EMBEDDING_VERSION}",
-                    ranker.params,
-                ),
-                scoring * len(views[model.name]),
-                views=views[model.name],
-                baseline=model is raw,
-            )
-            for model in models
-        ]
+        # What rests on the probabilities of a head says nothing of pixels.
+        baselines = [] if ranker.spec.needs_source_probabilities else [raw]
+        models = {model.name: model for model in self._question.models}
+        evaluations, rounds = self._in_rounds(ranker, test, self._train)
+        evaluations += [self._scoring(ranker, model, test, self._train.num_rows) for model in baselines]
+        embeddings = []
+        for name, planned in {planned.evaluation.model.name: planned for planned in evaluations}.items():
+            rows = planned.evaluation.fidelity.get("rows")
+            train = self._train.parts if rows is None else self._stores.sample(self._train, rows)
+            embeddings += self._embeddings(models.get(name, raw), train, test, planned.views)
+        # What sees no test split has no share of right answers.
         if test is not None:
             metric = {name: value for name, value in ranker.params.items() if name == "metric"}
             majority = self._evaluation(MAJORITY, test, MAJORITY_METHOD, MAJORITY_VERSION, metric)
             evaluations.append(PlannedEvaluation(majority, predict_scoring(MAJORITY_METHOD, 0), baseline=True))
-        embeddings = [embedding for model in models for embedding in self._embeddings(model, test, views[model.name])]
-        return Evaluate(ranker, tuple(evaluations), Embed(tuple(embeddings), self._scan))
+        return Evaluate(ranker, tuple(evaluations), Embed(tuple(embeddings), self._scan), rounds)
+
+    def _in_rounds(
+        self, ranker: BoundRanker, test: Split | None, train: Split
+    ) -> tuple[list[PlannedEvaluation], tuple[Round, ...]]:
+        """The evaluations of all models; where they are halved, of the rounds whose models are known, and all rounds.
+
+        The strategy is told whatever is known until it asks for what is not.
+        """
+        models = self._question.models
+        if self._halving is None:
+            return [self._scoring(ranker, model, test, train.num_rows) for model in models], ()
+        arms = [
+            [self._scoring(ranker, model, test, rows, number) for number, rows in enumerate(self._halving.rows)]
+            for model in models
+        ]
+        planned = {each.evaluation.fingerprint: each for arm in arms for each in arm}
+        strategy = SuccessiveHalving([[each.evaluation for each in arm] for arm in arms])
+        while wanted := strategy.ask(len(models)):
+            strategy.tell(self._stores.outcomes(wanted))
+        reached = [planned[each.fingerprint] for each in chain.from_iterable(strategy.rounds)]
+        return reached, tuple(self._rounds(models, arms, self._halving))
+
+    def _rounds(
+        self, models: Sequence[ModelRecord], arms: Sequence[Sequence[PlannedEvaluation]], halving: Schedule
+    ) -> Iterator[Round]:
+        """The rounds, each at the mean cost of all models, with the rows that the one before had not seen."""
+        seen = 0
+        for number, (size, rows) in enumerate(zip(halving.arms, halving.rows, strict=True)):
+            passes = (predict_row(model) * (rows - seen) + Cost(predict_opening(model)) for model in models)
+            total = sum((*passes, *(arm[number].cost for arm in arms)), Cost())
+            yield Round(size, rows, total * (size / max(1, len(models))))
+            seen = rows
+
+    def _scoring(
+        self, ranker: BoundRanker, model: ModelRecord, test: Split | None, rows: int, number: int = 0
+    ) -> PlannedEvaluation:
+        """The evaluation of a model by so many training rows, in a round of that number."""
+        assert self._train is not None
+        views = _views(ranker, model)
+        cost = predict_scoring(ranker.spec.name, rows + (test.num_rows if test else 0)) * len(views)
+        version = f"{ranker.spec.version}+embedding{EMBEDDING_VERSION}"
+        fidelity = {"rows": rows} if rows < self._train.num_rows else {}
+        evaluation = self._evaluation(_subject(model), test, ranker.spec.name, version, ranker.params, fidelity)
+        return PlannedEvaluation(evaluation, cost, views, baseline=model.source == RAW, round=number)
 
     def _finetunes(self, ranker: BoundRanker, train: Split, test: Split | None) -> Evaluate:
         epochs = ranker.params["epochs"]
@@ -238,14 +311,21 @@ class _Builder:
         return Evaluate(ranker, evaluations, self._scan)
 
     def _evaluation(
-        self, model: Subject, test: Split | None, method: str, version: str, params: Mapping[str, Any]
+        self,
+        model: Subject,
+        test: Split | None,
+        method: str,
+        version: str,
+        params: Mapping[str, Any],
+        fidelity: Mapping[str, Any] = MappingProxyType({}),
     ) -> Evaluation:
         assert self._train is not None
-        return Evaluation(model, self._train.subject, test.subject if test else None, method, version, params)
+        return Evaluation(model, self._train.subject, test.subject if test else None, method, version, params, fidelity)
 
-    def _embeddings(self, model: ModelRecord, test: Split | None, views: tuple[View, ...]) -> list[Embedding]:
-        assert self._train is not None
-        parts = one_per_dataset((*self._train.parts, *(test.parts if test else ())))
+    def _embeddings(
+        self, model: ModelRecord, train: tuple[Part, ...], test: Split | None, views: tuple[View, ...]
+    ) -> list[Embedding]:
+        parts = one_per_dataset((*train, *(test.parts if test else ())))
         return [
             Embedding(
                 model=_subject(model),

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from shiftql.bound import BoundDataset, BoundDistances, BoundRanking, BoundRows, Question, steps_in
 from shiftql.cost import predict_download
 from shiftql.plan import EmbeddingKey, PlanNode, Split, Weights
-from shiftql.planner import plan
+from shiftql.planner import Stores, plan
 from shiftql.rules import optimize
 from shiftql.rules.knowledge import Knowledge
 from storage.bandwidth import bytes_per_second
 from storage.catalog import ModelRecord
 from storage.database import Database
-from storage.evaluations import Subject
+from storage.evaluations import Evaluation, Measurement, Subject
 from storage.parts import Part, whole
 from storage.results import ResultStore
 from storage.settings import current_settings
 
 
-def prepare(question: Question, database: Database) -> PlanNode:
-    """The optimized plan of a question. Reads the stores and computes nothing."""
-    drafted = plan(question, _split)
+def prepare(question: Question, database: Database, attempted: Collection[str] | None = frozenset()) -> PlanNode:
+    """The optimized plan of a question. Reads the stores and computes nothing.
+
+    What failed for a passing reason counts as unknown, and is computed again, unless it is among the fingerprints that
+    were `attempted` already (None: whatever failed was).
+    """
+    results = ResultStore(database)
+
+    def outcomes(evaluations: Sequence[Evaluation]) -> Mapping[str, Measurement]:
+        found = results.outcomes(evaluation.fingerprint for evaluation in evaluations)
+        return {
+            fingerprint: outcome
+            for fingerprint, outcome in found.items()
+            if not outcome.transient or attempted is None or fingerprint in attempted
+        }
+
+    drafted = plan(question, Stores(_split, _sample, outcomes))
     return optimize(drafted, replace(_what_is_known(drafted, database), **_what_is_missing(question)))
 
 
@@ -66,6 +80,15 @@ def _split(datasets: Sequence[BoundDataset]) -> Split:
     name = labels[0] if len(labels) == 1 else f"[{', '.join(labels)}]"
     is_held_out = any(dataset.held_out == "test" for dataset in datasets)
     return Split(Subject(name, together.fingerprint), parts, is_held_out)
+
+
+def _sample(split: Split, rows: int) -> tuple[Part, ...]:
+    """The parts of a split that hold its first rows by their hashes."""
+    from storage.derivation import first_rows, parts_with
+    from storage.manifests import load_manifest
+
+    manifest = load_manifest(current_settings().manifests, split.subject.fingerprint)
+    return parts_with(split.parts, first_rows(manifest, rows))
 
 
 def _parts(dataset: BoundDataset) -> tuple[Part, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shiftql.plan import Evaluate, Rank
+from shiftql.plan import Evaluate, PlannedEvaluation, Rank
 from shiftql.statistics import (
     SIGNIFICANCE,
     bootstrap_interval,
@@ -27,32 +27,40 @@ def rank_models(
     """The rows of one ranker's ranking, best first (worst first when `descending`), baselines at the end.
 
     `measured` is by fingerprint; what is not in it or failed is left out. `columns` are the selected columns
-    by model name. Equal scores are in the order of the names. A model is `tied` when the test rows cannot
-    tell it from the first of the best at the 5 % level: by McNemar's test where the score is an accuracy, by the
-    paired bootstrap where it has replicates, and otherwise only when both scores are equal.
+    by model name. Of a model that was halved the last round counts, and who came further is better; `rows` tells
+    how many training rows that was. Equal scores are in the order of the names. A model is `tied` when the test rows
+    cannot tell it from the first of the best at the 5 % level: by McNemar's test where the score is an accuracy, by
+    the paired bootstrap where it has replicates, and otherwise only when both scores are equal.
     """
-    scored = [
-        (planned.evaluation.model.name, planned.baseline, measurement)
-        for planned in evaluate.evaluations
-        if (measurement := measured.get(planned.evaluation.fingerprint)) and measurement.status == "completed"
-    ]
-    scored.sort(key=lambda row: (-_utility(row[2]), row[0]))
-    models = [(name, measurement) for name, baseline, measurement in scored if not baseline]
-    best_name, best = models[0] if models else (None, None)
+    last = {
+        planned.evaluation.model.name: (planned, measurement)
+        for planned in sorted(evaluate.evaluations, key=lambda planned: planned.round)
+        if (measurement := measured.get(planned.evaluation.fingerprint))
+    }
+    scored = [(planned, measurement) for planned, measurement in last.values() if measurement.status == "completed"]
+    scored.sort(key=lambda row: (-row[0].round, -row[1].utility, row[0].evaluation.model.name))
+    models = [(planned, measurement) for planned, measurement in scored if not planned.baseline]
+    best = models[0] if models else None
     ordered = models[::-1] if descending else models
     rows = [
         {
             "rank": rank,
-            "model": name,
-            **_figures(measurement, None if name == best_name else best),
-            **columns.get(name, {}),
+            "model": planned.evaluation.model.name,
+            **_figures(measurement, None if (planned, measurement) == best else _rival(best, planned)),
+            **({"rows": evaluate.rounds[planned.round].rows} if evaluate.rounds else {}),
+            **columns.get(planned.evaluation.model.name, {}),
         }
-        for rank, (name, measurement) in enumerate(ordered[:limit], start=1)
+        for rank, (planned, measurement) in enumerate(ordered[:limit], start=1)
     ]
     baselines = [
-        {"rank": None, "model": name, **_figures(measurement, best), "baseline": True}
-        for name, baseline, measurement in scored
-        if baseline
+        {
+            "rank": None,
+            "model": planned.evaluation.model.name,
+            **_figures(measurement, best and best[1]),
+            "baseline": True,
+        }
+        for planned, measurement in scored
+        if planned.baseline
     ]
     return (*rows, *baselines)
 
@@ -75,9 +83,9 @@ def failures(plan: Rank, measured: Mapping[str, Measurement], *, partial: bool) 
     return tuple({"model": name, "reason": reason} for name, reason in sorted(reasons))
 
 
-def _utility(measurement: Measurement) -> float:
-    value = measurement.value if measurement.value is not None else float("-inf")
-    return value if measurement.higher_is_better else -value
+def _rival(best: tuple[PlannedEvaluation, Measurement] | None, planned: PlannedEvaluation) -> Measurement | None:
+    """What a model is compared with: the best, if both were trained on as many rows."""
+    return best[1] if best and best[0].round == planned.round else None
 
 
 def _figures(measurement: Measurement, best: Measurement | None) -> dict[str, Any]:

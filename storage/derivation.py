@@ -54,6 +54,26 @@ def change_parts(
     return tuple(Part(datasets[origins[start]], spans_of(rows[start:stop])) for start, stop in pairwise(edges))
 
 
+def first_rows(manifest: Manifest, count: int) -> np.ndarray:
+    """Which rows come first by the hashes of their content, in the order of these: (count,) int64, all if fewer.
+
+    Hashes are as good as random, and the same wherever a row stands.
+    """
+    return np.lexsort(manifest.row_hashes.T[::-1])[:count]
+
+
+def parts_with(parts: Sequence[Part], rows: np.ndarray) -> tuple[Part, ...]:
+    """The rows of these numbers, of all parts together, in the order in which they stand."""
+    edges = np.cumsum([0, *(part.num_rows for part in parts)])
+    is_kept = np.zeros(edges[-1], dtype=bool)
+    is_kept[rows] = True
+    return tuple(
+        Part(part.dataset, spans_of(rows_in(part.spans)[is_kept[start:stop]]))
+        for part, (start, stop) in zip(parts, pairwise(edges), strict=True)
+        if is_kept[start:stop].any()
+    )
+
+
 def rows_of(spans: Spans, manifest: Manifest) -> np.ndarray:
     """The hashes of these rows of a dataset: (rows, 16) uint8."""
     return manifest.row_hashes[rows_in(spans)]

@@ -75,3 +75,10 @@ class Measurement:
     curve: tuple[float, ...] = ()
     reason: str | None = None
     transient: bool = False
+
+    @property
+    def utility(self) -> float:
+        """The value, or minus it, so that higher is better; minus infinity where there is none."""
+        if self.value is None:
+            return float("-inf")
+        return self.value if self.higher_is_better else -self.value

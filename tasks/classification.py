@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from storage.derivation import first_rows
 from storage.errors import EvaluationError
 from storage.evaluations import Evaluation, Measurement
 from storage.features import FeatureStore
@@ -37,6 +38,8 @@ def score_features(evaluation: Evaluation, views: Sequence[View], embed_seconds:
         return store.read(store.key(evaluation.model.fingerprint, view), manifest.feature_hashes)
 
     train = load_manifest(settings.manifests, evaluation.train.fingerprint)
+    if "rows" in evaluation.fidelity:
+        train = train.take(np.sort(first_rows(train, evaluation.fidelity["rows"])))
     test = load_manifest(settings.manifests, evaluation.test.fingerprint) if evaluation.test else None
     train_y, test_y = (train.targets, None) if test is None else comparable_targets(train, test)
     # The other cores embed with the next model meanwhile.

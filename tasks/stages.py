@@ -7,6 +7,7 @@ checks the stores and asks again with `refresh_cache` when a cached result outli
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from storage.results import Claim, ResultStore
 from storage.settings import current_settings
 from storage.views import EMBEDDING_VERSION, View
 from tasks.host import host
+
+_one_embeds_here = threading.Lock()
 
 
 def _embedding_key(_: TaskRunContext, parameters: Mapping[str, Any]) -> str:
@@ -53,10 +56,16 @@ async def embed(
         "then": then and (then.name, then.fingerprint),
     }
     if host_name is None:
-        from tasks.embedding import embed_dataset
-
-        return await asyncio.to_thread(embed_dataset, **arguments)
+        return await asyncio.to_thread(_embed_here, arguments)
     return await asyncio.to_thread(host(host_name).call, "tasks.embedding:embed_dataset", **arguments)
+
+
+def _embed_here(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    from tasks.embedding import embed_dataset
+
+    # One model is open at a time in a process, and searches in several threads share this one.
+    with _one_embeds_here:
+        return embed_dataset(**arguments)
 
 
 @task(

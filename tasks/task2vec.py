@@ -13,7 +13,7 @@ import numpy as np
 
 from storage.catalog import Catalog, ModelRecord
 from storage.database import Database
-from storage.derivation import derive, rows_in, spans_of
+from storage.derivation import derive, first_rows, parts_with
 from storage.errors import EvaluationError
 from storage.parts import Part
 from storage.settings import current_settings
@@ -109,17 +109,8 @@ def _sample(catalog: Catalog, parts: Sequence[Part]) -> tuple[list[Any], np.ndar
     A row's draws, spread evenly over [0, 1), are of its hash too, so that tasks that share rows share their luck.
     """
     manifest = derive(current_settings().manifests, parts)
-    # Hashes are as good as random, and the same wherever a row stands.
-    chosen = np.lexsort(manifest.row_hashes.T[::-1])[:TASK_ROWS]
-    is_chosen = np.zeros(len(manifest.row_hashes), dtype=bool)
-    is_chosen[chosen] = True
-    edges = np.cumsum([0, *(part.num_rows for part in parts)])
-    kept = [
-        Part(part.dataset, spans_of(rows_in(part.spans)[is_chosen[start:stop]]))
-        for part, start, stop in zip(parts, edges, edges[1:], strict=False)
-        if is_chosen[start:stop].any()
-    ]
-    rows, targets = read_parts(catalog, kept)
+    chosen = first_rows(manifest, TASK_ROWS)
+    rows, targets = read_parts(catalog, parts_with(parts, chosen))
     # Rows are read as they stand, and wanted as they were chosen.
     places = np.searchsorted(np.sort(chosen), chosen)
     numbers: dict[str, int] = {}

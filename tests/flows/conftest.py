@@ -42,6 +42,7 @@ def here(server: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Host, "start", lambda host: None)
     monkeypatch.setattr(Host, "call", call)
-    # One model is open at a time in a process, and here the baseline shares it with the others.
-    monkeypatch.setitem(HOSTS, "raw", HOSTS["huggingface"])
+    # One model is open at a time in a process, and here what needs no host shares it with the others.
+    for source in ("raw", "pca"):
+        monkeypatch.setitem(HOSTS, source, HOSTS["huggingface"])
     monkeypatch.setattr(embedding, "_opened", None)

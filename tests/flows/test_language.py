@@ -195,12 +195,21 @@ def test_an_analyzed_plan_says_what_was_computed_and_reused(session: Session) ->
         assert (evaluate["new"], evaluate["reused"]) == (new, reused)
 
 
-def test_what_is_not_executable_yet_says_so_and_is_planned(session: Session) -> None:
-    text = f"SELECT name FROM models ORDER BY Linear {COLOURS} CHUNK 8 BUDGET 40"
+@pytest.mark.parametrize(
+    ("clause", "ranker", "obstacle"),
+    [
+        ("CHUNK 8 BUDGET 40", "FineTune", "successive halving of what is no proxy"),
+        ("CHUNK 8 WITHIN 30m", "Linear", "a limit of time or epochs"),
+    ],
+)
+def test_what_is_not_executable_yet_says_so_and_is_planned(
+    session: Session, clause: str, ranker: str, obstacle: str
+) -> None:
+    text = f"SELECT name FROM models ORDER BY {ranker} {COLOURS} {clause}"
     (answer,) = session.run(text)
     assert isinstance(answer, ErrorAnswer)
     assert isinstance(answer.error, PlanError)
-    assert "successive halving is not executable yet" in str(answer.error)
+    assert f"{obstacle} is not executable yet" in str(answer.error)
     (explained,) = answers(session, f"EXPLAIN {text}")
     assert isinstance(explained, ExplainAnswer)
     assert "SuccessiveHalving" in explained.text

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import event
 
@@ -16,13 +17,15 @@ from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RankingAnswer, R
 from shiftql.binder import bind
 from shiftql.bound import BoundDataset
 from shiftql.plan import PlanNode, Split
+from shiftql.planner import Stores
 from shiftql.planner import plan as make_plan
 from shiftql.script import read_script
 from storage.catalog import Catalog
 from storage.database import Database
+from storage.derivation import parts_with
 from storage.errors import BindingError, StoreError
 from storage.evaluations import Subject
-from storage.parts import whole
+from storage.parts import Part, whole
 from storage.settings import Settings
 
 
@@ -267,15 +270,15 @@ def draft(database: Database) -> Callable[[str], PlanNode]:
 
     def draft(text: str) -> PlanNode:
         question, declared = read_script(text)
-        return make_plan(bind(question, database, text, declared), together)
+        return make_plan(bind(question, database, text, declared), EMPTY_STORES)
 
     return draft
 
 
 @pytest.fixture(scope="session")
-def as_one() -> Callable[[Sequence[BoundDataset]], Split]:
-    """Stands in for what reads the rows of datasets that are taken together."""
-    return together
+def stores() -> Stores:
+    """Stands in for what reads the rows of datasets; nothing is known."""
+    return EMPTY_STORES
 
 
 def together(datasets: Sequence[BoundDataset]) -> Split:
@@ -285,3 +288,10 @@ def together(datasets: Sequence[BoundDataset]) -> Split:
     whole_of_it = Subject(name, "+".join(subject.fingerprint for subject in subjects))
     parts = [whole(subject, dataset.record.num_rows) for subject, dataset in zip(subjects, datasets, strict=True)]
     return Split(whole_of_it, tuple(parts))
+
+
+def first_as_they_stand(split: Split, rows: int) -> tuple[Part, ...]:
+    return parts_with(split.parts, np.arange(rows))
+
+
+EMPTY_STORES = Stores(together, first_as_they_stand, lambda _: {})

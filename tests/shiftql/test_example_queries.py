@@ -11,7 +11,7 @@ from shiftql.binder import bind
 from shiftql.bound import Declaration
 from shiftql.explain import plan_as_tree
 from shiftql.parser import parse
-from shiftql.planner import Prepare, plan
+from shiftql.planner import Stores, plan
 from shiftql.printer import to_text
 from shiftql.rules import optimize
 from shiftql.rules.knowledge import Knowledge
@@ -58,7 +58,7 @@ def playground(tmp_path_factory: pytest.TempPathFactory) -> Database:
     return database
 
 
-def plans(text: str, database: Database, as_one: Prepare) -> str:
+def plans(text: str, database: Database, stores: Stores) -> str:
     """The plan of every question of a file, below the question."""
     declared: dict[str, Declaration] = {}
     found = []
@@ -67,13 +67,13 @@ def plans(text: str, database: Database, as_one: Prepare) -> str:
             declared = declare(declared, statement, text)
         question = question_of(statement)
         if question is not None:
-            planned = plan(bind(question, database, text, declared), as_one)
+            planned = plan(bind(question, database, text, declared), stores)
             found.append(f"{to_text(statement)}\n\n{plan_as_tree(optimize(planned, Knowledge()))}")
     return "\n\n".join(found) + "\n"
 
 
 @pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
-def test_a_published_question_has_the_recorded_plan(path: Path, playground: Database, as_one: Prepare) -> None:
-    assert plans(path.read_text(encoding="utf-8"), playground, as_one) == (PLANS / f"{path.stem}.txt").read_text(
+def test_a_published_question_has_the_recorded_plan(path: Path, playground: Database, stores: Stores) -> None:
+    assert plans(path.read_text(encoding="utf-8"), playground, stores) == (PLANS / f"{path.stem}.txt").read_text(
         "utf-8"
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from shiftql.bound import BoundRanker
 from shiftql.cost import Cost
-from shiftql.plan import Evaluate, PlannedEvaluation, Rank
+from shiftql.plan import Evaluate, PlannedEvaluation, Rank, Round
 from shiftql.ranking import failures, rank_models
 from shiftql.tables import RANKING_KEYS
 from storage.evaluations import Evaluation, Measurement, Subject
@@ -218,3 +219,30 @@ def test_what_was_planned_and_has_no_result_is_a_failure_unless_the_answer_is_pa
     assert failure["model"] == "a"
     assert "changed" in failure["reason"]
     assert failures(plan, {}, partial=True) == ()
+
+
+def test_who_came_further_is_better_and_counts_by_the_last_round() -> None:
+    in_rounds = [("a", 0, 90), ("b", 0, 80), ("c", 0, 70), ("b", 1, 60), ("a", 1, 50)]
+    planned = [
+        PlannedEvaluation(replace(_evaluation(name), fidelity={"rows": 10 * (number + 1)}), Cost(), round=number)
+        for name, number, _ in in_rounds
+    ]
+    measured = {
+        each.evaluation.fingerprint: _accuracy(right) for each, (*_, right) in zip(planned, in_rounds, strict=True)
+    }
+    rounds = (Round(3, 10, Cost()), Round(2, 20, Cost()))
+    evaluate = Evaluate(BoundRanker(find_ranker("linear"), {}), tuple(planned), None, rounds)
+    rows = rank_models(evaluate, measured, {}, descending=False, limit=None)
+    assert [(row["model"], row["score"], row["rows"]) for row in rows] == [
+        ("b", 0.6, 20),
+        ("a", 0.5, 20),
+        ("c", 0.7, 10),
+    ]
+    del measured[planned[3].evaluation.fingerprint]
+    assert [row["model"] for row in rank_models(evaluate, measured, {}, descending=False, limit=None)] == [
+        "a",
+        "b",
+        "c",
+    ]
+    measured[planned[3].evaluation.fingerprint] = Measurement("failed", 0.0, reason="out of memory")
+    assert [row["model"] for row in rank_models(evaluate, measured, {}, descending=False, limit=None)] == ["a", "c"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shiftql.plan import Embed, PlanNode, Query, Rank, Scan, Weights
+from shiftql.plan import Download, Embed, PlanNode, Query, Rank, Scan, Weights
 from shiftql.rules import RULES, optimize
 from shiftql.rules.download_missing_weights import download_missing_weights
 from shiftql.rules.drop_unneeded_embeddings import drop_unneeded_embeddings
@@ -132,7 +132,6 @@ def test_models_that_are_not_here_are_downloaded_once(draft: Draft, text: str) -
     assert isinstance(after, Rank)
     assert after.download is not None
     assert after.download.weights == AWAY
-    assert after.needs_download
     without = optimize(plan, NOTHING).total_cost
     assert after.total_cost.download_bytes == 100_000_000
     assert after.total_cost.seconds == pytest.approx(without.seconds + 10)
@@ -147,7 +146,7 @@ def test_a_model_with_nothing_to_do_is_not_downloaded(draft: Draft) -> None:
     assert after.download is not None
     assert [weights.model.name for weights in after.download.weights] == ["odd'; DROP"]
     stored = Knowledge(missing_rows={e.key: 0 for e in plan.all_embeddings}, missing_weights=AWAY)
-    assert not optimize(plan, stored).needs_download
+    assert not any(isinstance(node, Download) for node in optimize(plan, stored).walk())
 
 
 def test_a_download_of_unknown_size_says_so(draft: Draft) -> None:

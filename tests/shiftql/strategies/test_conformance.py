@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -13,14 +14,24 @@ from hypothesis import strategies as st
 import shiftql.strategies
 from shiftql.strategies.base import Strategy
 from shiftql.strategies.enumerate import Enumerate
+from shiftql.strategies.successive_halving import SuccessiveHalving
 from storage.evaluations import Evaluation, Measurement, Subject
 
-STRATEGIES: list[Callable[[Sequence[Evaluation]], Strategy]] = [Enumerate]
 EVALUATIONS = [
     Evaluation(Subject(f"m{number}", f"m{number}"), Subject("train", "d"), Subject("test", "t"), "linear", "1")
     for number in range(8)
 ]
+ROUNDS: list[dict[str, int]] = [{"rows": 10}, {"rows": 30}, {}]
 FOREIGN = Evaluation(Subject("stranger", "s"), Subject("train", "d"), None, "linear", "1")
+
+
+def _halving(evaluations: Sequence[Evaluation]) -> Strategy:
+    return SuccessiveHalving([[replace(each, fidelity=fidelity) for fidelity in ROUNDS] for each in evaluations])
+
+
+# How each is made to choose among evaluations.
+MAKERS: dict[type, Callable[[Sequence[Evaluation]], Strategy]] = {Enumerate: Enumerate, SuccessiveHalving: _halving}
+STRATEGIES = list(MAKERS.values())
 
 
 def _done(evaluation: Evaluation) -> Measurement:
@@ -50,7 +61,7 @@ def test_every_strategy_is_under_test() -> None:
     found = {
         each for module in modules for each in vars(module).values() if hasattr(each, "ask") and each is not Strategy
     }
-    assert found == set(STRATEGIES)
+    assert found == set(MAKERS)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -66,7 +77,7 @@ def test_nothing_is_asked_for_twice_nor_more_than_wanted(
         assert not seen & {evaluation.fingerprint for evaluation in wanted}
         seen |= {evaluation.fingerprint for evaluation in wanted}
         running.tell(_results(wanted))
-    assert seen <= set(_results(EVALUATIONS))
+    assert seen <= {replace(each, fidelity=fidelity).fingerprint for each in EVALUATIONS for fidelity in ROUNDS}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

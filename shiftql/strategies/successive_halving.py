@@ -1,0 +1,109 @@
+"""Successive halving over training rows: every arm sees a few, and only the better half goes on to more.
+
+Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, arXiv 1502.07943.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from storage.evaluations import Evaluation, Measurement
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Rounds of halving: how many `arms` each has, and how many training `rows` these have seen at its end.
+
+    A pull shows an arm `chunk` more rows. With M arms there are ⌈log2 M⌉ rounds at most, which divide `budget` pulls
+    evenly: in a round of L arms each has ⌊budget / (L · ⌈log2 M⌉)⌋ of them, and the better ⌈L/2⌉ go on. The round in
+    which the arms have seen all rows is the last.
+    """
+
+    chunk: int
+    budget: int
+    arms: tuple[int, ...]
+    rows: tuple[int, ...]
+
+
+def schedule(arms: int, train_rows: int, chunk: int | None, budget: int | None) -> Schedule:
+    """The rounds for that many arms and training rows, with at least `least_budget(arms)` pulls.
+
+    A chunk or budget of None is the smallest by which the last arm sees all rows.
+    """
+    sizes = _sizes(arms)
+    least = least_budget(arms)
+
+    def pulls(budget: int) -> list[int]:
+        """Of an arm that goes all the way, by the end of each round."""
+        return list(accumulate(budget // (size * len(sizes)) for size in sizes))
+
+    if budget is None:
+        wanted = -(-train_rows // (chunk or train_rows))
+        budget = least + bisect_left(range(least, least * wanted), wanted, key=lambda tried: pulls(tried)[-1])
+    if chunk is None:
+        chunk = -(-train_rows // pulls(budget)[-1])
+    rows = [min(train_rows, chunk * number) for number in pulls(budget)]
+    last = bisect_left(rows, train_rows) + 1
+    return Schedule(chunk, budget, tuple(sizes[:last]), tuple(rows[:last]))
+
+
+def least_budget(arms: int) -> int:
+    """The pulls that give every arm one in every round, as if none were dropped."""
+    return max(1, arms) * len(_sizes(arms))
+
+
+def _sizes(arms: int) -> list[int]:
+    """How many arms each round has."""
+    sizes = [max(1, arms)]
+    while sizes[-1] > 2:
+        sizes.append(-(-sizes[-1] // 2))
+    return sizes
+
+
+class SuccessiveHalving:
+    """Asks for every arm's evaluation of a round, then for those of the better half in the next.
+
+    `arms` are the evaluations of each arm, round by round. Arms that fail are out; equal scores go on in the order of
+    the models' names.
+    """
+
+    def __init__(self, arms: Sequence[Sequence[Evaluation]]) -> None:
+        self._in_race = [list(arm) for arm in arms]
+        self._results: dict[str, Measurement] = {}
+        self._asked: set[str] = set()
+        # The evaluations of each round, the present one last.
+        self.rounds: list[list[Evaluation]] = []
+        self._begin_round()
+
+    def ask(self, count: int) -> Sequence[Evaluation]:
+        wanted = [each for each in self._pending() if each.fingerprint not in self._asked][:count]
+        self._asked |= {evaluation.fingerprint for evaluation in wanted}
+        return wanted
+
+    def tell(self, results: Mapping[str, Measurement]) -> None:
+        self._results |= results
+        while self.rounds[-1] and not self._pending() and len(self.rounds) < len(self._in_race[0]):
+            self._drop_the_worse_half()
+            self._begin_round()
+
+    def answer(self) -> Mapping[str, Measurement]:
+        ranked = {evaluation.fingerprint for each in self.rounds for evaluation in each}
+        return {fingerprint: result for fingerprint, result in self._results.items() if fingerprint in ranked}
+
+    def _pending(self) -> list[Evaluation]:
+        return [each for each in self.rounds[-1] if each.fingerprint not in self._results]
+
+    def _begin_round(self) -> None:
+        self.rounds.append([arm[len(self.rounds)] for arm in self._in_race])
+
+    def _drop_the_worse_half(self) -> None:
+        number = len(self.rounds) - 1
+
+        def place(arm: Sequence[Evaluation]) -> tuple[float, str]:
+            return -self._results[arm[number].fingerprint].utility, arm[number].model.name
+
+        running = [arm for arm in self._in_race if self._results[arm[number].fingerprint].status == "completed"]
+        self._in_race = sorted(running, key=place)[: -(-len(self._in_race) // 2)]
