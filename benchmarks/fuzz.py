@@ -15,17 +15,16 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from shiftql import ast
 from shiftql.answering import answer
 from shiftql.answers import Answer, ErrorAnswer, TextAnswer
 from shiftql.binder import bind
 from shiftql.bound import BoundAverage, BoundDataset, BoundRows, BoundSet, Question
-from shiftql.engine import Session
-from shiftql.plan import PlanNode, Split
+from shiftql.engine import Ran, Session
+from shiftql.plan import Split
 from shiftql.planner import Stores, plan
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
@@ -144,15 +143,15 @@ class BindingSession(Session):
     def _bind(self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False) -> Question:
         return bind(question, self._database, text, self.declared)
 
-    def _run(self, question: ast.Query | ast.Finetune, text: str) -> tuple[Answer, Mapping[str, Any], PlanNode]:
+    def _run(self, question: ast.Query | ast.Finetune, text: str) -> Ran:
         bound = self._bind(question, text)
         planned = plan(bound, Stores(_together, lambda split, rows: split.parts, lambda evaluations: {}))
         if isinstance(bound, BoundRows | BoundSet | BoundAverage) and planned.obstacle is None:
-            return answer(bound, planned, self._database, {}), {}, planned
-        return TextAnswer(statement=text, seconds=0.0, text=""), {}, planned
+            return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
+        return Ran(TextAnswer(statement=text, seconds=0.0, text=""), {}, planned, planned)
 
     def _explain(self, statement: ast.Explain, text: str) -> Answer:
-        return self._run(statement.statement, text)[0]
+        return self._run(statement.statement, text).answer
 
 
 def ask(text: str, database: Database) -> str | None:

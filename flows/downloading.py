@@ -29,10 +29,7 @@ T = TypeVar("T")
 
 
 class Downloads:
-    """The downloads of one search. Each model is tried once, whatever steps need it.
-
-    `came` are the fingerprints of the models that came: of handle and revision before, of the content afterwards.
-    """
+    """The downloads of one search. Each model is tried once, whatever steps need it."""
 
     def __init__(self, database: Database) -> None:
         self._catalog = Catalog(database)
@@ -40,7 +37,6 @@ class Downloads:
         self._reasons: dict[str, str] = {}
         self._in_use: set[str] = set()
         self._is_stopped = False
-        self.came: dict[str, str] = {}
         self.seconds = 0.0
 
     async def fetch(self, plan: Step) -> bool:
@@ -72,7 +68,6 @@ class Downloads:
         if len(came) == len(snapshots):
             note_download(current_settings(), size, seconds)
         self.seconds += seconds
-        self.came |= {model.fingerprint: came[model.name] for model in models if model.name in came}
         return bool(came)
 
     def give_up(self, plan: Step) -> tuple[Step, list[str]]:
@@ -106,8 +101,7 @@ class Downloads:
                 in_use.add((model.handle, model.revision))
         return make_room(sum(snapshot.missing_bytes for snapshot in snapshots), in_use)
 
-    def _bring(self, model: ModelRecord, snapshot: Snapshot) -> str:
-        """Bring a model here; the fingerprint of its content."""
+    def _bring(self, model: ModelRecord, snapshot: Snapshot) -> None:
         surface = progress.get()
 
         def report(size: int) -> None:
@@ -119,7 +113,7 @@ class Downloads:
         told = {column for column in TOLD if getattr(model, column)}
         columns = {**inspect_downloaded(model.source, path, model.trusted), "revision": snapshot.commit}
         news = {column: value for column, value in columns.items() if value is not None and column not in told}
-        return self._catalog.save_model(model.name, news).fingerprint
+        self._catalog.save_model(model.name, news)
 
     async def _each(self, models: Iterable[ModelRecord], step: Callable[[ModelRecord], T]) -> dict[str, T]:
         """What a step gives for each of the models, a few at a time; why it gives nothing for others is kept."""

@@ -56,8 +56,8 @@ async def search(statement: str) -> dict[str, Any]:
     """Evaluate what a question asks for, and leave its answer as an artifact.
 
     Declarations may stand before the question. Returns what was done: `computed` (fingerprints of the evaluations
-    computed here), `embedded_rows`, `reused_rows`, `embed_seconds` by model, `downloaded` (the fingerprints of models
-    before and after they came), `download_seconds` and `flow_run_id`. The results themselves are in the stores.
+    computed here), `embedded_rows`, `reused_rows`, `embed_seconds` by model, `download_seconds` and `flow_run_id`.
+    The results themselves are in the stores.
     """
     database = Database(current_settings())
     question, declared = read_script(statement)
@@ -76,7 +76,7 @@ async def search(statement: str) -> dict[str, Any]:
         work.computed += failed
         await _Search(pending, database, work).run()
         attempted |= attempting
-    work.downloaded, work.download_seconds = downloads.came, downloads.seconds
+    work.download_seconds = downloads.seconds
     done = {**asdict(work), "flow_run_id": str(flow_run.id)}
     found = answer(bound, prepare(bound, database, attempted), database, done)
     await acreate_markdown_artifact(
@@ -103,7 +103,6 @@ class Work:
     embedded_rows: int = 0
     reused_rows: int = 0
     embed_seconds: dict[str, float] = field(default_factory=dict)
-    downloaded: dict[str, str] = field(default_factory=dict)
     download_seconds: float = 0.0
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from shiftql.answers import Answer, RankingAnswer, RowsAnswer
 from shiftql.plan import Download, Embed, Evaluate, PlanNode
 from storage.database import Database
-from storage.evaluations import Evaluation
 from storage.results import ResultStore
 
 
@@ -23,8 +22,15 @@ class Actual:
     reused: int | None = None
 
 
-def measure_plan(plan: PlanNode, answer: Answer, work: Mapping[str, Any], database: Database) -> dict[int, Actual]:
-    """What is known of the steps of an executed plan, by the id() of the node."""
+def measure_plan(
+    plan: PlanNode, followed: PlanNode, answer: Answer, work: Mapping[str, Any], database: Database
+) -> dict[int, Actual]:
+    """What is known of the steps of an executed plan, by the id() of the node.
+
+    `followed` is the plan of the same question at the end: with the rounds that halving came to, and models by what
+    they are since they were downloaded.
+    """
+    evaluates = iter([node for node in followed.walk() if isinstance(node, Evaluate)])
     embedding = work.get("embed_seconds", {})
     actual: dict[int, Actual] = {}
     for node in plan.walk():
@@ -34,7 +40,7 @@ def measure_plan(plan: PlanNode, answer: Answer, work: Mapping[str, Any], databa
                 rows=node.rows, seconds=sum(embedding.values()), new=new, reused=max(0, node.rows - new)
             )
         elif isinstance(node, Evaluate):
-            actual[id(node)] = _of_evaluations(node, work, database)
+            actual[id(node)] = _of_evaluations(next(evaluates, node), work, database)
         elif isinstance(node, Download):
             actual[id(node)] = Actual(seconds=work.get("download_seconds", 0.0))
     match answer:
@@ -48,7 +54,7 @@ def measure_plan(plan: PlanNode, answer: Answer, work: Mapping[str, Any], databa
 
 def _of_evaluations(node: Evaluate, work: Mapping[str, Any], database: Database) -> Actual:
     computed, embedding = set(work.get("computed", ())), work.get("embed_seconds", {})
-    evaluations = [_as_downloaded(planned.evaluation, work.get("downloaded", {})) for planned in node.evaluations]
+    evaluations = [planned.evaluation for planned in node.evaluations]
     measured = ResultStore(database).outcomes(evaluation.fingerprint for evaluation in evaluations)
     new = [evaluation for evaluation in evaluations if evaluation.fingerprint in computed]
     seconds = sum(
@@ -57,10 +63,3 @@ def _of_evaluations(node: Evaluate, work: Mapping[str, Any], database: Database)
         if each.fingerprint in measured
     )
     return Actual(rows=len(measured), seconds=seconds, new=len(new), reused=len(measured) - len(new))
-
-
-def _as_downloaded(evaluation: Evaluation, downloaded: Mapping[str, str]) -> Evaluation:
-    """The evaluation with the fingerprint that its model has since it was downloaded."""
-    model = evaluation.model
-    fingerprint = downloaded.get(model.fingerprint, model.fingerprint)
-    return replace(evaluation, model=replace(model, fingerprint=fingerprint))

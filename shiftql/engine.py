@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from shiftql import ast
 from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RowsAnswer, TextAnswer
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from storage.catalog import Catalog, DatasetRecord, ModelRecord
     from storage.database import Database
     from tasks.playground.build import Manifest
+
+
+class Ran(NamedTuple):
+    """The answer to a question, what was done for it, and its plan before and at the end."""
+
+    answer: Answer
+    work: Mapping[str, Any]
+    planned: PlanNode
+    followed: PlanNode
 
 
 class Session:
@@ -175,10 +184,9 @@ class Session:
     # --- questions ------------------------------------------------------------------------------------------------
 
     def _ask(self, question: ast.Query | ast.Finetune, text: str) -> Answer:
-        return self._run(question, text)[0]
+        return self._run(question, text).answer
 
-    def _run(self, question: ast.Query | ast.Finetune, text: str) -> tuple[Answer, Mapping[str, Any], PlanNode]:
-        """The answer to a question, what was done for it, and the plan that was followed."""
+    def _run(self, question: ast.Query | ast.Finetune, text: str) -> Ran:
         from shiftql.answering import answer
 
         self._refresh(question)
@@ -188,13 +196,13 @@ class Session:
         _say_what_is_held_out(planned)
         _say_what_is_shared(planned)
         if not planned.new_evaluations:
-            return answer(bound, planned, self._database, {}), {}, planned
+            return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
         if not self._waits_for(question):
-            return self._go_on_without(question, text, bound, planned), {}, planned
+            return Ran(self._go_on_without(question, text, bound, planned), {}, planned, planned)
         work, partial = self._compute(question, planned)
         # What rested on rankings, rounds or fingerprints that were not known yet is another question now.
         bound, plan = self._prepare(question, text, final=True)
-        return answer(bound, plan, self._database, work, partial=partial), work, planned
+        return Ran(answer(bound, plan, self._database, work, partial=partial), work, planned, plan)
 
     def _bind(self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False) -> Question:
         from shiftql.answering import look_up
@@ -279,8 +287,9 @@ class Session:
         if statement.analyze:
             from shiftql.actuals import measure_plan
 
-            answer, work, plan = self._run(question, text)
-            actual = measure_plan(plan, answer, work, self._database)
+            ran = self._run(question, text)
+            plan = ran.planned
+            actual = measure_plan(plan, ran.followed, ran.answer, ran.work, self._database)
         else:
             self._refresh(question)
             _, plan = self._prepare(question, text)
