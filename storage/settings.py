@@ -27,6 +27,11 @@ class Settings:
         return self.home / "features"
 
     @property
+    def neighbours(self) -> Path:
+        """What was searched in the features, under the same keys as these."""
+        return self.home / "neighbours"
+
+    @property
     def manifests(self) -> Path:
         return self.home / "manifests"
 

@@ -13,11 +13,14 @@ from storage.errors import EvaluationError
 from storage.evaluations import Evaluation, Measurement
 from storage.features import FeatureStore
 from storage.manifests import Manifest, comparable_targets, load_manifest
+from storage.neighbours import SearchStore
 from storage.settings import current_settings
 from storage.views import PROBABILITIES, View
+from tasks.neighbours import find_neighbours
 from tasks.rankers import get_ranker
 from tasks.rankers.base import Ranker, Score
 from tasks.rankers.metrics import score_predictions
+from tasks.rankers.nearest_neighbour import EuclideanNN
 
 # Of the training rows this share stands in for the test split where a view has to be chosen.
 _INNER_SHARE = 5
@@ -48,14 +51,35 @@ def score_features(evaluation: Evaluation, views: Sequence[View], embed_seconds:
         if len(views) > 1:
             trials = {each: _trial(ranker, features(train, each), train_y, test is not None) for each in views}
             view = max(trials, key=lambda each: trials[each])
-        train_x = features(train, view)
-        probabilities = train_x if view == PROBABILITIES else None
-        if test is None:
-            score = ranker.score(train_x, train_y, source_probabilities=probabilities)
-        else:
-            score = ranker.score(train_x, train_y, features(test, view), test_y)
+        score = None
+        if isinstance(ranker, EuclideanNN) and test is not None:
+            score = _score_of_neighbours(ranker, evaluation, store, view, train, test)
+        if score is None:
+            train_x = features(train, view)
+            if test is not None:
+                score = ranker.score(train_x, train_y, features(test, view), test_y)
+            else:
+                probabilities = train_x if view == PROBABILITIES else None
+                score = ranker.score(train_x, train_y, source_probabilities=probabilities)
     seconds = embed_seconds + time.perf_counter() - started
     return _measurement(score, seconds, None if test_y is None else len(test_y), view.layer)
+
+
+def _score_of_neighbours(
+    ranker: EuclideanNN, evaluation: Evaluation, store: FeatureStore, view: View, train: Manifest, test: Manifest
+) -> Score | None:
+    """The ranker's score, with what was searched before gone on with; None where that is left to the ranker itself."""
+    key = store.key(evaluation.model.fingerprint, view)
+    neighbours = find_neighbours(
+        SearchStore(current_settings().neighbours),
+        f"{key}/{evaluation.method}-{evaluation.version}",
+        train.feature_hashes,
+        test.feature_hashes,
+        ranker.k,
+        cosine=ranker.is_cosine,
+        features=lambda hashes: store.read(key, hashes),
+    )
+    return None if neighbours is None else ranker.score_neighbours(neighbours, *comparable_targets(train, test))
 
 
 def _trial(ranker: Ranker, x: np.ndarray, y: np.ndarray, needs_test: bool) -> float:

@@ -91,12 +91,22 @@ class Estimator(ABC):
 
 
 @dataclass(frozen=True)
-class Split:
-    """Checked features and labels; without a test split the test arrays have no rows.
+class Labels:
+    """Checked labels of both splits, by task: positions in the sorted classes of the training split, float64, or bool
+    (rows, labels).
 
-    Labels are by task: positions in the sorted classes of the training split, float64, or bool (rows, labels). Test
-    classes that the training split lacks are numbered from `num_classes`, which no prediction equals.
+    Test classes that the training split lacks are numbered from `num_classes`, which no prediction equals.
     """
+
+    task: Task
+    train: np.ndarray
+    test: np.ndarray
+    num_classes: int = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """Checked features and labels, which are as in `Labels`; without a test split the test arrays have no rows."""
 
     task: Task
     train_x: np.ndarray
@@ -125,6 +135,16 @@ def checked_split(
             f"training features have {train_x.shape[1]} dimensions and test features {test_x.shape[1]}",
             fix="take both from the same layer of the same model",
         )
+    labels = _comparable(train_y, test_y)
+    return Split(labels.task, train_x, labels.train, test_x, labels.test, labels.num_classes)
+
+
+def checked_labels(train_y: np.ndarray, test_y: np.ndarray) -> Labels:
+    """Check and encode the labels of both splits. Raises EvaluationError that says which split is wrong."""
+    return _comparable(_checked_labels("training", train_y), _checked_labels("test", test_y))
+
+
+def _comparable(train_y: np.ndarray, test_y: np.ndarray) -> Labels:
     task = _task_of(train_y)
     is_text = train_y.dtype.kind == "U"
     if task != _task_of(test_y) or is_text != (test_y.dtype.kind == "U") or train_y.shape[1:] != test_y.shape[1:]:
@@ -133,14 +153,14 @@ def checked_split(
             fix="label both splits with classes, numbers or the same columns of 0 and 1",
         )
     if task == "regression":
-        return Split(task, train_x, train_y.astype(np.float64), test_x, test_y.astype(np.float64))
+        return Labels(task, train_y.astype(np.float64), test_y.astype(np.float64))
     if task == "multilabel classification":
-        return Split(task, train_x, train_y.astype(bool), test_x, test_y.astype(bool))
+        return Labels(task, train_y.astype(bool), test_y.astype(bool))
     classes, train_codes = _encoded(train_y)
     positions = np.searchsorted(classes, test_y).clip(max=len(classes) - 1)
     is_unseen = classes[positions] != test_y
     positions[is_unseen] = len(classes) + np.unique(test_y[is_unseen], return_inverse=True)[1]
-    return Split(task, train_x, train_codes, test_x, positions, len(classes))
+    return Labels(task, train_codes, positions, len(classes))
 
 
 def training_split(ranker: str, train_x: np.ndarray, train_y: np.ndarray) -> Split:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
 from typing import ClassVar
 
 import numpy as np
 
 from storage.errors import EvaluationError
-from tasks.rankers.base import Score, Split, checked_split
+from tasks.rankers.base import Labels, Score, checked_labels, checked_split
 from tasks.rankers.metrics import score_predictions
 
-# Distances and differences held at once by a block of test rows: 64 MiB of single, 128 MiB of double precision.
+# Distances held at once by a block of test rows: 64 MiB of single, 128 MiB of double precision.
 _BLOCK_ELEMENTS = 2**24
+# Differences held at once by pairs of rows: small enough for the processor's cache.
+_PAIR_ELEMENTS = 2**17
+_DOUBLE_ELEMENTS = 2**22
 # How many more rows than k the matrix product proposes, so that rounding and duplicates lose none.
-_SPARE_CANDIDATES = 8
+SPARE_CANDIDATES = 8
 _CENTRE_ROWS = 1000
 _SMALLEST_SQUARE = 1e-25
 _GROUP_COLUMNS = 32
@@ -33,7 +39,7 @@ class EuclideanNN:
     k: int = 1
     metric: str | None = None
 
-    _is_cosine: ClassVar[bool] = False
+    is_cosine: ClassVar[bool] = False
 
     def score(
         self,
@@ -45,35 +51,42 @@ class EuclideanNN:
         source_probabilities: np.ndarray | None = None,
         seed: int = 0,
     ) -> Score:
-        return _score(self.k, self.metric, self._is_cosine, checked_split(train_x, train_y, test_x, test_y))
+        split = checked_split(train_x, train_y, test_x, test_y)
+        leave_one_out = len(split.test_x) == 0
+        others = len(split.train_x) - leave_one_out
+        if self.k > others:
+            raise EvaluationError(
+                f"k={self.k} neighbours of only {others} training rows",
+                fix=f"choose k of at most {others}" if others else "train on more rows",
+            )
+        neighbours = nearest_rows(split.train_x, None if leave_one_out else split.test_x, self.k, cosine=self.is_cosine)
+        true = split.train_y if leave_one_out else split.test_y
+        return self._voted(neighbours, Labels(split.task, split.train_y, true, split.num_classes))
+
+    def score_neighbours(self, neighbours: np.ndarray, train_y: np.ndarray, test_y: np.ndarray) -> Score:
+        """What `score` says where `neighbours` (test rows, k) are the numbers of the nearest training rows, in order.
+
+        Raises EvaluationError when the labels do not fit together.
+        """
+        return self._voted(neighbours, checked_labels(train_y, test_y))
+
+    def _voted(self, neighbours: np.ndarray, labels: Labels) -> Score:
+        votes = labels.train[neighbours]
+        if labels.task == "classification":
+            predicted = majority(votes, labels.num_classes)
+        elif labels.task == "regression":
+            predicted = votes.mean(axis=1)
+        else:
+            in_favour = votes.sum(axis=1)
+            predicted = np.where(2 * in_favour == self.k, votes[:, 0], 2 * in_favour > self.k)
+        return score_predictions(labels.task, self.metric, labels.test, predicted)
 
 
 @dataclass(frozen=True)
 class CosineNN(EuclideanNN):
     """The same by cosine similarity, which ignores the length of rows; a zero row is at right angles to all."""
 
-    _is_cosine: ClassVar[bool] = True
-
-
-def _score(k: int, metric: str | None, cosine: bool, split: Split) -> Score:
-    leave_one_out = len(split.test_x) == 0
-    others = len(split.train_x) - leave_one_out
-    if k > others:
-        raise EvaluationError(
-            f"k={k} neighbours of only {others} training rows",
-            fix=f"choose k of at most {others}" if others else "train on more rows",
-        )
-    neighbours = nearest_rows(split.train_x, None if leave_one_out else split.test_x, k, cosine=cosine)
-    true = split.train_y if leave_one_out else split.test_y
-    votes = split.train_y[neighbours]
-    if split.task == "classification":
-        predicted = majority(votes, split.num_classes)
-    elif split.task == "regression":
-        predicted = votes.mean(axis=1)
-    else:
-        in_favour = votes.sum(axis=1)
-        predicted = np.where(2 * in_favour == k, votes[:, 0], 2 * in_favour > k)
-    return score_predictions(split.task, metric, true, predicted)
+    is_cosine: ClassVar[bool] = True
 
 
 def nearest_rows(train: np.ndarray, test: np.ndarray | None, k: int, *, cosine: bool) -> np.ndarray:
@@ -81,26 +94,64 @@ def nearest_rows(train: np.ndarray, test: np.ndarray | None, k: int, *, cosine: 
 
     Without test rows, of the k other training rows nearest to each training row.
 
-    A matrix product in single precision proposes a few more than k candidates. Where its rounding could have lost
-    or swapped one, the product is taken in double precision, or the candidates' distances pair by pair, so that
-    the order does not depend on how rows were grouped into blocks. At equal distance the earlier training row is
-    the nearer; which of more than 8 rows tied for the k-th place are proposed is arbitrary, and always the same.
+    Rows are in the order of their distances computed pair by pair in double precision, which for two rows does not
+    depend on any other; at equal distance the earlier training row is the nearer. Only where it matters are they
+    computed so: a matrix product in single precision proposes a few more than k candidates, and where its rounding
+    could have lost or swapped one, a product in double precision; where that cannot tell them apart either, all rows
+    as near as the k-th are compared.
     """
-    search = _Search(train, k, cosine, excludes_self=test is None)
-    test = train if test is None else test
-    block = max(1, _BLOCK_ELEMENTS // len(train))
-    nearest = np.empty((len(test), k), dtype=np.int64)
-    for start in range(0, len(test), block):
-        nearest[start : start + block] = search.block(test[start : start + block], start)
+    search = _Search(train, k, cosine)
+    rows = train if test is None else test
+    own = np.arange(len(train)) if test is None else None
+    nearest = np.empty((len(rows), k), dtype=np.int64)
+    for at in search.blocks(len(rows)):
+        nearest[at] = search.nearest(rows[at], None if own is None else own[at])
     return nearest
+
+
+def nearest_lists(train: np.ndarray, test: np.ndarray, k: int, *, cosine: bool) -> tuple[np.ndarray, np.ndarray]:
+    """As `nearest_rows`, with the distances and what else was found out: (test rows, at most k + 8) each.
+
+    Every list is the beginning of all training rows in order, of k or more of them (all, where there are fewer); after
+    its end stand -1 and an infinite distance. Distances are squared Euclidean, or negative cosine similarities.
+    """
+    search = _Search(train, k, cosine)
+    rows = np.empty((len(test), search.width), dtype=np.int64)
+    distances = np.empty(rows.shape)
+    for at in search.blocks(len(test)):
+        rows[at], distances[at] = search.lists(test[at])
+    return rows, distances
+
+
+@dataclass(frozen=True)
+class _Proposals:
+    """The candidates of each test row, (test rows, width), in the order of their numbers.
+
+    `near` are their distances as a matrix product has them, up to what is the same for all. Two that differ by more
+    than `doubt` (test rows,) differ in truth; no other row is nearer than `edge` (test rows,) in the same sense.
+    """
+
+    rows: np.ndarray
+    near: np.ndarray
+    doubt: np.ndarray
+    edge: np.ndarray
+
+    def lost(self, k: int) -> np.ndarray:
+        """The test rows of whose k nearest one may be missing."""
+        kth = np.partition(self.near, k - 1, axis=1)[:, k - 1]
+        return np.flatnonzero(~(self.edge - kth > self.doubt))
+
+    def put(self, at: np.ndarray, better: _Proposals) -> None:
+        self.rows[at], self.near[at] = better.rows, better.near
+        self.doubt[at], self.edge[at] = better.doubt, better.edge
 
 
 class _Search:
     """The training rows, prepared once for every block of test rows."""
 
-    def __init__(self, train: np.ndarray, k: int, cosine: bool, excludes_self: bool) -> None:
-        self._train, self._k, self._cosine, self._excludes_self = train, k, cosine, excludes_self
-        self._candidates = min(len(train), k + _SPARE_CANDIDATES)
+    def __init__(self, train: np.ndarray, k: int, cosine: bool) -> None:
+        self._train, self._k, self._cosine = train, min(k, len(train)), cosine
+        self.width = min(len(train), k + SPARE_CANDIDATES)
         # Moving and scaling all rows keeps the order of distances, and single precision from cancellation and overflow.
         # Any centre does; a difference of two floats is rounded by no more than its own last digit.
         self._centre = train[:_CENTRE_ROWS].mean(axis=0, dtype=np.float64).astype(train.dtype)
@@ -110,44 +161,70 @@ class _Search:
         self._half_squares = np.einsum("nd,nd->n", self._single, self._single) / 2
         self._longest = float(np.sqrt(2 * self._half_squares.max()))
 
-    def block(self, test: np.ndarray, start: int) -> np.ndarray:
-        """The k nearest rows of each of the test rows, the first of which is number `start`."""
+    def blocks(self, test_rows: int) -> Iterator[slice]:
+        step = max(1, _BLOCK_ELEMENTS // len(self._train))
+        return (slice(start, min(start + step, test_rows)) for start in range(0, test_rows, step))
+
+    def nearest(self, test: np.ndarray, own: np.ndarray | None) -> np.ndarray:
+        """The k nearest rows of each of the test rows, which are the training rows `own` where given."""
+        found = self._proposals(test, own)
+        order = np.argsort(found.near, axis=1, kind="stable")
+        nearest = np.take_along_axis(found.rows, order[:, : self._k], axis=1)
+        with np.errstate(invalid="ignore"):
+            gaps = np.diff(np.take_along_axis(found.near, order, axis=1), axis=1, append=np.inf)
+        unsettled = np.flatnonzero(~(gaps[:, : self._k] > found.doubt[:, None]).all(axis=1))
+        exact = self._exact(test[unsettled], found.rows[unsettled])
+        if own is not None:
+            exact[found.rows[unsettled] == own[unsettled, None]] = np.inf
+        order = np.argsort(exact, axis=1, kind="stable")[:, : self._k]
+        nearest[unsettled] = np.take_along_axis(found.rows[unsettled], order, axis=1)
+        return nearest
+
+    def lists(self, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `nearest_lists`."""
+        found = self._proposals(test, None)
+        exact = self._exact(test, found.rows)
+        order = np.argsort(exact, axis=1, kind="stable")
+        near = np.take_along_axis(found.near, order, axis=1)
+        is_known = np.arange(self.width) < (self.width if self.width == len(self._train) else self._k)
+        with np.errstate(invalid="ignore"):
+            is_before_others = (found.edge - found.doubt)[:, None] > near
+        is_known = is_known | np.logical_and.accumulate(is_before_others, axis=1)
+        rows = np.where(is_known, np.take_along_axis(found.rows, order, axis=1), -1)
+        return rows, np.where(is_known, np.take_along_axis(exact, order, axis=1), np.inf)
+
+    def _proposals(self, test: np.ndarray, own: np.ndarray | None) -> _Proposals:
         with np.errstate(over="ignore", invalid="ignore"):
             rows = self._prepared(test, np.float32)
             # |x−y|²/2 less |y|²/2, which is the same for every x.
             distances = rows @ self._single.T
             np.subtract(0 if self._cosine else self._half_squares, distances, out=distances)
-            lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+            lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows)).astype(np.float64)
             # Twice the error that rounding is likely to make of a sum of as many products, and room for bad luck.
-            doubt = 2 * np.sqrt(test.shape[1]) * np.finfo(np.float32).eps * self._longest * (lengths + self._longest)
-        own = start + np.arange(len(test)) if self._excludes_self else None
-        proposed, ordered, gaps = self._proposals(distances, own)
-        is_settled = (gaps[:, : self._k] > doubt[:, None]).all(axis=1)
-        nearest = ordered[:, : self._k]
-        is_lost = ~is_settled
-        if self._candidates < len(self._train):
-            margin = gaps[:, self._k - 1 : -1].sum(axis=1)
-            is_lost &= ~(margin > doubt)
-            for at in np.array_split(np.flatnonzero(is_lost), -(-is_lost.sum() * len(self._train) // 2**22) or 1):
-                proposed[at] = self._proposals(self._doubles(test[at]), None if own is None else own[at])[0]
-        step = max(1, _BLOCK_ELEMENTS // (self._candidates * test.shape[1]))
-        unsettled = np.flatnonzero(~is_settled)
-        for first in range(0, len(unsettled), step):
-            at = unsettled[first : first + step]
-            nearest[at] = self._sorted(test[at], proposed[at], None if own is None else own[at])
-        return nearest
+            doubt = 2 * np.sqrt(test.shape[1]) * self._longest * (lengths + self._longest)
+            found = self._smallest(distances, doubt * np.finfo(np.float32).eps, own)
+            if self.width == len(self._train):
+                return found
+            lost = found.lost(self._k)
+            step = max(1, _DOUBLE_ELEMENTS // len(self._train))
+            for start in range(0, len(lost), step):
+                at = lost[start : start + step]
+                left_out = None if own is None else own[at]
+                distances = self._doubles(test[at])
+                again = self._smallest(distances, doubt[at] * np.finfo(np.float64).eps, left_out)
+                for row in again.lost(self._k):
+                    tied = self._tied(test[at[row]], distances[row], again.doubt[row])
+                    again.rows[row], again.near[row], again.edge[row] = tied
+                found.put(at, again)
+        return found
 
-    def _proposals(self, distances: np.ndarray, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The candidates of each row in the order of their numbers and of their distances, and the gaps of these."""
+    def _smallest(self, distances: np.ndarray, doubt: np.ndarray, own: np.ndarray | None) -> _Proposals:
         if own is not None:
             distances[np.arange(len(own)), own] = np.inf
-        proposed = smallest(distances, self._candidates)
-        proposed.sort(axis=1)
-        near = np.take_along_axis(distances, proposed, axis=1)
-        order = np.argsort(near, axis=1, kind="stable")
-        with np.errstate(invalid="ignore"):
-            gaps = np.diff(np.take_along_axis(near, order, axis=1), axis=1, append=np.inf)
-        return proposed, np.take_along_axis(proposed, order, axis=1), gaps
+        rows = smallest(distances, self.width)
+        rows.sort(axis=1)
+        near = np.take_along_axis(distances, rows, axis=1).astype(np.float64)
+        return _Proposals(rows, near, doubt, near.max(axis=1))
 
     def _doubles(self, test: np.ndarray) -> np.ndarray:
         rows = self._prepared(test, np.float64)
@@ -159,17 +236,42 @@ class _Search:
             distances[:, start : start + step] = half_squares - rows @ train.T
         return distances
 
-    def _sorted(self, test: np.ndarray, proposed: np.ndarray, own: np.ndarray | None) -> np.ndarray:
-        """The k nearest of the proposed rows, by distances computed pair by pair in double precision."""
-        candidates = self._train[proposed].astype(np.float64)
-        if self._cosine:
-            exact = -(_unit_rows(candidates) * _unit_rows(test.astype(np.float64))[:, None]).sum(axis=2)
-        else:
-            exact = ((candidates - test[:, None]) ** 2).sum(axis=2)
-        if own is not None:
-            exact[proposed == own[:, None]] = np.inf
-        order = np.argsort(exact, axis=1, kind="stable")[:, : self._k]
-        return np.take_along_axis(proposed, order, axis=1)
+    def _tied(self, test: np.ndarray, distances: np.ndarray, doubt: float) -> tuple[np.ndarray, np.ndarray, float]:
+        """The proposals of one test row: the nearest of all rows that double precision cannot tell from the k-th."""
+        edge = float(np.partition(distances, self._k - 1)[self._k - 1] + 3 * doubt)
+        # A row that is left out stands at infinity.
+        close = np.flatnonzero((distances <= edge) & (distances < np.inf) | np.isnan(distances + edge))
+        copied = self._first_equal[close]
+        distinct = np.unique(copied)
+        exact = np.empty(len(self._train))
+        for some in np.array_split(distinct, -(-distinct.size * test.size // _BLOCK_ELEMENTS)):
+            exact[some] = self._exact(test[None], some[None])[0]
+        rows = np.sort(close[np.argsort(exact[copied], kind="stable")[: self.width]])
+        return rows, distances[rows], edge
+
+    @cached_property
+    def _first_equal(self) -> np.ndarray:
+        """Of each training row the first that equals it."""
+        firsts: dict[bytes, int] = {}
+        digests = (blake2b(row.tobytes(), digest_size=16).digest() for row in self._train)
+        return np.array([firsts.setdefault(digest, number) for number, digest in enumerate(digests)])
+
+    def _exact(self, test: np.ndarray, proposed: np.ndarray) -> np.ndarray:
+        """Distances (test rows, width) of the proposed rows, computed pair by pair in double precision."""
+        exact = np.empty(proposed.shape)
+        step = max(1, _PAIR_ELEMENTS // (proposed.shape[1] * test.shape[1]))
+        for start in range(0, len(test), step):
+            at = slice(start, start + step)
+            # Contiguous, so that sums are taken in one order.
+            candidates = np.ascontiguousarray(self._train[proposed[at]], dtype=np.float64)
+            rows = np.ascontiguousarray(test[at], dtype=np.float64)[:, None]
+            if self._cosine:
+                exact[at] = -(_unit_rows(candidates) * _unit_rows(rows)).sum(axis=2)
+            else:
+                candidates -= rows
+                candidates *= candidates
+                exact[at] = candidates.sum(axis=2)
+        return exact
 
     def _prepared(self, x: np.ndarray, precision: type) -> np.ndarray:
         x = x.astype(np.result_type(x, precision), copy=False)
