@@ -30,7 +30,7 @@ from storage.baselines import MAJORITY_METHOD
 from storage.database import Database
 from storage.errors import EvaluationError, ShiftError
 from storage.evaluations import Evaluation, Measurement, Subject
-from storage.results import CLAIM_EXPIRES_SECONDS, Claim, ResultStore
+from storage.results import Claim, ResultStore
 from storage.settings import current_settings
 from storage.views import View
 from tasks.host import host, stop_hosts
@@ -297,7 +297,7 @@ class _Search:
 
         async def beat() -> None:
             while True:
-                await asyncio.sleep(CLAIM_EXPIRES_SECONDS / 3)
+                await asyncio.sleep(current_settings().claim_seconds / 3)
                 # One that does not come through is made up for by the next.
                 with contextlib.suppress(Exception):
                     await asyncio.to_thread(self._results.heartbeat, list(self._claims.values()))

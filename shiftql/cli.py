@@ -11,6 +11,7 @@ import click
 
 from shiftql.catalog_commands import datasets, models
 from shiftql.options import format_option
+from shiftql.upkeep_commands import doctor, purge
 from storage.errors import ShiftError
 
 EXAMPLES = """
@@ -137,6 +138,8 @@ def parse(context: click.Context, text: str | None, query: str | None) -> None:
 
 main.add_command(models)
 main.add_command(datasets)
+main.add_command(purge)
+main.add_command(doctor)
 
 
 @main.command()

@@ -147,6 +147,26 @@ class Session:
         finally:
             progress.get().end()
 
+    def purge(
+        self, what: str, *, model: str | None = None, older_than: float | None = None, dry_run: bool = False
+    ) -> Mapping[str, int]:
+        """Delete `results`, `features` or `all` of it, of one model or older than some seconds; how much that is.
+
+        With `dry_run` nothing is deleted.
+        """
+        from flows.upkeep import purge_stores
+
+        return purge_stores(what, model=model, older_than=older_than, dry_run=dry_run)
+
+    def examine(self, *, fix: bool = False, rebuild: bool = False) -> Mapping[str, Any]:
+        """What is wrong in catalog and stores (`findings`), and with `fix` what was put right.
+
+        With `rebuild` results that only MLflow has are brought back first; `restored` says how many.
+        """
+        from flows.upkeep import examine
+
+        return examine(self.catalog, fix=fix, rebuild=rebuild)
+
     def stop_server(self) -> bool:
         """Stop the home's background Prefect server; False when none runs."""
         from flows.server import stop_server
@@ -170,11 +190,11 @@ class Session:
             case ast.Select() | ast.SetOperation() | ast.DeclaredName() | ast.Finetune():
                 return self._ask(statement, text)
             case ast.Purge(what=what):
-                if what is not None:
-                    from shiftql.vocabulary import PURGED
+                from shiftql.upkeep import worded_purge
+                from shiftql.vocabulary import PURGED
 
-                    _one_of(PURGED, what, statement, text)
-                raise _not_executable("PURGE", statement, text)
+                chosen = "all" if what is None else _one_of(PURGED, what, statement, text)
+                return _said(f"deleted {worded_purge(self.purge(chosen))}")
             case ast.Watch(query=query):
                 self._bind(query, text)
                 raise _not_executable("WATCH", statement, text)

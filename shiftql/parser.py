@@ -86,6 +86,17 @@ _Nested = TypeVar("_Nested", bound=Node)
 _DURATION = re.compile(r"\s*((\d+(\.\d+)?)\s*([smhd])\s*)+")
 
 
+def read_duration(text: str) -> float | None:
+    """The seconds of a duration; None where the text is none.
+
+    >>> read_duration("1h30m"), read_duration("soon")
+    (5400.0, None)
+    """
+    if not _DURATION.fullmatch(text):
+        return None
+    return sum(float(amount) * SECONDS[unit] for amount, unit in re.findall(r"([\d.]+)\s*([smhd])", text))
+
+
 def parse(text: str) -> tuple[Query | Statement, ...]:
     """The statements of `text`, one or more, in order.
 
@@ -566,9 +577,9 @@ class _TreeBuilder(Transformer_NonRecursive):
         return value
 
     def _seconds(self, token: Token) -> float:
-        if not _DURATION.fullmatch(token):
+        seconds = read_duration(token)
+        if seconds is None:
             raise self._error(token, f"{token!s} is not a duration", "write for example 90s, 30m, 2h or 1d")
-        seconds = sum(float(amount) * SECONDS[unit] for amount, unit in re.findall(r"([\d.]+)\s*([smhd])", token))
         if not 0 < seconds < NUMBER_LIMIT:
             raise self._error(token, f"{token!s} is no time to wait", "write for example 90s, 30m, 2h or 1d")
         return seconds

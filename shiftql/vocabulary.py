@@ -87,7 +87,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword(
         "PURGE",
         "statement",
-        "delete what was stored: results, features; without a word, all of it",
+        "delete what was stored: results, features or all; without a word, all",
         "PURGE features",
         False,
     ),
@@ -375,4 +375,5 @@ SHOWN: Mapping[str, str] = {
 PURGED: Mapping[str, str] = {
     "results": "every measured score",
     "features": "every stored embedding",
+    "all": "both",
 }

@@ -9,18 +9,23 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import or_, update
+from sqlalchemy import select as sa_select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, SQLModel, col, select
 
 from storage.database import Database
 from storage.evaluations import Evaluation, Measurement
+from storage.settings import current_settings
 
-CLAIM_EXPIRES_SECONDS = 30.0
-_FINGERPRINTS_PER_QUERY = 500
+# SQLite takes 32,766 parameters.
+_FINGERPRINTS_PER_QUERY = 30_000
+# The columns that hold a measurement, two of them as JSON.
+_MEASURED = tuple(field.name for field in fields(Measurement))
 
 
 class EvaluationRecord(SQLModel, table=True):
@@ -61,24 +66,6 @@ class EvaluationRecord(SQLModel, table=True):
     exporter: str | None = None
     export_started: float | None = None
 
-    def measurement(self) -> Measurement:
-        return Measurement(
-            status="completed" if self.status == "completed" else "failed",
-            cost_seconds=self.cost_seconds or 0.0,
-            metric=self.metric,
-            value=self.value,
-            higher_is_better=self.higher_is_better is not False,
-            n_test=self.n_test,
-            per_row_correct=self.per_row_correct,
-            replicates=self.replicates,
-            layer=self.layer,
-            vector=self.vector,
-            metrics=json.loads(self.metrics),
-            curve=tuple(json.loads(self.curve)),
-            reason=self.reason,
-            transient=self.transient,
-        )
-
 
 @dataclass(frozen=True)
 class Claim:
@@ -92,9 +79,9 @@ class Claim:
 class ResultStore:
     """Known results, and claims that let one of many askers compute what is not known yet."""
 
-    def __init__(self, database: Database, claim_expires_seconds: float = CLAIM_EXPIRES_SECONDS) -> None:
+    def __init__(self, database: Database, claim_expires_seconds: float | None = None) -> None:
         self._database = database
-        self._expires = claim_expires_seconds
+        self._expires = current_settings().claim_seconds if claim_expires_seconds is None else claim_expires_seconds
 
     def known(self, fingerprints: Iterable[str]) -> dict[str, Measurement]:
         """The measurements that need not be made again, by fingerprint: all but transient failures."""
@@ -106,18 +93,17 @@ class ResultStore:
 
     def outcomes(self, fingerprints: Iterable[str]) -> dict[str, Measurement]:
         """Whatever came of these evaluations last, by fingerprint."""
-        wanted = list(fingerprints)
+        wanted = list(dict.fromkeys(fingerprints))
         found: dict[str, Measurement] = {}
+        table = EvaluationRecord.__table__  # type: ignore[attr-defined]
+        columns = [table.c[name] for name in ("fingerprint", *_MEASURED)]
         with self._database.session() as session:
             for start in range(0, len(wanted), _FINGERPRINTS_PER_QUERY):
                 batch = wanted[start : start + _FINGERPRINTS_PER_QUERY]
-                rows = session.exec(
-                    select(EvaluationRecord).where(
-                        col(EvaluationRecord.fingerprint).in_(batch),
-                        col(EvaluationRecord.status) != "claimed",
-                    )
+                rows = session.connection().execute(
+                    sa_select(*columns).where(table.c.fingerprint.in_(batch), table.c.status != "claimed")
                 )
-                found.update((row.fingerprint, row.measurement()) for row in rows)
+                found.update((fingerprint, _measurement(*measured)) for fingerprint, *measured in rows)
         return found
 
     def claim(self, evaluation: Evaluation) -> Claim | None:
@@ -166,25 +152,11 @@ class ResultStore:
     def record(self, claim: Claim, measurement: Measurement) -> bool:
         """Commit the measurement. False when the claim was taken over meanwhile: the other result stands."""
         changes = {
-            "status": measurement.status,
-            "metric": measurement.metric,
-            "value": measurement.value,
-            "higher_is_better": measurement.higher_is_better,
-            "n_test": measurement.n_test,
-            "per_row_correct": measurement.per_row_correct,
-            "replicates": measurement.replicates,
-            "layer": measurement.layer,
-            "vector": measurement.vector,
+            **{name: getattr(measurement, name) for name in _MEASURED},
             "metrics": json.dumps(dict(measurement.metrics)),
             "curve": json.dumps(list(measurement.curve)),
-            "cost_seconds": measurement.cost_seconds,
-            "reason": measurement.reason,
-            "transient": measurement.transient,
-            "recorded": time.time(),
-            "mlflow_run_id": None,
-            "exporter": None,
         }
-        return self._finish(claim, changes)
+        return self._finish(claim, {**changes, "recorded": time.time(), "mlflow_run_id": None, "exporter": None})
 
     def release(self, claim: Claim) -> None:
         """Give an evaluation back uncomputed, so that the next asker need not wait for its expiry."""
@@ -201,6 +173,19 @@ class ResultStore:
             )
             session.commit()
             return bool(result.rowcount)  # type: ignore[attr-defined]
+
+
+def _measurement(*values: Any) -> Measurement:
+    measured = dict(zip(_MEASURED, values, strict=True))
+    return Measurement(
+        **{
+            **measured,
+            "cost_seconds": measured["cost_seconds"] or 0.0,
+            "higher_is_better": measured["higher_is_better"] is not False,
+            "metrics": json.loads(measured["metrics"]),
+            "curve": tuple(json.loads(measured["curve"])),
+        }
+    )
 
 
 def _claimed_record(evaluation: Evaluation, owner: str, now: float) -> EvaluationRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -10,17 +11,22 @@ from pathlib import Path
 from storage.errors import StoreError
 
 DEFAULT_MODELS_LIMIT = 50_000_000_000
+DEFAULT_CLAIM_SECONDS = 30.0
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The places of one installation. Every default lies inside `home`; nothing has to be started."""
+    """The places of one installation. Every default lies inside `home`; nothing has to be started.
+
+    Who has claimed an evaluation and gives no sign of life for `claim_seconds` is taken for dead.
+    """
 
     home: Path
     database_url: str
     tracking_uri: str
     models_limit: int = DEFAULT_MODELS_LIMIT
+    claim_seconds: float = DEFAULT_CLAIM_SECONDS
 
     @property
     def features(self) -> Path:
@@ -42,10 +48,10 @@ class Settings:
 
 
 def current_settings() -> Settings:
-    """The settings of this process: SHIFT_HOME, SHIFT_DATABASE_URL, MLFLOW_TRACKING_URI and SHIFT_MODELS_LIMIT (a
-    size such as 50GB), or their defaults.
+    """The settings of this process: SHIFT_HOME, SHIFT_DATABASE_URL, MLFLOW_TRACKING_URI, SHIFT_MODELS_LIMIT (a size
+    such as 50GB) and SHIFT_CLAIM_SECONDS, or their defaults.
 
-    Raises StoreError when the home cannot be made or the limit is no size.
+    Raises StoreError when the home cannot be made, the limit is no size, or the seconds are no number above 0.
     """
     home = Path(os.environ.get("SHIFT_HOME") or Path.home() / ".shift").expanduser().absolute()
     try:
@@ -61,6 +67,20 @@ def current_settings() -> Settings:
         database_url=os.environ.get("SHIFT_DATABASE_URL") or f"sqlite:///{home / 'shift.db'}",
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
         models_limit=_size(os.environ.get("SHIFT_MODELS_LIMIT")),
+        claim_seconds=_seconds(os.environ.get("SHIFT_CLAIM_SECONDS")),
+    )
+
+
+def _seconds(written: str | None) -> float:
+    if not written:
+        return DEFAULT_CLAIM_SECONDS
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(written)) < float("inf"):
+            return seconds
+    raise StoreError(
+        f"SHIFT_CLAIM_SECONDS is {written!r}, and must be a number of seconds above 0",
+        subject="SHIFT_CLAIM_SECONDS",
+        fix="write for example SHIFT_CLAIM_SECONDS=30",
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from filelock import FileLock
@@ -13,17 +14,15 @@ from sqlmodel import col, select
 
 from storage.database import Database
 from storage.results import EvaluationRecord
+from storage.run_tags import FINGERPRINT_TAG, identity_of, tags_of
 from storage.settings import Settings, current_settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FINGERPRINT_TAG = "shift.fingerprint"
-_ATTEMPT_TAG = "shift.attempt"
-# MLflow refuses longer tags.
-_LONGEST_TAG = 8000
 # An export that has not ended by then has died with its process.
-_EXPORT_EXPIRES_SECONDS = 60.0
+EXPORT_EXPIRES_SECONDS = 60.0
+_ROWS_AT_ONCE = 32
 
 
 def export_pending() -> int:
@@ -35,26 +34,100 @@ def export_pending() -> int:
     """
     settings = current_settings()
     database = Database(settings)
-    client = _open_client(settings)
+    client = open_client(settings)
+    experiments: dict[str, str] = {}
     written = 0
-    while (taken := _take(database)) is not None:
-        row, was_taken_before = taken
-        run_id = _find_run(client, row) if was_taken_before else None
-        run_id = run_id or _create_run(client, row)
-        _write_run(client, run_id, row)
+    while taken := _take(database):
+        runs: dict[str, EvaluationRecord] = {}
+        try:
+            for row, was_taken_before in taken:
+                name = _experiment_name(row)
+                if name not in experiments:
+                    experiments[name] = _experiment(client, name)
+                run_id = _find_run(client, experiments[name], row) if was_taken_before else None
+                run_id = run_id or _create_run(client, experiments[name], row)
+                _write_run(client, run_id, row)
+                runs[run_id] = row
+        finally:
+            overtaken = _note_runs(database, runs)
+            # The row that could not be written stays taken for a while, so that it does not hold up the others.
+            _give_back(database, [row for row, was_taken_before in taken[len(runs) + 1 :] if not was_taken_before])
+        _delete_runs_of_purged(client, database, overtaken)
+        written += len(runs)
+    return written
+
+
+def _give_back(database: Database, rows: Sequence[EvaluationRecord]) -> None:
+    """Leave rows that were taken and not begun to the next export."""
+    if rows:
         with database.session() as session:
             session.execute(
+                update(EvaluationRecord)
+                .where(col(EvaluationRecord.fingerprint).in_([row.fingerprint for row in rows]))
+                .where(col(EvaluationRecord.mlflow_run_id).is_(None))
+                .values(exporter=None)
+            )
+            session.commit()
+
+
+def _note_runs(database: Database, runs: Mapping[str, EvaluationRecord]) -> Mapping[str, str]:
+    """Write down the runs of rows; those, with the row's fingerprint, whose row is another meanwhile, or gone."""
+    overtaken = {}
+    with database.session() as session:
+        for run_id, row in runs.items():
+            result = session.execute(
                 update(EvaluationRecord)
                 .where(col(EvaluationRecord.fingerprint) == row.fingerprint)
                 .where(col(EvaluationRecord.recorded) == row.recorded)
                 .values(mlflow_run_id=run_id)
             )
-            session.commit()
-        written += 1
-    return written
+            if not result.rowcount:  # type: ignore[attr-defined]
+                overtaken[run_id] = row.fingerprint
+        session.commit()
+    return overtaken
 
 
-def _open_client(settings: Settings) -> MlflowClient:
+def _delete_runs_of_purged(client: MlflowClient, database: Database, runs: Mapping[str, str]) -> None:
+    """Delete the runs whose rows were purged while they were written."""
+    if runs:
+        with database.session() as session:
+            fingerprint = col(EvaluationRecord.fingerprint)
+            there = set(session.exec(select(fingerprint).where(fingerprint.in_(runs.values()))))
+        for run_id in (run_id for run_id, purged in runs.items() if purged not in there):
+            client.delete_run(run_id)
+
+
+def delete_runs(client: MlflowClient, rows: Iterable[EvaluationRecord]) -> None:
+    """Delete the runs of evaluations, also of earlier attempts. MLflow keeps what is deleted until `mlflow gc`."""
+    from mlflow.exceptions import MlflowException
+
+    for row in rows:
+        runs = {row.mlflow_run_id} - {None}
+        if row.token > 1 or (row.exporter is not None and not runs):
+            runs |= set(_runs_of(client, row))
+        for run_id in runs:
+            try:
+                client.delete_run(run_id)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+
+
+def _runs_of(client: MlflowClient, row: EvaluationRecord) -> list[str]:
+    """All runs of an evaluation that are not deleted."""
+    experiment = client.get_experiment_by_name(_experiment_name(row))
+    if experiment is None:
+        return []
+    is_of_it = f"tags.`{FINGERPRINT_TAG}` = '{row.fingerprint}'"
+    return [run.info.run_id for run in client.search_runs([experiment.experiment_id], is_of_it)]
+
+
+def _experiment_name(row: EvaluationRecord) -> str:
+    return f"{row.train_name}/{row.method}"
+
+
+def open_client(settings: Settings) -> MlflowClient:
+    """MLflow's client, and its store made or migrated. Raises what MLflow raises when it is out of reach."""
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=settings.tracking_uri)
@@ -64,39 +137,43 @@ def _open_client(settings: Settings) -> MlflowClient:
     return client
 
 
-def _take(database: Database) -> tuple[EvaluationRecord, bool] | None:
+def _take(database: Database) -> list[tuple[EvaluationRecord, bool]]:
+    """Some rows of the outbox, now this caller's, and whether another took them before and died."""
     table, exporter, now = EvaluationRecord, uuid4().hex, time.time()
     pending = (col(table.status) != "claimed") & col(table.mlflow_run_id).is_(None)
-    free = or_(col(table.exporter).is_(None), col(table.export_started) < now - _EXPORT_EXPIRES_SECONDS)
+    free = or_(col(table.exporter).is_(None), col(table.export_started) < now - EXPORT_EXPIRES_SECONDS)
     with database.session() as session:
         while True:
-            row = session.exec(select(table).where(pending, free).order_by(col(table.recorded)).limit(1)).first()
-            if row is None:
-                return None
-            was_taken_before = row.exporter is not None
-            result = session.execute(
+            rows = session.exec(select(table).where(pending, free).limit(_ROWS_AT_ONCE)).all()
+            found = [(row, row.exporter is not None) for row in rows]
+            if not rows:
+                return []
+            session.execute(
                 update(table)
-                .where(col(table.fingerprint) == row.fingerprint, pending, free)
-                .values(exporter=exporter, export_started=now)
+                .where(col(table.fingerprint).in_([row.fingerprint for row in rows]), pending, free)
+                .values(exporter=exporter, export_started=now),
+                execution_options={"synchronize_session": False},
             )
             session.commit()
-            if result.rowcount:  # type: ignore[attr-defined]
-                return row, was_taken_before
+            taken = set(session.exec(select(table.fingerprint).where(table.exporter == exporter)))
+            if taken:
+                return [(row, was_taken_before) for row, was_taken_before in found if row.fingerprint in taken]
 
 
-def _create_run(client: MlflowClient, row: EvaluationRecord) -> str:
+def _create_run(client: MlflowClient, experiment: str, row: EvaluationRecord) -> str:
     run = client.create_run(
-        _experiment(client, f"{row.train_name}/{row.method}"),
+        experiment,
         run_name=f"{row.method} {row.model_name}",
         start_time=_end(row) - round((row.cost_seconds or 0.0) * 1000),
-        tags=_identity(row),
+        # All at once is a third of the time of writing them to the run afterwards.
+        tags=tags_of(row),
     )
     return run.info.run_id
 
 
 def _write_run(client: MlflowClient, run_id: str, row: EvaluationRecord) -> None:
-    """Write a row to its run; doing so twice is the same as once."""
-    from mlflow.entities import Metric, Param, RunTag
+    """Write the figures of a row to its run and end it; doing so twice is the same as once."""
+    from mlflow.entities import Metric, Param
 
     end = _end(row)
     params = {**json.loads(row.params), **json.loads(row.fidelity)}
@@ -110,7 +187,6 @@ def _write_run(client: MlflowClient, run_id: str, row: EvaluationRecord) -> None
         run_id,
         metrics=[Metric(name, value, end, 0) for name, value in metrics.items()] + steps,
         params=[Param(name, str(value)) for name, value in params.items()],
-        tags=[RunTag(name, str(value)) for name, value in _tags(row).items() if value is not None],
     )
     client.set_terminated(run_id, "FINISHED" if row.status == "completed" else "FAILED", end_time=end)
 
@@ -120,38 +196,8 @@ def _end(row: EvaluationRecord) -> int:
     return round((row.recorded or 0.0) * 1000)
 
 
-def _identity(row: EvaluationRecord) -> dict[str, str]:
-    """What tells a row's run from all others; a transient failure and the attempt after it are two runs."""
-    return {FINGERPRINT_TAG: row.fingerprint, _ATTEMPT_TAG: str(row.token)}
-
-
-def _tags(row: EvaluationRecord) -> dict[str, Any]:
-    return {
-        "shift.model": row.model_name,
-        "shift.model_fingerprint": row.model_fingerprint,
-        "shift.train": row.train_name,
-        "shift.train_fingerprint": row.train_fingerprint,
-        "shift.test": row.test_name,
-        "shift.test_fingerprint": row.test_fingerprint,
-        "shift.method": row.method,
-        "shift.version": row.version,
-        "shift.params": row.params,
-        "shift.fidelity": row.fidelity,
-        "shift.metric": row.metric,
-        "shift.higher_is_better": row.higher_is_better,
-        "shift.n_test": row.n_test,
-        "shift.layer": row.layer,
-        "shift.per_row_correct": _hex_that_fits(row.per_row_correct),
-        "shift.replicates": _hex_that_fits(row.replicates),
-        "shift.vector": _hex_that_fits(row.vector),
-        "shift.reason": row.reason,
-        "shift.transient": row.transient,
-    }
-
-
-def _find_run(client: MlflowClient, row: EvaluationRecord) -> str | None:
-    experiment = _experiment(client, f"{row.train_name}/{row.method}")
-    is_its_run = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in _identity(row).items())
+def _find_run(client: MlflowClient, experiment: str, row: EvaluationRecord) -> str | None:
+    is_its_run = " AND ".join(f"tags.`{name}` = '{value}'" for name, value in identity_of(row).items())
     runs = client.search_runs([experiment], is_its_run, max_results=1)
     return runs[0].info.run_id if runs else None
 
@@ -177,10 +223,6 @@ def _standard_error(replicates: bytes) -> float:
     import numpy as np
 
     return float(np.frombuffer(replicates, "<f4").std(ddof=1, dtype=np.float64))
-
-
-def _hex_that_fits(packed: bytes | None) -> str | None:
-    return packed.hex() if packed and len(packed) * 2 <= _LONGEST_TAG else None
 
 
 def _artifacts() -> str | None:

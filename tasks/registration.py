@@ -19,7 +19,8 @@ from tasks.host import host
 from tasks.readers import check_exists, guess_reader, open_reader, reader_name, split_names
 from tasks.sources import DESCRIBED_IN_HOST, HOSTS, guess_source, source_named
 
-_UNREADABLE = "unreadable-"
+# How the fingerprint of a model begins whose files are gone or unreadable.
+UNREADABLE = "unreadable-"
 # What stands before the dataset whose principal components are to be a model.
 _FITTED = "pca:"
 # Columns of a model that a person may have set otherwise.
@@ -110,7 +111,7 @@ def changed_model(model: ModelRecord) -> dict[str, Any] | None:
         # Other files were not what was trusted.
         changes = {**_model_content(source_named(model.source).content_files(path)), "trusted": False}
     except OSError as error:
-        return {"fingerprint": _UNREADABLE + fingerprint_of(str(error)), "signature": _UNREADABLE}
+        return {"fingerprint": UNREADABLE + fingerprint_of(str(error)), "signature": UNREADABLE}
     with contextlib.suppress(EvaluationError):
         described = _described(model.source, path, trusted=False)
         changes |= {column: value for column, value in described.items() if column not in _TOLD_TOO}
@@ -175,8 +176,18 @@ def changed_dataset(dataset: DatasetRecord, say: Callable[[str], None] = lambda 
 
     What has no files here is taken as it was. Raises StoreError when the files are gone or no longer readable.
     """
-    if is_remote(dataset.path):
+    if is_untouched_dataset(dataset):
         return None
+    return inspect_dataset(dataset.path, dataset.type, dataset.reader_options, say)
+
+
+def is_untouched_dataset(dataset: DatasetRecord) -> bool:
+    """Whether the dataset's files look as they did when they were last read; reads none of them.
+
+    What has no files here is taken as it was. Raises StoreError when the files are gone.
+    """
+    if is_remote(dataset.path):
+        return True
     if not Path(dataset.path).exists():
         raise StoreError(
             f"the files of dataset {dataset.name} are gone: {dataset.path}",
@@ -184,9 +195,7 @@ def changed_dataset(dataset: DatasetRecord, say: Callable[[str], None] = lambda 
             fix=f"put them back, or 'shiftql datasets remove {dataset.name}'",
         )
     opened = open_reader(dataset.type, dataset.path, dataset.reader_options)
-    if signature_of_files(Path(file) for file in opened.files()) == dataset.signature:
-        return None
-    return inspect_dataset(dataset.path, dataset.type, dataset.reader_options, say)
+    return signature_of_files(Path(file) for file in opened.files()) == dataset.signature
 
 
 def _model_content(files: list[Path]) -> dict[str, str]:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from storage.database import Database
 from storage.evaluations import Evaluation, Measurement, Subject
@@ -37,6 +40,18 @@ def results(database: Database) -> ResultStore:
 def impatient(database: Database) -> ResultStore:
     """A store in which every claim has expired as soon as it is made."""
     return ResultStore(database, claim_expires_seconds=-1.0)
+
+
+@contextmanager
+def listening(database: Database, statements: list[str]) -> Iterator[None]:
+    """Meanwhile every statement that reaches the database is noted."""
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield
+    event.remove(database.engine, "before_cursor_execute", note)
 
 
 def _known(results: ResultStore, evaluation: Evaluation = EVALUATION) -> Measurement | None:
@@ -190,3 +205,22 @@ def test_many_fingerprints_are_looked_up_at_once(results: ResultStore) -> None:
     unknown = [str(number) for number in range(3000)]
     found = results.known([*unknown, *(evaluation.fingerprint for evaluation in evaluations)])
     assert set(found) == {evaluation.fingerprint for evaluation in evaluations[:5]}
+
+
+def test_a_thousand_fingerprints_are_looked_up_in_one_round_trip(results: ResultStore, database: Database) -> None:
+    statements: list[str] = []
+    with listening(database, statements):
+        results.known(str(number) for number in range(1000))
+    assert len(statements) == 1
+
+
+def test_a_claim_expires_after_the_seconds_of_the_settings(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("storage.results.time.time", lambda: now)
+    monkeypatch.setenv("SHIFT_CLAIM_SECONDS", "5")
+    results = ResultStore(database)
+    assert results.claim(EVALUATION) is not None
+    now = 1004.0
+    assert results.claim(EVALUATION) is None
+    now = 1006.0
+    assert results.claim(EVALUATION) is not None

@@ -51,3 +51,20 @@ def test_a_limit_that_is_no_size_is_an_error(home: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("SHIFT_MODELS_LIMIT", written)
     with pytest.raises(StoreError, match="must be a size"):
         current_settings()
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("", 30.0), ("5", 5.0), ("0.5", 0.5), (" 90 ", 90.0)])
+def test_a_claim_expires_after_what_is_set(
+    home: Path, monkeypatch: pytest.MonkeyPatch, written: str, seconds: float
+) -> None:
+    monkeypatch.setenv("SHIFT_CLAIM_SECONDS", written)
+    assert current_settings().claim_seconds == seconds
+
+
+@pytest.mark.parametrize("written", ["soon", "0", "-1", "inf", "nan", "30s"])
+def test_a_limit_of_claims_that_is_no_number_above_0_is_an_error(
+    home: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    monkeypatch.setenv("SHIFT_CLAIM_SECONDS", written)
+    with pytest.raises(StoreError, match="number of seconds above 0"):
+        current_settings()

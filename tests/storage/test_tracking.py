@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from storage.database import Database
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.results import EvaluationRecord, ResultStore
+from storage.run_tags import FINGERPRINT_TAG
 from storage.settings import current_settings
-from storage.tracking import FINGERPRINT_TAG, export_pending
+from storage.tracking import export_pending
 
 EVALUATION = Evaluation(
     Subject("bert", "m"),
@@ -186,11 +187,49 @@ def test_a_row_that_another_exporter_is_writing_is_left_to_it() -> None:
     assert export_pending() == 0
 
 
-def test_more_correct_rows_than_a_tag_holds_are_left_out() -> None:
-    _record(measurement=replace(DONE, per_row_correct=bytes(5000)))
+def test_more_rows_are_exported_than_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.tracking._ROWS_AT_ONCE", 2)
+    for number in range(5):
+        _record(replace(EVALUATION, params={"lr": float(number)}))
+    assert export_pending() == 5
+    assert len(_runs()) == 5
+
+
+def test_a_row_that_mlflow_refuses_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    written = MlflowClient.log_batch
+
+    def refuse(client: Any, run_id: str, metrics: Any, params: Any) -> None:
+        if params[0].value == "1.0":
+            raise ValueError("refused")
+        written(client, run_id, metrics=metrics, params=params)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", refuse)
+    for number in range(3):
+        _record(replace(EVALUATION, params={"lr": float(number)}))
+    with pytest.raises(ValueError, match="refused"):
+        export_pending()
     export_pending()
-    (run,) = _runs()
-    assert "shift.per_row_correct" not in run.data.tags
+    finished = [run.data.params["lr"] for run in _runs() if run.info.status == "FINISHED"]
+    assert sorted(finished) == ["0.0", "2.0"]
+
+
+def test_a_row_that_is_purged_while_it_is_exported_leaves_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    terminated = MlflowClient.set_terminated
+
+    def purge_first(client: Any, *arguments: Any, **keywords: Any) -> None:
+        with Database(current_settings()).session() as session:
+            session.execute(delete(EvaluationRecord))
+            session.commit()
+        terminated(client, *arguments, **keywords)
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", purge_first)
+    _record()
+    export_pending()
+    assert _runs() == []
 
 
 def test_rows_wait_while_mlflow_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,140 @@
+"""Deleting what was stored: recorded results with their MLflow runs, and features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from sqlalchemy import ColumnElement, delete, func
+from sqlmodel import and_, col, or_, select
+
+from storage.catalog import ModelRecord
+from storage.database import Database
+from storage.errors import StoreError
+from storage.names import near
+from storage.results import EvaluationRecord
+from storage.settings import current_settings
+from storage.stored_segments import keys_of, segments_in
+from storage.tracking import delete_runs, open_client
+
+_ROWS_AT_ONCE = 500
+# What a row takes beside its texts and arrays.
+_ROW_BYTES = 500
+
+
+# What may be purged.
+RESULTS, FEATURES, ALL = "results", "features", "all"
+
+
+def purge(
+    what: str, model: str | None = None, older_than: float | None = None, dry_run: bool = False
+) -> dict[str, int]:
+    """Delete `results`, `features` or `all` of it: everything, or what is of one model or older than some seconds.
+
+    What somebody alive is computing stays. Returns how much was deleted, or with `dry_run` would be: `results`,
+    `result_bytes`, `segments` (of features), `segment_bytes`, and the segments left to evaluations that are running,
+    `segments_in_use`. Raises StoreError when there is no such model, and when MLflow is out of reach and there are
+    results to delete; then nothing is deleted.
+    """
+    settings = current_settings()
+    database = Database(settings)
+    models = None if model is None else fingerprints_of(database, model)
+    before = None if older_than is None else time.time() - older_than
+    purged = {"results": 0, "result_bytes": 0, "segments": 0, "segment_bytes": 0, "segments_in_use": 0}
+    if what != FEATURES:
+        chosen = _chosen(models, before, settings.claim_seconds)
+        purged["results"], purged["result_bytes"] = _measure(database, chosen)
+        if purged["results"] and not dry_run:
+            _delete_results(database, chosen)
+    if what != RESULTS:
+        keys = None if models is None else keys_of(models)
+        in_use = keys_of(_claimed_models(database, settings.claim_seconds))
+        for segment in segments_in(settings.features):
+            if (keys is not None and segment.key not in keys) or (before is not None and segment.modified >= before):
+                continue
+            if segment.key in in_use:
+                purged["segments_in_use"] += 1
+                continue
+            purged["segments"] += 1
+            purged["segment_bytes"] += segment.size_bytes
+            if not dry_run:
+                segment.delete()
+    return purged
+
+
+def fingerprints_of(database: Database, model: str) -> set[str]:
+    """The fingerprints a model has and had when it was measured. Raises StoreError naming near models."""
+    table = EvaluationRecord
+    with database.session() as session:
+        named = set(session.exec(select(ModelRecord.fingerprint).where(ModelRecord.name == model)))
+        named |= set(session.exec(select(table.model_fingerprint).where(table.model_name == model).distinct()))
+        if named:
+            return named
+        names = {*session.exec(select(ModelRecord.name)), *session.exec(select(table.model_name).distinct())}
+    likely = near(model, names)
+    raise StoreError(
+        f"there is no model named {model!r}, and no result of one",
+        subject=model,
+        fix=f"did you mean {' or '.join(likely)}?" if likely else "'shiftql models list' shows all",
+    )
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def _chosen(models: Iterable[str] | None, before: float | None, claim_seconds: float) -> ColumnElement[bool]:
+    """The rows to be deleted: what is recorded, and claims whose owner is dead."""
+    table = EvaluationRecord
+    is_recorded = col(table.status) != "claimed"
+    if before is not None:
+        is_recorded = and_(is_recorded, col(table.recorded) < before)
+    is_dead = and_(
+        col(table.status) == "claimed", col(table.heartbeat) < min(time.time() - claim_seconds, before or float("inf"))
+    )
+    chosen = or_(is_recorded, is_dead)
+    return chosen if models is None else and_(chosen, col(table.model_fingerprint).in_(models))
+
+
+def _measure(database: Database, chosen: ColumnElement[bool]) -> tuple[int, int]:
+    table = EvaluationRecord
+    columns = (table.per_row_correct, table.replicates, table.vector, table.metrics, table.curve, table.params)
+    size = sum((func.coalesce(func.length(column), 0) for column in columns), start=_ROW_BYTES)
+    with database.session() as session:
+        count, in_bytes = (
+            session.connection().execute(select(func.count(), func.sum(size)).select_from(table).where(chosen)).one()
+        )
+    return count, int(in_bytes or 0)
+
+
+def _delete_results(database: Database, chosen: ColumnElement[bool]) -> None:
+    """Delete rows after their runs: a run without a row would be taken for a lost result."""
+    table = EvaluationRecord
+    try:
+        client = open_client(current_settings())
+    except Exception as error:
+        raise StoreError(
+            f"MLflow is out of reach, and results are deleted there as well: {next(iter(str(error).splitlines()), '')}",
+            fix="start it, or correct MLFLOW_TRACKING_URI; nothing is deleted",
+        ) from error
+    while True:
+        with database.session() as session:
+            rows = session.exec(select(table).where(chosen).limit(_ROWS_AT_ONCE)).all()
+            if not rows:
+                return
+            delete_runs(client, rows)
+            session.execute(
+                delete(table).where(chosen, col(table.fingerprint).in_([row.fingerprint for row in rows])),
+                execution_options={"synchronize_session": False},
+            )
+            session.commit()
+
+
+# --- features ---------------------------------------------------------------------------------------------------------
+
+
+def _claimed_models(database: Database, claim_seconds: float) -> set[str]:
+    """The fingerprints of models that somebody alive evaluates."""
+    table = EvaluationRecord
+    is_alive = (col(table.status) == "claimed") & (col(table.heartbeat) >= time.time() - claim_seconds)
+    with database.session() as session:
+        return set(session.exec(select(table.model_fingerprint).where(is_alive)))
