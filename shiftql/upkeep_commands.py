@@ -28,6 +28,11 @@ class Duration(click.ParamType[float]):
         return seconds
 
 
+def is_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty()
+
+
 @click.command()
 @click.argument("what", type=click.Choice(list(PURGED)))
 @click.option("--older-than", metavar="30d", type=Duration(), help="Only what was recorded, or last used, before that.")
@@ -49,7 +54,7 @@ def purge(what: str, older_than: float | None, model: str | None, dry_run: bool,
         click.echo(f"to be deleted: {worded_purge(counted)}")
         return
     if not yes:
-        if not sys.stdin.isatty():
+        if not is_terminal():
             raise click.UsageError(f"{worded_purge(counted)} would be deleted: say --yes, or --dry-run to be told only")
         click.confirm(f"delete {worded_purge(counted)}?", abort=True, err=True)
     click.echo(f"deleted {worded_purge(session.purge(what, **chosen))}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 # An export that has not ended by then has died with its process.
 EXPORT_EXPIRES_SECONDS = 60.0
 _ROWS_AT_ONCE = 32
+_SQLITE = "sqlite:///"
 
 
 def export_pending() -> int:
@@ -134,6 +137,10 @@ def open_client(settings: Settings) -> MlflowClient:
     # The first use creates or migrates the store, which several processes at once would do to its harm.
     with FileLock(settings.home / "mlflow.lock"):
         client.search_experiments(max_results=1)
+        if settings.tracking_uri.startswith(_SQLITE):
+            # Kept in the file. MLflow leaves SQLite's default, which takes twice as long to commit.
+            with closing(sqlite3.connect(settings.tracking_uri.removeprefix(_SQLITE))) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
     return client
 
 
@@ -165,7 +172,7 @@ def _create_run(client: MlflowClient, experiment: str, row: EvaluationRecord) ->
         experiment,
         run_name=f"{row.method} {row.model_name}",
         start_time=_end(row) - round((row.cost_seconds or 0.0) * 1000),
-        # All at once is a third of the time of writing them to the run afterwards.
+        # With the run they cost next to nothing, written to it afterwards 0.3 ms each.
         tags=tags_of(row),
     )
     return run.info.run_id
