@@ -10,7 +10,7 @@ from storage.catalog import Catalog, DatasetRecord
 from storage.errors import ShiftError, StoreError
 from storage.findings import Finding, finding
 from storage.manifests import load_manifest
-from storage.purging import FEATURES, purge
+from storage.purging import purge
 from storage.settings import current_settings
 from tasks.host import host
 from tasks.registration import UNREADABLE, changed_model, inspect_dataset, is_untouched_dataset
@@ -20,8 +20,11 @@ _READ_AGAIN = "read again"
 
 def purge_stores(what: str, *, dry_run: bool = False, **chosen: Any) -> Mapping[str, int]:
     """Delete what was stored, or only count it; see storage.purging."""
-    if dry_run or what == FEATURES:
-        return purge(what, dry_run=dry_run, **chosen)
+    counted = purge(what, dry_run=True, **chosen)
+    if dry_run:
+        return counted
+    if not counted["results"]:
+        return purge(what, **chosen)
     # MLflow's imports stay out of this process.
     return host("tracking").call("storage.purging:purge", what=what, **chosen)
 

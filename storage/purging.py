@@ -116,16 +116,14 @@ def _delete_results(database: Database, chosen: ColumnElement[bool]) -> None:
             f"MLflow is out of reach, and results are deleted there as well: {next(iter(str(error).splitlines()), '')}",
             fix="start it, or correct MLFLOW_TRACKING_URI; nothing is deleted",
         ) from error
-    while True:
+    with database.session() as session:
+        fingerprints = list(session.exec(select(table.fingerprint).where(chosen)))
+    for start in range(0, len(fingerprints), _ROWS_AT_ONCE):
+        batch = chosen & col(table.fingerprint).in_(fingerprints[start : start + _ROWS_AT_ONCE])
         with database.session() as session:
-            rows = session.exec(select(table).where(chosen).limit(_ROWS_AT_ONCE)).all()
-            if not rows:
-                return
-            delete_runs(client, rows)
-            session.execute(
-                delete(table).where(chosen, col(table.fingerprint).in_([row.fingerprint for row in rows])),
-                execution_options={"synchronize_session": False},
-            )
+            delete_runs(client, session.exec(select(table).where(batch)).all())
+        with database.session() as session:
+            session.execute(delete(table).where(batch))
             session.commit()
 
 
