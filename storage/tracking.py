@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -53,24 +53,24 @@ def export_pending() -> int:
                 runs[run_id] = row
         finally:
             overtaken = _note_runs(database, runs)
-            # The row that could not be written stays taken for a while, so that it does not hold up the others.
-            _give_back(database, [row for row, was_taken_before in taken[len(runs) + 1 :] if not was_taken_before])
+            if unwritten := [row for row, _ in taken[len(runs) :]]:
+                _give_back(database, unwritten[0], unwritten[1:])
         _delete_runs_of_purged(client, database, overtaken)
         written += len(runs)
     return written
 
 
-def _give_back(database: Database, rows: Sequence[EvaluationRecord]) -> None:
-    """Leave rows that were taken and not begun to the next export."""
-    if rows:
-        with database.session() as session:
-            session.execute(
-                update(EvaluationRecord)
-                .where(col(EvaluationRecord.fingerprint).in_([row.fingerprint for row in rows]))
-                .where(col(EvaluationRecord.mlflow_run_id).is_(None))
-                .values(exporter=None)
-            )
-            session.commit()
+def _give_back(database: Database, failed: EvaluationRecord, untouched: Iterable[EvaluationRecord]) -> None:
+    """Leave rows to the next export: the one that failed, whose run is looked for then, and others as they were."""
+    table = EvaluationRecord
+    with database.session() as session:
+        for row, columns in (
+            (failed, {"export_started": 0.0}),
+            *((row, {"exporter": row.exporter, "export_started": row.export_started}) for row in untouched),
+        ):
+            is_pending = (col(table.fingerprint) == row.fingerprint) & col(table.mlflow_run_id).is_(None)
+            session.execute(update(table).where(is_pending).values(**columns))
+        session.commit()
 
 
 def _note_runs(database: Database, runs: Mapping[str, EvaluationRecord]) -> Mapping[str, str]:
@@ -151,7 +151,11 @@ def _take(database: Database) -> list[tuple[EvaluationRecord, bool]]:
     free = or_(col(table.exporter).is_(None), col(table.export_started) < now - EXPORT_EXPIRES_SECONDS)
     with database.session() as session:
         while True:
-            rows = session.exec(select(table).where(pending, free).limit(_ROWS_AT_ONCE)).all()
+            # A row that MLflow refuses does not hold up those that were never tried.
+            never_tried_first = (col(table.exporter).is_not(None), col(table.export_started).desc())
+            rows = session.exec(
+                select(table).where(pending, free).order_by(*never_tried_first).limit(_ROWS_AT_ONCE)
+            ).all()
             found = [(row, row.exporter is not None) for row in rows]
             if not rows:
                 return []

@@ -195,24 +195,31 @@ def test_more_rows_are_exported_than_are_taken_at_once(monkeypatch: pytest.Monke
     assert len(_runs()) == 5
 
 
-def test_a_row_that_mlflow_refuses_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_mlflow_refuses_holds_up_no_other_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
 
     written = MlflowClient.log_batch
+    refused = ["1.0"]
 
     def refuse(client: Any, run_id: str, metrics: Any, params: Any) -> None:
-        if params[0].value == "1.0":
+        if params[0].value in refused:
             raise ValueError("refused")
         written(client, run_id, metrics=metrics, params=params)
+
+    def finished() -> list[str]:
+        return sorted(run.data.params["lr"] for run in _runs() if run.info.status == "FINISHED")
 
     monkeypatch.setattr(MlflowClient, "log_batch", refuse)
     for number in range(3):
         _record(replace(EVALUATION, params={"lr": float(number)}))
-    with pytest.raises(ValueError, match="refused"):
-        export_pending()
-    export_pending()
-    finished = [run.data.params["lr"] for run in _runs() if run.info.status == "FINISHED"]
-    assert sorted(finished) == ["0.0", "2.0"]
+    for _ in range(3):
+        with pytest.raises(ValueError, match="refused"):
+            export_pending()
+    assert finished() == ["0.0", "2.0"]
+    refused.clear()
+    assert export_pending() == 1
+    assert finished() == ["0.0", "1.0", "2.0"]
+    assert len(_runs()) == 3
 
 
 def test_a_row_that_is_purged_while_it_is_exported_leaves_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
