@@ -135,7 +135,8 @@ class ResultStore:
                 session.rollback()
                 return None
             session.commit()
-            token = session.exec(select(table.token).where(table.owner == owner)).one()
+            is_its_own = (col(table.fingerprint) == evaluation.fingerprint) & (col(table.owner) == owner)
+            token = session.exec(select(table.token).where(is_its_own)).one()
             return Claim(evaluation, owner, token)
 
     def heartbeat(self, claims: Sequence[Claim]) -> None:
@@ -143,6 +144,8 @@ class ResultStore:
         with self._database.session() as session:
             session.execute(
                 update(EvaluationRecord)
+                # Without the fingerprints every row would be looked at.
+                .where(col(EvaluationRecord.fingerprint).in_([claim.evaluation.fingerprint for claim in claims]))
                 .where(col(EvaluationRecord.owner).in_([claim.owner for claim in claims]))
                 .where(col(EvaluationRecord.status) == "claimed")
                 .values(heartbeat=time.time())

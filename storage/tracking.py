@@ -63,13 +63,12 @@ def export_pending() -> int:
 def _give_back(database: Database, failed: EvaluationRecord, untouched: Iterable[EvaluationRecord]) -> None:
     """Leave rows to the next export: the one that failed, whose run is looked for then, and others as they were."""
     table = EvaluationRecord
+    change = update(table).where(col(table.mlflow_run_id).is_(None))
     with database.session() as session:
-        for row, columns in (
-            (failed, {"export_started": 0.0}),
-            *((row, {"exporter": row.exporter, "export_started": row.export_started}) for row in untouched),
-        ):
-            is_pending = (col(table.fingerprint) == row.fingerprint) & col(table.mlflow_run_id).is_(None)
-            session.execute(update(table).where(is_pending).values(**columns))
+        session.execute(change.where(col(table.fingerprint) == failed.fingerprint).values(export_started=0.0))
+        for row in untouched:
+            as_before = {"exporter": row.exporter, "export_started": row.export_started}
+            session.execute(change.where(col(table.fingerprint) == row.fingerprint).values(as_before))
         session.commit()
 
 
@@ -159,14 +158,13 @@ def _take(database: Database) -> list[tuple[EvaluationRecord, bool]]:
             found = [(row, row.exporter is not None) for row in rows]
             if not rows:
                 return []
+            among_them = col(table.fingerprint).in_([row.fingerprint for row in rows])
             session.execute(
-                update(table)
-                .where(col(table.fingerprint).in_([row.fingerprint for row in rows]), pending, free)
-                .values(exporter=exporter, export_started=now),
+                update(table).where(among_them, pending, free).values(exporter=exporter, export_started=now),
                 execution_options={"synchronize_session": False},
             )
             session.commit()
-            taken = set(session.exec(select(table.fingerprint).where(table.exporter == exporter)))
+            taken = set(session.exec(select(table.fingerprint).where(among_them, table.exporter == exporter)))
             if taken:
                 return [(row, was_taken_before) for row, was_taken_before in found if row.fingerprint in taken]
 

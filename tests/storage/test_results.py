@@ -224,3 +224,24 @@ def test_a_claim_expires_after_the_seconds_of_the_settings(database: Database, m
     assert results.claim(EVALUATION) is None
     now = 1006.0
     assert results.claim(EVALUATION) is not None
+
+
+def test_no_step_of_an_evaluation_looks_at_every_row(database: Database) -> None:
+    if database.engine.name != "sqlite":
+        pytest.skip("PostgreSQL looks at every row of a small table whatever its indices are")
+    impatient = ResultStore(database, claim_expires_seconds=-1.0)
+    statements: list[str] = []
+    with listening(database, statements):
+        impatient.claim(EVALUATION)
+        claim = impatient.claim(EVALUATION)
+        assert claim is not None
+        impatient.heartbeat([claim])
+        impatient.record(claim, DONE)
+        impatient.release(claim)
+        impatient.known([EVALUATION.fingerprint])
+    with database.engine.connect() as connection:
+        for statement in {each for each in statements if not each.startswith("INSERT")}:
+            unbound = statement.replace("?", "''")
+            plan = " ".join(row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {unbound}"))
+            assert "SEARCH evaluations" in plan, statement
+            assert "SCAN" not in plan, statement
