@@ -6,18 +6,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from storage.database import Database
+from storage.errors import StoreError
 from storage.file_checks import check_features, check_manifests, check_temporary_files
 from storage.findings import Finding
 from storage.result_checks import check_results, rebuild_index
 from storage.settings import Settings, current_settings
-from storage.tracking import open_client
+from storage.tracking import reach_mlflow
 
 
 def check_stores(fix: bool = False, rebuild: bool = False) -> dict[str, Any]:
     """What is wrong in the stores, as JSON: `findings`, put right with `fix`, and `restored`, the number of results
     that were brought back from MLflow alone where the index is to be rebuilt first.
 
-    Raises what MLflow raises when the index is to be rebuilt and it is out of reach.
+    Raises StoreError when the index is to be rebuilt and MLflow is out of reach.
     """
     settings = current_settings()
     database = Database(settings)
@@ -28,11 +29,9 @@ def check_stores(fix: bool = False, rebuild: bool = False) -> dict[str, Any]:
 
 def _findings(settings: Settings, database: Database) -> Iterator[Finding]:
     try:
-        client = open_client(settings)
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        fix = "start it, or correct MLFLOW_TRACKING_URI"
-        yield Finding(f"MLflow is out of reach: {reason}", ("the record of results",), fix)
+        client = reach_mlflow(settings)
+    except StoreError as error:
+        yield Finding(error.message, ("the record of results",), error.fix or "")
     else:
         yield from check_results(client, settings, database)
     yield from check_features(settings)

@@ -15,7 +15,7 @@ from storage.names import near
 from storage.results import EvaluationRecord
 from storage.settings import current_settings
 from storage.stored_segments import keys_of, segments_in
-from storage.tracking import delete_runs, open_client
+from storage.tracking import delete_runs, reach_mlflow
 
 _ROWS_AT_ONCE = 500
 # What a row takes beside its texts and arrays.
@@ -109,13 +109,7 @@ def _measure(database: Database, chosen: ColumnElement[bool]) -> tuple[int, int]
 def _delete_results(database: Database, chosen: ColumnElement[bool]) -> None:
     """Delete rows after their runs: a run without a row would be taken for a lost result."""
     table = EvaluationRecord
-    try:
-        client = open_client(current_settings())
-    except Exception as error:
-        raise StoreError(
-            f"MLflow is out of reach, and results are deleted there as well: {next(iter(str(error).splitlines()), '')}",
-            fix="start it, or correct MLFLOW_TRACKING_URI; nothing is deleted",
-        ) from error
+    client = reach_mlflow(current_settings())
     with database.session() as session:
         fingerprints = list(session.exec(select(table.fingerprint).where(chosen)))
     for start in range(0, len(fingerprints), _ROWS_AT_ONCE):

@@ -15,7 +15,7 @@ from storage.findings import Finding, finding
 from storage.restoring import RecordedRun, recorded_runs, restore
 from storage.results import EvaluationRecord
 from storage.settings import Settings
-from storage.tracking import EXPORT_EXPIRES_SECONDS, export_pending, open_client
+from storage.tracking import EXPORT_EXPIRES_SECONDS, export_pending, reach_mlflow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,8 +57,11 @@ def check_results(client: MlflowClient, settings: Settings, database: Database) 
 
 
 def rebuild_index(settings: Settings, database: Database) -> int:
-    """Restore every evaluation of which MLflow has a whole run and the index no row; returns how many."""
-    client = open_client(settings)
+    """Restore every evaluation of which MLflow has a whole run and the index no row; returns how many.
+
+    Raises StoreError when MLflow is out of reach.
+    """
+    client = reach_mlflow(settings)
     alive = time.time() - settings.claim_seconds
     known = {row.fingerprint for row in _rows(database) if row.status != "claimed" or row.heartbeat >= alive}
     lost = _lost(known, recorded_runs(client))

@@ -15,6 +15,7 @@ from sqlalchemy import or_, update
 from sqlmodel import col, select
 
 from storage.database import Database
+from storage.errors import StoreError
 from storage.results import EvaluationRecord
 from storage.run_tags import FINGERPRINT_TAG, identity_of, tags_of
 from storage.settings import Settings, current_settings
@@ -239,3 +240,14 @@ def _artifacts() -> str | None:
     settings = current_settings()
     is_own = settings.tracking_uri.startswith("sqlite")
     return (settings.home / "mlartifacts").as_uri() if is_own else None
+
+
+def reach_mlflow(settings: Settings) -> MlflowClient:
+    """MLflow's client, for what cannot wait until it is back. Raises StoreError when it is out of reach."""
+    try:
+        return open_client(settings)
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise StoreError(
+            f"MLflow is out of reach: {reason}", fix="start it, or correct MLFLOW_TRACKING_URI; nothing was changed"
+        ) from error

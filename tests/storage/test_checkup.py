@@ -14,6 +14,7 @@ from sqlalchemy import delete, update
 
 from storage.checkup import check_stores
 from storage.database import Database
+from storage.errors import StoreError
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.features import FeatureStore
 from storage.manifests import Manifest, save_manifest
@@ -287,6 +288,12 @@ def test_an_mlflow_out_of_reach_is_a_finding(results: ResultStore, monkeypatch: 
     ((problem, is_fixed),) = found.items()
     assert problem.startswith("MLflow is out of reach: ")
     assert not is_fixed
+
+
+def test_nothing_is_rebuilt_from_an_mlflow_out_of_reach(results: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{current_settings().home}/mlflow.db/mlflow.db")
+    with pytest.raises(StoreError, match="MLflow is out of reach"):
+        check_stores(rebuild=True)
 
 
 def test_the_index_is_rebuilt_from_mlflow_alone(results: ResultStore) -> None:
