@@ -38,7 +38,7 @@ def export_pending() -> int:
     """
     settings = current_settings()
     database = Database(settings)
-    client = open_client(settings)
+    client = _open_client(settings)
     experiments: dict[str, str] = {}
     written = 0
     while taken := _take(database):
@@ -129,7 +129,7 @@ def _experiment_name(row: EvaluationRecord) -> str:
     return f"{row.train_name}/{row.method}"
 
 
-def open_client(settings: Settings) -> MlflowClient:
+def _open_client(settings: Settings) -> MlflowClient:
     """MLflow's client, and its store made or migrated. Raises what MLflow raises when it is out of reach."""
     from mlflow import MlflowClient
 
@@ -245,7 +245,7 @@ def _artifacts() -> str | None:
 def reach_mlflow(settings: Settings) -> MlflowClient:
     """MLflow's client, for what cannot wait until it is back. Raises StoreError when it is out of reach."""
     try:
-        return open_client(settings)
+        return _open_client(settings)
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise StoreError(

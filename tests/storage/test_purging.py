@@ -126,6 +126,27 @@ def test_a_claim_of_somebody_alive_is_never_purged(database: Database) -> None:
     assert not results.record(dead, DONE)
 
 
+def test_a_purge_that_was_cut_short_loses_nothing_else_and_is_finished_by_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    results = ResultStore(database)
+    record(results, BERT)
+    record(results, VIT)
+    export_pending()
+    with monkeypatch.context() as dying:
+        dying.setattr("storage.purging.delete", die)
+        with pytest.raises(KeyboardInterrupt):
+            purge("results", model="bert")
+    assert known(database) == {"bert", "vit"}
+    assert len(runs()) == 1
+    assert purge("results", model="bert")["results"] == 1
+    assert known(database) == {"vit"}
+    assert len(runs()) == 1
+
+
 def test_nothing_is_purged_while_mlflow_is_out_of_reach(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     record(ResultStore(database), BERT)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{current_settings().home}/mlflow.db/mlflow.db")
