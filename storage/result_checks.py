@@ -47,11 +47,12 @@ class _Row(NamedTuple):
 def check_results(client: MlflowClient, settings: Settings, database: Database) -> Iterator[Finding]:
     """What the index and MLflow do not agree on."""
     # Whatever run there is, its row was there before.
+    started = time.time()
     runs = list(recorded_runs(client))
     rows = {row.fingerprint: row for row in _rows(database)}
     yield from _dead_claims(rows.values(), settings, database)
     yield from _unwritten(rows.values())
-    yield from _badly_written(rows.values(), runs, client, database)
+    yield from _badly_written(rows.values(), runs, started - EXPORT_EXPIRES_SECONDS, client, database)
     yield from _without_row(rows, runs, client, database, settings)
     yield from _superfluous(rows, runs, client)
 
@@ -103,10 +104,20 @@ def _unwritten(rows: Iterable[_Row]) -> tuple[Finding, ...]:
 
 
 def _badly_written(
-    rows: Iterable[_Row], runs: Sequence[RecordedRun], client: MlflowClient, database: Database
+    rows: Iterable[_Row], runs: Sequence[RecordedRun], since: float, client: MlflowClient, database: Database
 ) -> tuple[Finding, ...]:
+    """`since` is when a run may have been begun that was not there yet when `runs` were read."""
     by_id = {run.run_id: run for run in runs}
-    bad = [row for row in rows if row.status != "claimed" and not _is_well_written(row, by_id, client)]
+
+    def is_well_written(row: _Row) -> bool:
+        if row.mlflow_run_id is None:
+            return True
+        run = by_id.get(row.mlflow_run_id)
+        if run is None:
+            return (row.export_started or 0.0) >= since and _is_active(client, row.mlflow_run_id)
+        return run.damage is None and repr(run.value) == repr(row.value) and run.fingerprint == row.fingerprint
+
+    bad = [row for row in rows if row.status != "claimed" and not is_well_written(row)]
 
     def write_again() -> None:
         table = EvaluationRecord
@@ -124,15 +135,6 @@ def _badly_written(
         export_pending()
 
     return finding("results whose MLflow runs are gone, damaged or say otherwise", map(str, bad), _AGAIN, write_again)
-
-
-def _is_well_written(row: _Row, runs: Mapping[str, RecordedRun], client: MlflowClient) -> bool:
-    if row.mlflow_run_id is None:
-        return True
-    run = runs.get(row.mlflow_run_id)
-    if run is not None:
-        return run.damage is None and repr(run.value) == repr(row.value) and run.fingerprint == row.fingerprint
-    return _is_active(client, row.mlflow_run_id)
 
 
 def _is_active(client: MlflowClient, run_id: str) -> bool:

@@ -116,6 +116,11 @@ def _lose_the_run(_: ResultStore) -> None:
     client().delete_run(run_of(BERT))
 
 
+def _lose_an_old_run(results: ResultStore) -> None:
+    _lose_the_run(results)
+    change(export_started=1.0)
+
+
 def _leave_the_run_unfinished(_: ResultStore) -> None:
     client().update_run(run_of(BERT), status="RUNNING")
 
@@ -208,6 +213,7 @@ def _leave_a_manifest(_: ResultStore) -> None:
 BADLY_WRITTEN = "results whose MLflow runs are gone, damaged or say otherwise"
 HARM: list[tuple[Callable[[ResultStore], None], str]] = [
     (_lose_the_run, BADLY_WRITTEN),
+    (_lose_an_old_run, BADLY_WRITTEN),
     (_leave_the_run_unfinished, BADLY_WRITTEN),
     (_alter_the_run, BADLY_WRITTEN),
     (_damage_the_run, BADLY_WRITTEN),
@@ -252,6 +258,13 @@ def test_what_is_about_to_be_written_is_left_alone(results: ResultStore) -> None
     vectors.with_name(f".{rows.name}.0123.tmp").write_bytes(b"half")
     save_manifest(current_settings().manifests, MANIFEST.take(np.array([1])))
     assert results.claim(replace(BERT, version="2")) is not None
+    assert problems() == {}
+
+
+def test_a_run_that_is_written_while_others_are_read_is_not_missed(
+    results: ResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.result_checks.recorded_runs", lambda _: [])
     assert problems() == {}
 
 
