@@ -60,7 +60,11 @@ def check_manifests(settings: Settings, database: Database) -> Iterator[Finding]
 def check_temporary_files(settings: Settings) -> Iterator[Finding]:
     """What processes that were killed while writing left behind."""
     settled = time.time() - _SETTLED_SECONDS
-    found = [*settings.features.glob("*/.*.tmp"), *settings.manifests.glob(".*.tmp")]
+    found = [
+        *settings.features.glob("*/.*.tmp"),
+        *settings.neighbours.glob("*/*/.*.tmp"),
+        *settings.manifests.glob(".*.tmp"),
+    ]
     left = sorted(file for file in found if file.stat().st_mtime < settled)
     names = [str(file.relative_to(settings.home)) for file in left]
     yield from finding("temporary files of processes that were killed", names, _DELETED, _deleting(left))

@@ -1,7 +1,8 @@
 """Nearest neighbours that were searched before, kept so that a changed dataset is searched only where it is new.
 
-A search is one file named by a checksum of its bytes: `<root>/<key>/<checksum>.npz`. Nothing rests on them: what is
-deleted, damaged or could not be written is searched again.
+A search is one file named by a checksum of its bytes: `<root>/<key>/<checksum>.npz`. The key is that of the features
+and, below it, what was done with them. Nothing rests on a search: what is deleted, damaged or could not be written is
+searched again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -82,6 +83,16 @@ class SearchStore:
             with contextlib.suppress(FileNotFoundError):
                 used[file] = file.stat().st_mtime_ns
         return sorted(used, key=lambda file: (-used[file], file.name))
+
+
+def forget_searches(root: Path, keys: Container[str] | None, but: Container[str], before: float | None) -> None:
+    """Delete the searches in features of these keys, or of any; where a time is given, those not used since then."""
+    for directory in root.glob("*"):
+        if directory.name not in but and (keys is None or directory.name in keys):
+            for file in directory.rglob("*.npz"):
+                with contextlib.suppress(FileNotFoundError):
+                    if before is None or file.stat().st_mtime < before:
+                        file.unlink()
 
 
 def _load(file: Path) -> Search | None:

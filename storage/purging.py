@@ -12,6 +12,7 @@ from storage.catalog import ModelRecord
 from storage.database import Database
 from storage.errors import StoreError
 from storage.names import near
+from storage.neighbours import forget_searches
 from storage.results import EvaluationRecord
 from storage.settings import current_settings
 from storage.stored_segments import keys_of, segments_in
@@ -31,10 +32,10 @@ def purge(
 ) -> dict[str, int]:
     """Delete `results`, `features` or `all` of it: everything, or what is of one model or older than some seconds.
 
-    What somebody alive is computing stays. Returns how much was deleted, or with `dry_run` would be: `results`,
-    `result_bytes`, `segments` (of features), `segment_bytes`, and the segments left to evaluations that are running,
-    `segments_in_use`. Raises StoreError when there is no such model, and when MLflow is out of reach and there are
-    results to delete; then nothing is deleted.
+    With features go the searches in them, uncounted. What somebody alive is computing stays. Returns how much was
+    deleted, or with `dry_run` would be: `results`, `result_bytes`, `segments` (of features), `segment_bytes`, and
+    the segments left to evaluations that are running, `segments_in_use`. Raises StoreError when there is no such
+    model, and when MLflow is out of reach and there are results to delete; then nothing is deleted.
     """
     settings = current_settings()
     database = Database(settings)
@@ -59,6 +60,8 @@ def purge(
             purged["segment_bytes"] += segment.size_bytes
             if not dry_run:
                 segment.delete()
+        if not dry_run:
+            forget_searches(settings.neighbours, keys, in_use, before)
     return purged
 
 

@@ -122,7 +122,9 @@ def _searched(
     is_all = np.ones(len(test), dtype=bool)
     for at, among in ((is_whole, np.ones_like(is_read)), (is_merged, carried.is_new)):
         if at.any():
-            near, near_distances = nearest_lists(train_x[among[is_read]], test_x[at[is_test]], k, cosine=cosine)
+            # All that was read, where it is searched whole: no copy.
+            within = slice(None) if (among == is_read).all() else among[is_read]
+            near, near_distances = nearest_lists(train_x[within], test_x[at[is_test]], k, cosine=cosine)
             rows[at, : near.shape[1]] = np.where(near >= 0, np.flatnonzero(among)[near], -1)
             distances[at, : near.shape[1]] = near_distances
             is_all[at] = (near >= 0).sum(axis=1) == among.sum()

@@ -266,7 +266,9 @@ class _Search:
             candidates = np.ascontiguousarray(self._train[proposed[at]], dtype=np.float64)
             rows = np.ascontiguousarray(test[at], dtype=np.float64)[:, None]
             if self._cosine:
-                exact[at] = -(_unit_rows(candidates) * _unit_rows(rows)).sum(axis=2)
+                candidates = _unit_rows(candidates)
+                candidates *= _unit_rows(rows)
+                exact[at] = -candidates.sum(axis=2)
             else:
                 candidates -= rows
                 candidates *= candidates

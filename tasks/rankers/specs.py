@@ -116,7 +116,7 @@ RANKERS: dict[str, RankerSpec] = {
         RankerSpec(
             name="euclidean_nn",
             label="Euclidean NN",
-            version=1,
+            version=2,
             summary="test score of a majority vote of the k nearest training rows, or of their mean",
             arguments=(_NEIGHBOURS, _METRIC, *_FEATURES),
             tasks=_ALL_TASKS,
@@ -130,7 +130,7 @@ RANKERS: dict[str, RankerSpec] = {
         RankerSpec(
             name="cosine_nn",
             label="Cosine NN",
-            version=1,
+            version=2,
             summary="test score of a majority vote of the k training rows at the smallest angle, or of their mean",
             arguments=(_NEIGHBOURS, _METRIC, *_FEATURES),
             tasks=_ALL_TASKS,

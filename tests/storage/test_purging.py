@@ -15,6 +15,7 @@ from storage.database import Database
 from storage.errors import StoreError
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.features import FeatureStore
+from storage.neighbours import Search, SearchStore
 from storage.purging import purge
 from storage.results import EvaluationRecord, ResultStore
 from storage.settings import current_settings
@@ -56,6 +57,15 @@ def embed(model: str, view: View = View(), rows: int = 3) -> Path:  # noqa: B008
     key = store.key(model, view)
     store.write(key, np.arange(rows * 16, dtype=np.uint8).reshape(rows, 16), np.ones((rows, 2), np.float32))
     return current_settings().features / key
+
+
+def search(model: str) -> Path:
+    settings = current_settings()
+    key = FeatureStore(settings.features).key(model, View("2"))
+    empty = np.empty((0, 2))
+    SearchStore(settings.neighbours).keep(f"{key}/cosine_nn-1", Search(empty, empty, empty, empty))
+    (file,) = (settings.neighbours / key).rglob("*.npz")
+    return file
 
 
 def test_purging_results_deletes_rows_and_their_runs(database: Database) -> None:
@@ -191,6 +201,26 @@ def test_features_of_a_model_that_is_being_evaluated_are_kept(database: Database
     assert (purged["segments"], purged["segments_in_use"]) == (1, 1)
     assert len(list(used.iterdir())) == 2
     assert list(unused.iterdir()) == []
+
+
+def test_searches_go_with_the_features_they_were_made_in(database: Database) -> None:
+    record(ResultStore(database), BERT)
+    assert ResultStore(database).claim(replace(BERT, model=Subject("busy", "u"))) is not None
+    searches = {model: search(model) for model in "bvu"}
+
+    def left() -> str:
+        return "".join(model for model, file in searches.items() if file.exists())
+
+    purge("features", dry_run=True)
+    purge("results", model="bert")
+    assert left() == "bvu"
+    record(ResultStore(database), BERT)
+    purge("features", model="bert")
+    assert left() == "vu"
+    purge("features", older_than=DAY)
+    assert left() == "vu"
+    purge("all")
+    assert left() == "u"
 
 
 def test_a_model_that_nobody_knows_is_an_error_that_names_near_ones(database: Database) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,3 +178,71 @@ def test_the_majority_of_several_labels_is_each_that_most_rows_have(
     measured = _majority_of(known, true, metric="micro_f1")
     assert measured.value == pytest.approx(2 * 2 / (3 + 2))
     assert measured.per_row_correct == np.packbits([1, 0]).tobytes()
+
+
+def _words(labels: list[int], lengths: list[int], seed: int) -> Subject:
+    """A split of sentences whose words have features of their own."""
+    random = np.random.default_rng(seed)
+    rows = random.integers(0, 256, (len(lengths), 16), dtype=np.uint8)
+    manifest = Manifest(rows, np.array(labels), ("a", "z"), "token_classification", np.array(lengths))
+    settings = current_settings()
+    save_manifest(settings.manifests, manifest)
+    features = FeatureStore(settings.features)
+    features.write(features.key(MODEL.fingerprint), manifest.feature_hashes, random.normal(size=(len(labels), 3)))
+    return Subject(f"words {seed}", manifest.fingerprint)
+
+
+def _relabelled(split: Subject, labels: list[int]) -> Subject:
+    settings = current_settings()
+    manifest = replace(load_manifest(settings.manifests, split.fingerprint), labels=np.array(labels))
+    save_manifest(settings.manifests, manifest)
+    return Subject(split.name, manifest.fingerprint)
+
+
+def _from_scratch(evaluation: Evaluation) -> Measurement:
+    shutil.rmtree(current_settings().neighbours)
+    return score_features(evaluation, [LAST], 0.0)
+
+
+@pytest.mark.parametrize("method", ["euclidean_nn", "cosine_nn"])
+@pytest.mark.parametrize("has_words", [False, True])
+def test_changed_labels_read_no_feature(home: Path, method: str, has_words: bool) -> None:
+    if has_words:
+        train, test = _words([0, 1, 0, 1, 1, 0], [1, 3, 2], 0), _words([0, 1, 0], [2, 1], 1)
+    else:
+        train, test = _split("train", [0, 1, 0, 1, 1, 0], ("a", "z")), _split("testing", [0, 1, 0], ("a", "z"))
+    score_features(_evaluation(train, test, method), [LAST], 0.0)
+    changed = _evaluation(
+        _relabelled(train, [0, 0, 1, 0, 1, 0]), _relabelled(test, [1, 1, 0]), method, metric="macro_f1"
+    )
+    features = current_settings().features
+    features.rename(home / "elsewhere")
+    measured = score_features(changed, [LAST], 0.0)
+    (home / "elsewhere").rename(features)
+    expected = _from_scratch(changed)
+    assert (measured.value, measured.per_row_correct) == (expected.value, expected.per_row_correct)
+
+
+def test_neighbours_of_another_distance_model_or_version_are_others(home: object) -> None:
+    train, test = _split("train", [0, 1, 0, 1], ("a", "z")), _split("testing", [0, 1], ("a", "z"))
+    asked = _evaluation(train, test, "euclidean_nn")
+    score_features(asked, [LAST], 0.0)
+    shutil.rmtree(current_settings().features)
+    score_features(asked, [LAST], 0.0)
+    for other in (
+        replace(asked, method="cosine_nn"),
+        replace(asked, model=Subject("model", "another")),
+        replace(asked, version="2"),
+    ):
+        with pytest.raises(StoreError, match="missing"):
+            score_features(other, [LAST], 0.0)
+    with pytest.raises(StoreError, match="missing"):
+        score_features(asked, [View("1")], 0.0)
+
+
+@pytest.mark.parametrize("method", ["euclidean_nn", "cosine_nn"])
+def test_features_that_are_not_finite_fail_as_they_do_with_every_ranker(home: object, method: str) -> None:
+    train, test = _split("train", [0, 1], ("a", "z"), store=False), _split("testing", [0, 1], ("a", "z"))
+    _store(LAST, train, np.array([[0.0, 1.0], [np.nan, 1.0]], dtype=np.float32))
+    with pytest.raises(EvaluationError, match="training features hold NaN or infinity in 1 of 2 rows"):
+        score_features(_evaluation(train, test, method), [LAST], 0.0)

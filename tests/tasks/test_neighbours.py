@@ -78,7 +78,7 @@ def _change(
     return train, test, k
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(
     start=st.tuples(st.lists(_ROWS, min_size=1, max_size=40), st.lists(_ROWS, min_size=1, max_size=6)),
     steps=st.lists(st.lists(_CHANGES, min_size=1, max_size=4), max_size=8),

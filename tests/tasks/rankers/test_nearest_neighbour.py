@@ -8,7 +8,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from storage.errors import EvaluationError
 from tasks.rankers import get_ranker, nearest_neighbour
-from tasks.rankers.nearest_neighbour import majority, nearest_rows, smallest
+from tasks.rankers.nearest_neighbour import majority, nearest_lists, nearest_rows, smallest
 
 
 @pytest.mark.parametrize(("k", "accuracy"), [(1, 0.96), (3, 0.96), (5, 0.966667), (13, 0.966667)])
@@ -134,3 +134,38 @@ def test_the_smallest_values_are_found_wherever_they_stand(columns: int) -> None
 def test_leaving_one_out_needs_one_row_more() -> None:
     with pytest.raises(EvaluationError, match="k=3 neighbours of only 2 training rows"):
         get_ranker("Euclidean NN", k=3).score(np.eye(3), np.array([0, 0, 1]))
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
+def test_of_many_rows_at_one_distance_the_earliest_are_the_nearest(
+    cosine: bool, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of them the processor's way of partitioning proposes: here the last."""
+
+    def last_of_the_smallest(values: np.ndarray, count: int) -> np.ndarray:
+        return values.shape[1] - 1 - np.argsort(values[:, ::-1], axis=1, kind="stable")[:, :count]
+
+    monkeypatch.setattr(nearest_neighbour, "smallest", last_of_the_smallest)
+    is_near = np.random.default_rng(0).random(3000) <= share
+    train = np.where(is_near[:, None], [1.0, 0.0], [0.0, 1.0]).astype(np.float32)
+    near = np.flatnonzero(is_near)
+    assert nearest_rows(train, train[near[:1]], 5, cosine=cosine).tolist() == [near[:5].tolist()]
+    near = near[near < 300]
+    others = nearest_rows(train[:300], None, 3, cosine=cosine)[near[1]]
+    assert others.tolist() == near[[0, 2, 3]].tolist()
+
+
+@pytest.mark.parametrize("cosine", [False, True])
+@pytest.mark.parametrize("rows", [4, 500])
+def test_lists_are_the_beginning_of_all_rows_in_order(cosine: bool, rows: int) -> None:
+    random = np.random.default_rng(0)
+    train, test = random.normal(size=(rows, 6)), random.normal(size=(40, 6))
+    distances = cosine_distances(test, train) - 1 if cosine else ((test[:, None] - train) ** 2).sum(axis=2)
+    order = distances.argsort(axis=1)
+    listed, near = nearest_lists(train, test, 3, cosine=cosine)
+    is_listed = listed >= 0
+    assert is_listed[:, : min(rows, 10)].all()
+    np.testing.assert_array_equal(listed[is_listed], order[:, : listed.shape[1]][is_listed])
+    np.testing.assert_allclose(near[is_listed], np.sort(distances, axis=1)[:, : listed.shape[1]][is_listed])
+    assert (near[~is_listed] == np.inf).all()
