@@ -1,0 +1,82 @@
+"""Keeping stored features within the limit that is set: the least recently used go first.
+
+A segment was last used when its row hashes were last written to or touched (storage.segments). What a query uses is
+kept while it runs: every running query has a file named by its start, which it holds locked, so that one that was
+killed counts no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+from storage.least_used import Kept, least_used
+from storage.segments import ROWS, VECTORS, Segment
+from storage.settings import Settings
+
+_NANOSECONDS = 1e9
+
+
+@contextlib.contextmanager
+def features_in_use(settings: Settings) -> Iterator[None]:
+    """Meanwhile features that are used from now on are not evicted, by any process; at its end there may be too many.
+
+    Those of other machines that share the home over a network are not known of.
+    """
+    running = settings.running
+    running.mkdir(parents=True, exist_ok=True)
+    name = f"{time.time_ns()}-{uuid4().hex}"
+    with (running / f".{name}").open("wb") as marker:
+        fcntl.flock(marker, fcntl.LOCK_EX)
+        # Seen only now that it is locked.
+        (running / f".{name}").replace(running / name)
+        try:
+            yield
+        finally:
+            (running / name).unlink(missing_ok=True)
+    evict_features(settings)
+
+
+def evict_features(settings: Settings) -> None:
+    """Delete features so that the rest fits the limit, but for what queries that run have used since they began."""
+    kept = list(_kept(settings.features))
+    if sum(each.size_bytes for each in kept) <= settings.features_limit:
+        return
+    started = _start_of_the_oldest_query(settings.running)
+    for key, name in least_used(kept, settings.features_limit, lambda each: each.last_used >= started):
+        Segment(settings.features / key, name).delete()
+        # What a writer that died has left bears the whole name.
+        (settings.features / key / name).unlink(missing_ok=True)
+
+
+def _kept(root: Path) -> Iterator[Kept[tuple[str, str]]]:
+    """Every segment, by key and name; what is not whole was last used when it was written."""
+    for directory in root.glob("*/"):
+        sizes: dict[str, int] = {}
+        used: dict[str, float] = {}
+        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as files:
+            for file in files:
+                stat = file.stat()
+                name = file.name.removesuffix(ROWS).removesuffix(VECTORS)
+                sizes[name] = sizes.get(name, 0) + stat.st_size
+                if file.name.endswith(ROWS) or name not in used:
+                    used[name] = stat.st_mtime_ns / _NANOSECONDS
+        yield from (Kept((directory.name, name), size, used[name]) for name, size in sizes.items())
+
+
+def _start_of_the_oldest_query(running: Path) -> float:
+    """When the oldest query that runs began; never, where none does."""
+    oldest = float("inf")
+    for marker in running.glob("[!.]*"):
+        with contextlib.suppress(FileNotFoundError), marker.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                marker.unlink()
+            except BlockingIOError:
+                oldest = min(oldest, int(marker.name.split("-")[0]) / _NANOSECONDS)
+    return oldest
