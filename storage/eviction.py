@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 from storage.least_used import Kept, least_used
-from storage.segments import ROWS, VECTORS, Segment
+from storage.segments import Segment
 from storage.settings import Settings
+from storage.stored_segments import segments_in
 
 _NANOSECONDS = 1e9
 
@@ -44,29 +44,12 @@ def features_in_use(settings: Settings) -> Iterator[None]:
 
 def evict_features(settings: Settings) -> None:
     """Delete features so that the rest fits the limit, but for what queries that run have used since they began."""
-    kept = list(_kept(settings.features))
+    kept = [Kept((each.key, each.name), each.size_bytes, each.last_used) for each in segments_in(settings.features)]
     if sum(each.size_bytes for each in kept) <= settings.features_limit:
         return
     started = _start_of_the_oldest_query(settings.running)
     for key, name in least_used(kept, settings.features_limit, lambda each: each.last_used >= started):
         Segment(settings.features / key, name).delete()
-        # What a writer that died has left bears the whole name.
-        (settings.features / key / name).unlink(missing_ok=True)
-
-
-def _kept(root: Path) -> Iterator[Kept[tuple[str, str]]]:
-    """Every segment, by key and name; what is not whole was last used when it was written."""
-    for directory in root.glob("*/"):
-        sizes: dict[str, int] = {}
-        used: dict[str, float] = {}
-        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as files:
-            for file in files:
-                stat = file.stat()
-                name = file.name.removesuffix(ROWS).removesuffix(VECTORS)
-                sizes[name] = sizes.get(name, 0) + stat.st_size
-                if file.name.endswith(ROWS) or name not in used:
-                    used[name] = stat.st_mtime_ns / _NANOSECONDS
-        yield from (Kept((directory.name, name), size, used[name]) for name, size in sizes.items())
 
 
 def _start_of_the_oldest_query(running: Path) -> float:

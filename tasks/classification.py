@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from storage.derivation import first_rows
 from storage.errors import EvaluationError
 from storage.evaluations import Evaluation, Measurement
-from storage.features import open_features
+from storage.features import FeatureStore, open_features
 from storage.manifests import Manifest, comparable_targets, load_manifest
 from storage.neighbours import SearchStore
 from storage.settings import current_settings

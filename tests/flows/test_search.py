@@ -337,25 +337,24 @@ def turn_round(file: Path) -> None:
 def test_damaged_features_are_computed_anew_within_the_query_that_says_so(
     here: None, notes: Notes, half: str, damage: Callable[[Path], None], no_flow: pytest.MonkeyPatch
 ) -> None:
-    ask(LINEAR)
-    undamaged = ask(NEAREST)
-    forget_results("cosine_nn")
+    undamaged = ask(LINEAR)
+    forget_results("linear")
     for file in feature_files("bert", half):
         damage(file)
     notes.told.clear()
-    answer = ask(NEAREST)
+    answer = ask(LINEAR)
     assert answer.ranking == undamaged.ranking
     assert answer.failed == ()
     assert answer.work["embedded_rows"] == len(distinct_texts())
     assert [note for note in notes.told if "anew" in note] == ["features of bert were damaged and are computed anew"]
     no_flow.setattr(*NO_FLOW)
-    assert ask(NEAREST).ranking == undamaged.ranking
+    assert ask(LINEAR).ranking == undamaged.ranking
 
 
 def test_damage_of_every_layer_is_mended_in_one_query(here: None, notes: Notes) -> None:
-    best = f"SELECT * FROM text_models WHERE name = 'bert' ORDER BY \"Cosine NN\"(layer='best') {NATURE}"
+    best = f"SELECT * FROM text_models WHERE name = 'bert' ORDER BY Linear(layer='best') {NATURE}"
     undamaged = ask(best)
-    forget_results("cosine_nn")
+    forget_results("linear")
     for file in current_settings().features.rglob("*.npy"):
         cut(file)
     again = ask(best)
