@@ -293,8 +293,8 @@ class _Search:
     async def _score(self, claim: Claim, embed_seconds: float) -> None:
         """Score stored features; what turns out to be lost of them is computed anew."""
         model, views = claim.evaluation.model, self._views[claim.evaluation.fingerprint]
-        # Of each view it turns out when it is read.
-        chances = len(views)
+        # Each view of either split turns out when it is read.
+        chances = 2 * len(views)
         while True:
             try:
                 async with self._scoring:

@@ -98,7 +98,6 @@ class FeatureStore:
             if found.all():
                 break
         if result is None or not found.all():
-            num_dropped += self._drop_wrong(key)
             num_missing = int((~found)[wanted.distinct].sum())
             raise LostFeaturesError(
                 f"features of {num_missing} of {len(row_hashes)} rows are missing",
@@ -112,7 +111,7 @@ class FeatureStore:
         return result
 
     def drop_torn(self, key: str) -> int:
-        """Delete the segments on this machine without readable row hashes, which nobody finds; how many.
+        """Delete the segments on this machine without readable row hashes, in which nothing is found; how many.
 
         To be called by whoever alone writes features of the model: of a segment that is being written there are no
         row hashes yet.
@@ -120,11 +119,6 @@ class FeatureStore:
         names = {file.name.split(".")[0] for file in (self._root / key).glob(f"*{VECTORS}")}
         torn = [segment for name in names if (segment := Segment(self._root / key, name)).load_hashes() is None]
         return sum(self._drop(segment) for segment in torn)
-
-    def _drop_wrong(self, key: str) -> int:
-        """Delete the segments on this machine whose content does not match their checksum; how many."""
-        local = [segment for segment in self._local(key) if segment.vectors.exists()]
-        return sum(self._drop(segment) for segment in local if self._open(segment) is None)
 
     def _drop(self, segment: Segment) -> bool:
         """Delete a damaged segment wherever it is; False when it was gone from this machine already."""
@@ -135,14 +129,12 @@ class FeatureStore:
                 self._shared.delete(_path(file))
         return was_here
 
-    def _local(self, key: str) -> list[Segment]:
-        directory = self._root / key
-        return [Segment(directory, file.name.removesuffix(ROWS)) for file in sorted(directory.glob(f"*{ROWS}"))]
-
     def _segments(self, key: str) -> Iterator[tuple[Segment, np.ndarray]]:
         """Every segment with its row hashes, those on this machine first; torn ones are left out."""
+        directory = self._root / key
         readable = set()
-        for segment in self._local(key):
+        for file in sorted(directory.glob(f"*{ROWS}")):
+            segment = Segment(directory, file.name.removesuffix(ROWS))
             if (hashes := segment.load_hashes()) is not None:
                 readable.add(segment.name)
                 yield segment, hashes
@@ -151,7 +143,7 @@ class FeatureStore:
         names = self._shared.names(f"{_FOLDER}/{key}")
         shared = {name.removesuffix(ROWS) for name in names if name.endswith(ROWS)}
         for name in sorted(shared - readable):
-            segment = Segment(self._root / key, name)
+            segment = Segment(directory, name)
             self._fetch(segment.rows)
             if (hashes := segment.load_hashes()) is not None:
                 yield segment, hashes
