@@ -93,7 +93,7 @@ class FeatureStore:
             here, there = wanted.find(hashes)
             if result is None:
                 result = np.empty((len(row_hashes), vectors.shape[1]), dtype=np.float32)
-            result[wanted.first[here]] = vectors[there]
+            result[wanted.first[here]] = vectors if len(there) == len(vectors) else vectors[there]
             found[here] = True
             if found.all():
                 break
@@ -182,7 +182,10 @@ class _Wanted:
     def find(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which of the distinct rows are among `hashes`, and where."""
         halves = _halves(hashes)
-        near = np.minimum(np.searchsorted(self._numbers, halves[:, 0]), len(self._numbers) - 1)
+        # In order, neighbours are looked for side by side, in what is in the processor's caches already.
+        order = np.argsort(halves[:, 0])
+        near = np.empty(len(halves), dtype=np.int64)
+        near[order] = np.minimum(np.searchsorted(self._numbers, halves[order, 0]), len(self._numbers) - 1)
         is_here = (self._halves[near] == halves).all(axis=1)
         return near[is_here], np.flatnonzero(is_here)
 
