@@ -423,6 +423,19 @@ def test_a_query_that_needs_more_features_than_the_limit_is_answered_and_leaves_
     assert left <= 5000
 
 
+def test_a_machine_that_shares_features_embeds_nothing_that_another_did(
+    here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIFT_STORE_URL", f"file://{tmp_path / 'shared'}")
+    first = ask(LINEAR)
+    shutil.rmtree(current_settings().features)
+    forget_results("linear")
+    second = ask(LINEAR)
+    assert first.work["embedded_rows"] > 0
+    assert (second.evaluated, second.work["embedded_rows"]) == (2, 0)
+    assert second.ranking == first.ranking
+
+
 def distinct_texts() -> set[str]:
     paths = [Path(Catalog(Database(current_settings())).dataset(name).path) for name in ("nature-train", "nature-test")]
     return {line.rsplit(",", 1)[0] for path in paths for line in path.read_text().splitlines()[1:]}
