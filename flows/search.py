@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import ChainMap
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, pairwise
 from typing import Any
@@ -28,10 +28,12 @@ from shiftql.script import read_script
 from shiftql.strategies.enumerate import Enumerate
 from storage.baselines import MAJORITY_METHOD
 from storage.database import Database
-from storage.errors import EvaluationError, ShiftError
+from storage.errors import EvaluationError, LostFeaturesError, ShiftError
 from storage.evaluations import Evaluation, Measurement, Subject
+from storage.eviction import evict_features, features_in_use
 from storage.results import Claim, ResultStore
 from storage.settings import current_settings
+from storage.turns import Turns
 from storage.views import View
 from tasks.host import host, stop_hosts
 from tasks.sources import HOSTS
@@ -59,7 +61,12 @@ async def search(statement: str) -> dict[str, Any]:
     computed here), `embedded_rows`, `reused_rows`, `embed_seconds` by model, `download_seconds` and `flow_run_id`.
     The results themselves are in the stores.
     """
-    database = Database(current_settings())
+    settings = current_settings()
+    with features_in_use(settings):
+        return await _compute(statement, Database(settings))
+
+
+async def _compute(statement: str, database: Database) -> dict[str, Any]:
     question, declared = read_script(statement)
     work = Work()
     attempted: set[str] = set()
@@ -113,6 +120,7 @@ class _Search:
         self._plan = plan
         self._work = work
         self._results = ResultStore(database)
+        self._turns = Turns(database, current_settings().claim_seconds)
         self._embeddings: dict[Subject, list[Embedding]] = {}
         for embedding in plan.all_embeddings:
             self._embeddings.setdefault(embedding.model, []).append(embedding)
@@ -130,6 +138,9 @@ class _Search:
         # Rankers run in this process, one at a time and on one core.
         self._scoring = asyncio.Semaphore(1)
         self._claims: dict[str, Claim] = {}
+        # Of the models that are embedded with now.
+        self._turns_held: set[str] = set()
+        self._notes: set[str] = set()
         # Which model is opened after another in the same process, where that is certain.
         self._following: dict[Subject, Subject] = {}
 
@@ -189,15 +200,13 @@ class _Search:
                     await self._recorded(majority, claim=claim)
         on_features = [e for e in evaluations if e.method not in {"finetune", "task2vec", MAJORITY_METHOD}]
         if on_features:
-            async with self._slot(model) as host_name:
+            will_embed = any(embedding.new_rows for embedding in self._embeddings[model])
+            async with self._turn(model) if will_embed else self._slot(model) as host_name:
                 to_score = await self._claim(on_features, claims)
                 embedded = await self._embed(model, host_name, to_score) if to_score else {}
             for claim in to_score:
-                fingerprint = claim.evaluation.fingerprint
-                if fingerprint in embedded:
-                    async with self._scoring:
-                        views, seconds = self._views[fingerprint], embedded[fingerprint]
-                        await self._recorded(classify, claim=claim, views=views, embed_seconds=seconds)
+                if claim.evaluation.fingerprint in embedded:
+                    await self._settled(claim, self._score(claim, embedded[claim.evaluation.fingerprint]))
         claimed = {claim.evaluation.fingerprint for claim in claims}
         return [evaluation for evaluation in evaluations if evaluation.fingerprint not in claimed]
 
@@ -208,6 +217,22 @@ class _Search:
         if framework is None:
             return contextlib.nullcontext()
         return self._slots.take(framework, all_cores=not embedding.fits_one_core)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, model: Subject) -> AsyncIterator[str | None]:
+        """A slot to open the model in while nobody else embeds with it; who waits for that holds no slot."""
+        while True:
+            async with self._slot(model) as host_name:
+                turn = await asyncio.to_thread(self._turns.take, model.fingerprint)
+                if turn is not None:
+                    self._turns_held.add(turn)
+                    try:
+                        yield host_name
+                    finally:
+                        self._turns_held.remove(turn)
+                        self._turns.give_back(turn)
+                    return
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _claim(self, evaluations: Sequence[Evaluation], claims: list[Claim]) -> list[Claim]:
         """Claims on those of the evaluations that are free, also appended to `claims`."""
@@ -257,9 +282,38 @@ class _Search:
             result = await state.result()
             embedded = 0 if state.name == "Cached" else result["embedded_rows"]
             seconds += 0.0 if state.name == "Cached" else result["seconds"]
+            if state.name != "Cached" and result["dropped"]:
+                self._note_computed_anew(model, "damaged")
+            if embedded:
+                await asyncio.to_thread(evict_features, current_settings())
             self._work.embedded_rows += embedded
             self._work.reused_rows += embedding.part.num_rows - embedded
         return seconds
+
+    async def _score(self, claim: Claim, embed_seconds: float) -> None:
+        """Score stored features; what turns out to be lost of them is computed anew."""
+        model, views = claim.evaluation.model, self._views[claim.evaluation.fingerprint]
+        # Each view of either split turns out when it is read.
+        chances = 2 * len(views)
+        while True:
+            try:
+                async with self._scoring:
+                    return await self._stored(classify, claim=claim, views=views, embed_seconds=embed_seconds)
+            except LostFeaturesError as lost:
+                if not chances:
+                    raise
+                self._note_computed_anew(model, lost.was)
+            chances -= 1
+            reused_rows = self._work.reused_rows
+            async with self._turn(model) as host_name:
+                embed_seconds += await self._embed_views(model, host_name, views)
+            self._work.reused_rows = reused_rows
+
+    def _note_computed_anew(self, model: Subject, was: str) -> None:
+        note = f"features of {model.name} were {was} and are computed anew"
+        if note not in self._notes:
+            self._notes.add(note)
+            progress.get().note(note)
 
     async def _finetune(self, claim: Claim) -> None:
         assert isinstance(self._plan, Rank)
@@ -268,14 +322,19 @@ class _Search:
         await self._recorded(finetune, claim=claim, train=self._plan.train.parts, test=self._plan.test.parts)
 
     async def _recorded(self, stage: Any, *, claim: Claim, **arguments: Any) -> None:
-        """Run a stage that records one evaluation; a failure is recorded as such.
+        """Run a stage that records one evaluation; a failure is recorded as such."""
+        await self._settled(claim, self._stored(stage, claim=claim, **arguments))
 
-        The stage runs again, without Prefect's cache, when the result it refers to is no longer in the store.
-        """
+    async def _stored(self, stage: Any, *, claim: Claim, **arguments: Any) -> None:
+        """Run a stage; again, without Prefect's cache, when the result it refers to is no longer in the store."""
+        fingerprint = await stage(claim=claim, **arguments)
+        if not await asyncio.to_thread(self._results.known, [fingerprint]):
+            await stage.with_options(refresh_cache=True)(claim=claim, **arguments)
+
+    async def _settled(self, claim: Claim, work: Awaitable[None]) -> None:
+        """Wait for work that records an evaluation; a failure is recorded as such."""
         try:
-            fingerprint = await stage(claim=claim, **arguments)
-            if not await asyncio.to_thread(self._results.known, [fingerprint]):
-                await stage.with_options(refresh_cache=True)(claim=claim, **arguments)
+            await work
         except Exception as error:
             await self._failed(claim, error)
         else:
@@ -301,6 +360,7 @@ class _Search:
                 # One that does not come through is made up for by the next.
                 with contextlib.suppress(Exception):
                     await asyncio.to_thread(self._results.heartbeat, list(self._claims.values()))
+                    await asyncio.to_thread(self._turns.heartbeat, list(self._turns_held))
 
         beating = asyncio.create_task(beat())
         try:

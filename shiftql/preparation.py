@@ -121,12 +121,12 @@ def _what_is_known(drafted: PlanNode, database: Database) -> Knowledge:
 def missing_rows(keys: Iterable[EmbeddingKey]) -> dict[EmbeddingKey, int]:
     """How many of the rows of each embedding have no stored features."""
     from storage.derivation import rows_in
-    from storage.features import FeatureStore
+    from storage.features import open_features
     from storage.manifests import load_manifest
     from storage.unembedded import unembedded, union
 
     settings = current_settings()
-    store = FeatureStore(settings.features)
+    store = open_features(settings)
     missing = {}
     for key in set(keys):
         model, dataset, spans, views = key

@@ -14,7 +14,7 @@ from storage.errors import StoreError
 from storage.settings import Settings
 
 # The newest revision in storage/migrations/versions; a test holds the two together.
-SCHEMA_REVISION = "0004"
+SCHEMA_REVISION = "0005"
 _BUSY_SECONDS = 30
 _CACHE_KIBIBYTES = 65_536
 _MIGRATIONS = Path(__file__).parent / "migrations"

@@ -6,6 +6,7 @@ ShiftError
 ├── PlanError           a bound statement that cannot be planned or executed
 ├── EvaluationError     one model could not be loaded, embedded, scored or fine-tuned
 └── StoreError          the catalog, result store or feature store cannot be read or written
+    └── LostFeaturesError   stored features are damaged or gone, and are to be computed anew
 
 A message says what is wrong; `allowed` and `fix` say what would be right and how to get there.
 """
@@ -133,3 +134,11 @@ class EvaluationError(ShiftError):
 
 class StoreError(ShiftError):
     """The catalog, the result store or the feature store cannot be read or written."""
+
+
+class LostFeaturesError(StoreError):
+    """Stored features are damaged or gone. `was` says which, for "features … were damaged" or "… deleted meanwhile"."""
+
+    def __init__(self, message: str, *, was: str, subject: str | None = None, fix: str | None = None) -> None:
+        super().__init__(message, subject=subject, fix=fix)
+        self.was = was

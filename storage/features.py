@@ -1,36 +1,39 @@
 """The feature store: `(model, layer, pooling, row) → vector`, in checksummed memory-mapped segments.
 
-A segment is a pair of files named by a checksum of its content: `<checksum>.rows.npy` holds the row hashes and
-`<checksum>.npy` the vectors. Both are written under another name and moved into place, rows last, so that a
-reader never sees half of one. Segments only divide storage: rows are found wherever they stand.
+Segments (storage.segments) only divide storage: rows are found wherever they stand. Those in the home are mapped into
+memory. With a shared store (SHIFT_STORE_URL) the home is its working copy: row hashes are fetched from there when rows
+are looked for, vectors when they are read, and what is written goes to both.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
-from storage.errors import StoreError
+from storage.errors import LostFeaturesError, StoreError
 from storage.fingerprints import fingerprint_of
+from storage.segments import ROWS, VECTORS, Segment, put_in_place, write_segment
+from storage.settings import Settings
+from storage.shared_files import SharedFiles
 from storage.views import EMBEDDING_VERSION, LAST, View
 
-# What numpy raises on a file that is torn or gone.
-_UNREADABLE = (OSError, ValueError, EOFError)
+_FOLDER = "features"
+
+
+def open_features(settings: Settings) -> FeatureStore:
+    """The feature store of an installation."""
+    return FeatureStore(settings.features, settings.store_url)
 
 
 class FeatureStore:
-    """Features in a local directory, shared by every process that opens it."""
+    """Features in a local directory, shared by every process that opens it, and at `url` by several machines."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, url: str | None = None) -> None:
         self._root = root
+        self._shared = SharedFiles(url) if url else None
 
     def key(self, model_fingerprint: str, view: View = LAST) -> str:
         """Under what the features of a model are stored."""
@@ -38,119 +41,160 @@ class FeatureStore:
 
     def missing(self, key: str, row_hashes: np.ndarray) -> np.ndarray:
         """Indices into `row_hashes` ((n, 16) uint8) of rows without features; of equal rows only the first."""
-        halves = _halves(row_hashes)
-        _, first = np.unique(halves[:, 0], return_index=True)
-        first.sort()
-        found = np.zeros(len(first), dtype=bool)
-        for _, index in self._segments(key):
-            found |= index.find(halves[first]) >= 0
-        return first[~found]
+        if not len(row_hashes):
+            return np.empty(0, dtype=np.int64)
+        wanted = _Wanted(row_hashes)
+        found = np.zeros(len(wanted.first), dtype=bool)
+        for segment, hashes in self._segments(key):
+            here, _ = wanted.find(hashes)
+            if len(here):
+                segment.touch()
+                found[here] = True
+            if found.all():
+                break
+        return np.sort(wanted.first[~found])
 
     def write(self, key: str, row_hashes: np.ndarray, vectors: np.ndarray) -> None:
         """Add `vectors` ((n, dimensions) float32) for rows. Raises StoreError when the disk refuses."""
-        hashes = np.ascontiguousarray(row_hashes, dtype=np.uint8)
-        features = np.ascontiguousarray(vectors, dtype=np.float32)
-        name = _checksum(hashes, features)
         directory = self._root / key
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            _write_array(directory / f"{name}.npy", features)
-            _write_array(directory / f"{name}.rows.npy", hashes)
+            segment = write_segment(directory, row_hashes, vectors)
         except OSError as error:
             raise StoreError(
                 f"features cannot be written: {error.strerror or error}",
                 subject=str(directory),
                 fix="free some disk space or make the directory writable, then ask again: finished work is kept",
             ) from error
+        if self._shared is not None:
+            for file in (segment.vectors, segment.rows):
+                self._shared.put(file, _path(file))
 
     def read(self, key: str, row_hashes: np.ndarray) -> np.ndarray:
         """Features of the rows, (n, dimensions) float32, in their order.
 
-        A segment whose content does not match its checksum is dropped.
-        Raises StoreError when features of any row are missing.
+        A segment whose content does not match its checksum is dropped. Raises LostFeaturesError when features of any
+        row are missing.
         """
-        wanted = _halves(row_hashes)
+        assert len(row_hashes)
+        wanted = _Wanted(row_hashes)
+        found = np.zeros(len(wanted.first), dtype=bool)
         result: np.ndarray | None = None
-        found = np.zeros(len(wanted), dtype=bool)
-        for rows_file, index in self._segments(key):
-            places = index.find(wanted)
-            hits = (places >= 0) & ~found
-            vectors = _open_vectors(rows_file) if hits.any() else None
-            if vectors is None:
+        num_dropped = 0
+        for segment, hashes in self._segments(key):
+            here, _ = wanted.find(hashes)
+            if found[here].all():
                 continue
+            opened = self._open(segment)
+            if opened is None:
+                num_dropped += self._drop(segment)
+                continue
+            segment.touch()
+            hashes, vectors = opened
+            here, there = wanted.find(hashes)
             if result is None:
-                result = np.empty((len(wanted), vectors.shape[1]), dtype=np.float32)
-            result[hits] = vectors[places[hits]]
-            found |= hits
+                result = np.empty((len(row_hashes), vectors.shape[1]), dtype=np.float32)
+            result[wanted.first[here]] = vectors if len(there) == len(vectors) else vectors[there]
+            found[here] = True
+            if found.all():
+                break
         if result is None or not found.all():
-            raise StoreError(
-                f"features of {int((~found).sum())} of {len(wanted)} rows are missing",
+            num_missing = int((~found)[wanted.distinct].sum())
+            raise LostFeaturesError(
+                f"features of {num_missing} of {len(row_hashes)} rows are missing",
+                was="damaged" if num_dropped else "deleted meanwhile",
                 subject=str(self._root / key),
                 fix="ask again: what is missing is computed anew",
             )
+        same = wanted.first[wanted.distinct]
+        repeated = np.flatnonzero(same != np.arange(len(same)))
+        result[repeated] = result[same[repeated]]
         return result
 
-    def _segments(self, key: str) -> Iterator[tuple[Path, _Index]]:
-        """The file of row hashes and the index of every readable segment."""
-        for rows_file in sorted((self._root / key).glob("*.rows.npy")):
-            with contextlib.suppress(*_UNREADABLE):
-                stat = rows_file.stat()
-                yield rows_file, _load_index(rows_file, stat.st_ino, stat.st_mtime_ns)
+    def drop_torn(self, key: str) -> int:
+        """Delete the segments on this machine without readable row hashes, in which nothing is found; how many.
+
+        To be called by whoever alone writes features of the model: of a segment that is being written there are no
+        row hashes yet.
+        """
+        names = {file.name.split(".")[0] for file in (self._root / key).glob(f"*{VECTORS}")}
+        torn = [segment for name in names if (segment := Segment(self._root / key, name)).load_hashes() is None]
+        return sum(self._drop(segment) for segment in torn)
+
+    def _drop(self, segment: Segment) -> bool:
+        """Delete a damaged segment wherever it is; False when it was gone from this machine already."""
+        was_here = segment.rows.exists() or segment.vectors.exists()
+        segment.delete()
+        if self._shared is not None:
+            for file in (segment.rows, segment.vectors):
+                self._shared.delete(_path(file))
+        return was_here
+
+    def _segments(self, key: str) -> Iterator[tuple[Segment, np.ndarray]]:
+        """Every segment with its row hashes, those on this machine first; torn ones are left out."""
+        directory = self._root / key
+        readable = set()
+        for file in sorted(directory.glob(f"*{ROWS}")):
+            segment = Segment(directory, file.name.removesuffix(ROWS))
+            if (hashes := segment.load_hashes()) is not None:
+                readable.add(segment.name)
+                yield segment, hashes
+        if self._shared is None:
+            return
+        names = self._shared.names(f"{_FOLDER}/{key}")
+        shared = {name.removesuffix(ROWS) for name in names if name.endswith(ROWS)}
+        for name in sorted(shared - readable):
+            segment = Segment(directory, name)
+            self._fetch(segment.rows)
+            if (hashes := segment.load_hashes()) is not None:
+                yield segment, hashes
+            else:
+                self._drop(segment)
+
+    def _open(self, segment: Segment) -> tuple[np.ndarray, np.ndarray] | None:
+        """The row hashes and vectors of a segment; None when they are damaged or gone wherever it is."""
+        if self._shared is None:
+            return segment.open()
+        if not segment.vectors.exists():
+            self._fetch(segment.vectors)
+        opened = segment.open()
+        if opened is None:
+            # What is damaged here only is mended from there.
+            self._fetch(segment.vectors)
+            self._fetch(segment.rows)
+            opened = segment.open()
+        return opened
+
+    def _fetch(self, file: Path) -> None:
+        """Bring a file of a segment from the shared store, in place of the one that is here."""
+        assert self._shared is not None
+        with contextlib.suppress(FileNotFoundError), put_in_place(file) as temporary:
+            self._shared.fetch(_path(file), temporary)
 
 
-@dataclass(frozen=True)
-class _Index:
-    """Where rows stand in a segment: their hashes as two numbers each, sorted by the first, and their places."""
+class _Wanted:
+    """Rows that are looked for: `first` says where each distinct one comes first, `distinct` which one each row is."""
 
-    halves: np.ndarray
-    places: np.ndarray
+    def __init__(self, row_hashes: np.ndarray) -> None:
+        halves = _halves(row_hashes)
+        self._numbers, self.first, self.distinct = np.unique(halves[:, 0], return_index=True, return_inverse=True)
+        self._halves = halves[self.first]
 
-    def find(self, wanted: np.ndarray) -> np.ndarray:
-        """The place of each wanted row ((n, 2) uint64), -1 where the segment lacks it."""
-        near = np.minimum(np.searchsorted(self.halves[:, 0], wanted[:, 0]), len(self.places) - 1)
-        return np.where((self.halves[near] == wanted).all(axis=1), self.places[near], -1)
+    def find(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the distinct rows are among `hashes`, and where."""
+        halves = _halves(hashes)
+        # In order, neighbours are looked for side by side, in what is in the processor's caches already.
+        order = np.argsort(halves[:, 0])
+        near = np.empty(len(halves), dtype=np.int64)
+        near[order] = np.minimum(np.searchsorted(self._numbers, halves[order, 0]), len(self._numbers) - 1)
+        is_here = (self._halves[near] == halves).all(axis=1)
+        return near[is_here], np.flatnonzero(is_here)
 
 
 def _halves(row_hashes: np.ndarray) -> np.ndarray:
+    """Hashes as two numbers each."""
     return np.ascontiguousarray(row_hashes, dtype=np.uint8).view(np.uint64)
 
 
-@lru_cache(maxsize=4096)
-def _load_index(rows_file: Path, inode: int, modified: int) -> _Index:
-    """The index of a segment, read once for each time it was written."""
-    halves = _halves(np.load(rows_file))
-    order = np.argsort(halves[:, 0], kind="stable")
-    return _Index(halves[order], order)
-
-
-def _open_vectors(rows_file: Path) -> np.ndarray | None:
-    """The vectors of a segment, mapped into memory; None, and the segment dropped, when its checksum is wrong."""
-    name = rows_file.name.removesuffix(".rows.npy")
-    vectors_file = rows_file.with_name(f"{name}.npy")
-    with contextlib.suppress(FileNotFoundError, ValueError, EOFError):
-        vectors = np.load(vectors_file, mmap_mode="r")
-        if _checksum(np.load(rows_file), vectors) == name:
-            return vectors
-    rows_file.unlink(missing_ok=True)
-    vectors_file.unlink(missing_ok=True)
-    return None
-
-
-def _checksum(hashes: np.ndarray, vectors: np.ndarray) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr((hashes.shape, vectors.shape)).encode())
-    digest.update(np.ascontiguousarray(hashes).data)
-    digest.update(np.ascontiguousarray(vectors).data)
-    return digest.hexdigest()
-
-
-def _write_array(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.save(file, array)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _path(file: Path) -> str:
+    """Where a file of a segment is in the shared store."""
+    return f"{_FOLDER}/{file.parent.name}/{file.name}"

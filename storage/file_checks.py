@@ -29,13 +29,14 @@ def check_features(settings: Settings) -> Iterator[Finding]:
     for segment in segments_in(settings.features):
         if segment.has_both_files:
             damaged += [] if segment.is_intact() else [segment]
-        elif segment.modified < settled:
+        elif segment.last_used < settled and not (settings.store_url and segment.rows.exists()):
+            # Vectors of a shared store come when they are read.
             halves.append(segment)
     for problem, segments in (
         ("segments of features whose checksum is wrong", damaged),
         ("segments of features of which a file is missing", halves),
     ):
-        files = [file for segment in segments for file in segment.files]
+        files = [file for segment in segments for file in (segment.rows, segment.vectors)]
         names = [f"{segment.key}/{segment.name}" for segment in segments]
         yield from finding(problem, names, "deleted, and embedded again when a query needs them", _deleting(files))
 

@@ -51,7 +51,7 @@ def purge(
         keys = None if models is None else keys_of(models)
         in_use = keys_of(_claimed_models(database, settings.claim_seconds))
         for segment in segments_in(settings.features):
-            if (keys is not None and segment.key not in keys) or (before is not None and segment.modified >= before):
+            if (keys is not None and segment.key not in keys) or (before is not None and segment.last_used >= before):
                 continue
             if segment.key in in_use:
                 purged["segments_in_use"] += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from storage.errors import StoreError
 
-DEFAULT_MODELS_LIMIT = 50_000_000_000
+_DEFAULT_LIMIT = 50_000_000_000
 DEFAULT_CLAIM_SECONDS = 30.0
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -25,17 +25,25 @@ class Settings:
     home: Path
     database_url: str
     tracking_uri: str
-    models_limit: int = DEFAULT_MODELS_LIMIT
+    models_limit: int = _DEFAULT_LIMIT
+    features_limit: int = _DEFAULT_LIMIT
+    store_url: str | None = None
     claim_seconds: float = DEFAULT_CLAIM_SECONDS
 
     @property
     def features(self) -> Path:
+        """Stored features, `features_limit` bytes of which are kept; other machines find them at `store_url`."""
         return self.home / "features"
 
     @property
     def neighbours(self) -> Path:
         """What was searched in the features, under the same keys as these."""
         return self.home / "neighbours"
+
+    @property
+    def running(self) -> Path:
+        """A file for every query that runs and uses features."""
+        return self.home / "running"
 
     @property
     def manifests(self) -> Path:
@@ -48,10 +56,10 @@ class Settings:
 
 
 def current_settings() -> Settings:
-    """The settings of this process: SHIFT_HOME, SHIFT_DATABASE_URL, MLFLOW_TRACKING_URI, SHIFT_MODELS_LIMIT (a size
-    such as 50GB) and SHIFT_CLAIM_SECONDS, or their defaults.
+    """The settings of this process: SHIFT_HOME, SHIFT_DATABASE_URL, MLFLOW_TRACKING_URI, SHIFT_STORE_URL,
+    SHIFT_MODELS_LIMIT and SHIFT_FEATURES_LIMIT (sizes such as 50GB) and SHIFT_CLAIM_SECONDS, or their defaults.
 
-    Raises StoreError when the home cannot be made, the limit is no size, or the seconds are no number above 0.
+    Raises StoreError when the home cannot be made, a limit is no size, or the seconds are no number above 0.
     """
     home = Path(os.environ.get("SHIFT_HOME") or Path.home() / ".shift").expanduser().absolute()
     try:
@@ -66,7 +74,9 @@ def current_settings() -> Settings:
         home=home,
         database_url=os.environ.get("SHIFT_DATABASE_URL") or f"sqlite:///{home / 'shift.db'}",
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
-        models_limit=_size(os.environ.get("SHIFT_MODELS_LIMIT")),
+        models_limit=_size("SHIFT_MODELS_LIMIT"),
+        features_limit=_size("SHIFT_FEATURES_LIMIT"),
+        store_url=os.environ.get("SHIFT_STORE_URL") or None,
         claim_seconds=_seconds(os.environ.get("SHIFT_CLAIM_SECONDS")),
     )
 
@@ -84,15 +94,16 @@ def _seconds(written: str | None) -> float:
     )
 
 
-def _size(written: str | None) -> int:
+def _size(variable: str) -> int:
+    written = os.environ.get(variable)
     if not written:
-        return DEFAULT_MODELS_LIMIT
+        return _DEFAULT_LIMIT
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B?)\s*", written.upper())
     if found is None:
         raise StoreError(
-            f"SHIFT_MODELS_LIMIT is {written!r}, and must be a size",
-            subject="SHIFT_MODELS_LIMIT",
-            fix="write for example SHIFT_MODELS_LIMIT=50GB",
+            f"{variable} is {written!r}, and must be a size",
+            subject=variable,
+            fix=f"write for example {variable}=50GB",
         )
     unit = found[2].removesuffix("B")
     return int(float(found[1]) * _UNITS[f"{unit}B" if unit else ""])

@@ -1,20 +1,19 @@
-"""The segments of the feature store as files: what there is, whether it is whole, and deleting it."""
+"""The segments of the feature store as files: what there is, and whether it is whole."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-
-from storage.features import _checksum
+from storage.errors import StoreError
 from storage.fingerprints import fingerprint_of
+from storage.segments import VECTORS, Segment
 from storage.views import EMBEDDING_VERSION
 
-_ROWS, _VECTORS = ".rows.npy", ".npy"
 # Every view there may be of a model's forward pass.
 _MOST_LAYERS = 512
 _LAYERS = ("last", "mean", "probabilities", *map(str, range(_MOST_LAYERS)))
@@ -22,44 +21,41 @@ _POOLINGS = ("default", "cls", "mean", "max", "last", "first")
 
 
 @dataclass(frozen=True)
-class Segment:
-    """One segment, or what is left of it: its key in the store, its name (the checksum of its content) and files."""
+class StoredSegment(Segment):
+    """One segment, or what is left of it: how many of its files there are, their bytes, and when it was last used."""
 
-    key: str
-    name: str
-    files: tuple[Path, ...]
+    num_files: int
     size_bytes: int
-    modified: float
+    last_used: float
+
+    @property
+    def key(self) -> str:
+        return self.directory.name
 
     @property
     def has_both_files(self) -> bool:
-        return len(self.files) == 2
+        return self.num_files == 2
 
     def is_intact(self) -> bool:
         """Whether both files are there and their content is what the name says; reads all of it."""
-        if not self.has_both_files:
-            return False
-        vectors, rows = self.files
-        with contextlib.suppress(OSError, ValueError, EOFError):
-            return _checksum(np.load(rows), np.load(vectors, mmap_mode="r")) == self.name
+        with contextlib.suppress(StoreError):
+            return self.open() is not None
         return False
 
-    def delete(self) -> None:
-        """Delete it, the row hashes first, so that nobody finds rows whose vectors are gone."""
-        for file in reversed(self.files):
-            file.unlink(missing_ok=True)
 
-
-def segments_in(root: Path) -> Iterator[Segment]:
+def segments_in(root: Path) -> Iterator[StoredSegment]:
     """Every segment of the feature store in a directory."""
-    found: dict[tuple[Path, str], list[Path]] = {}
-    for file in sorted(root.glob(f"*/[!.]*{_VECTORS}")):
-        found.setdefault((file.parent, file.name.split(".")[0]), []).append(file)
-    for (directory, name), files in found.items():
-        with contextlib.suppress(FileNotFoundError):
-            stats = [file.stat() for file in files]
-            size, modified = sum(stat.st_size for stat in stats), max(stat.st_mtime for stat in stats)
-            yield Segment(directory.name, name, tuple(files), size, modified)
+    for directory in sorted(root.glob("*/")):
+        found: dict[str, list[os.stat_result]] = {}
+        with contextlib.suppress(FileNotFoundError), os.scandir(directory) as files:
+            for file in files:
+                if file.name.endswith(VECTORS):
+                    with contextlib.suppress(FileNotFoundError):
+                        found.setdefault(file.name.split(".")[0], []).append(file.stat())
+        for name, stats in sorted(found.items()):
+            # Whoever uses a segment says so by its row hashes, which were written last.
+            last_used = max(stat.st_mtime for stat in stats)
+            yield StoredSegment(directory, name, len(stats), sum(stat.st_size for stat in stats), last_used)
 
 
 def keys_of(models: Iterable[str]) -> set[str]:

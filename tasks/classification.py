@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from storage.derivation import first_rows
 from storage.errors import EvaluationError
 from storage.evaluations import Evaluation, Measurement
-from storage.features import FeatureStore
+from storage.features import FeatureStore, open_features
 from storage.manifests import Manifest, comparable_targets, load_manifest
 from storage.neighbours import SearchStore
 from storage.settings import current_settings
@@ -30,11 +30,11 @@ def score_features(evaluation: Evaluation, views: Sequence[View], embed_seconds:
     """Score a model whose features are stored; the cost is the embedding's seconds and the ranker's.
 
     Of several views that one is scored which does best on the training rows alone. Raises EvaluationError when the
-    ranker cannot score these features, StoreError when some are missing.
+    ranker cannot score these features, LostFeaturesError when some are missing.
     """
     started = time.perf_counter()
     settings = current_settings()
-    store = FeatureStore(settings.features)
+    store = open_features(settings)
     ranker = get_ranker(evaluation.method, **evaluation.params)
 
     def features(manifest: Manifest, view: View) -> np.ndarray:

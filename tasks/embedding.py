@@ -15,7 +15,7 @@ from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
 from storage.derivation import rows_in
 from storage.errors import EvaluationError
-from storage.features import FeatureStore
+from storage.features import FeatureStore, open_features
 from storage.manifests import load_manifest
 from storage.settings import current_settings
 from storage.unembedded import unembedded, union
@@ -57,18 +57,20 @@ def embed_dataset(
     """Bring views of the rows [start, stop) of a dataset, span by span, into the feature store.
 
     Models and datasets are named as in the catalog; the fingerprints say which content is meant. `then` is the
-    model (name, fingerprint) that will be asked for next. Returns how many rows were embedded and the seconds it
-    took. Raises EvaluationError with the reason when the model cannot be opened, does not fit the rows, or the files
-    changed meanwhile.
+    model (name, fingerprint) that will be asked for next. One at a time embeds with a model (storage.turns). Returns
+    how many rows were embedded, the seconds it took, and how many torn segments of features were `dropped` before.
+    Raises EvaluationError with the reason when the model cannot be opened, does not fit the rows, or the files changed
+    meanwhile, and StoreError when the disk refuses the features.
     """
     started = time.perf_counter()
     settings = current_settings()
     catalog = Catalog(Database(settings))
-    store = FeatureStore(settings.features)
+    store = open_features(settings)
     manifest = load_manifest(settings.manifests, dataset_fingerprint)
     wanted = rows_in(spans)
     lacking = unembedded(store, model_fingerprint, manifest, wanted, list(starmap(View, views)))
     missing = union(lacking)
+    dropped = sum(store.drop_torn(store.key(model_fingerprint, view)) for view in lacking)
     if len(missing):
         opened = _open(catalog, model, model_fingerprint)
         if then is not None:
@@ -81,7 +83,7 @@ def embed_dataset(
                 segments[view].add(manifest.take(numbers).feature_hashes, vectors)
         for segment in segments.values():
             segment.write()
-    return {"embedded_rows": len(missing), "seconds": time.perf_counter() - started}
+    return {"embedded_rows": len(missing), "seconds": time.perf_counter() - started, "dropped": dropped}
 
 
 def _prepare(

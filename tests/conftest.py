@@ -34,7 +34,7 @@ FILLERS = ("a", "the", "one", "small", "old", "seen", "near", "here")
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh home directory; no server or store of the machine's is seen."""
-    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "SHIFT_DATABASE_URL"):
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "SHIFT_DATABASE_URL", "SHIFT_STORE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SHIFT_HOME", str(tmp_path / "home"))
     return tmp_path / "home"

@@ -4,7 +4,8 @@ from alembic import context
 from sqlmodel import SQLModel
 
 import storage.catalog
-import storage.results  # noqa: F401  (registers the tables)
+import storage.results
+import storage.turns  # noqa: F401  (registers the tables)
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import pickle
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,19 @@ from flows import search as search_module
 from flows.registration import register_dataset, register_model
 from shiftql.answers import ErrorAnswer, RankingAnswer
 from shiftql.engine import Session, query
+from shiftql.progress import Progress, progress
+from storage import features as features_module
 from storage.catalog import Catalog
 from storage.database import Database
-from storage.errors import EvaluationError, StoreError
+from storage.errors import EvaluationError, LostFeaturesError, StoreError
 from storage.evaluations import Evaluation, Measurement
+from storage.features import FeatureStore, open_features
 from storage.results import EvaluationRecord, ResultStore
 from storage.settings import current_settings
+from storage.turns import TurnRecord, Turns
 from tasks import embedding
+from tasks.sources.raw import RawModel
+from tasks.sources.transformers_models import TextModel
 from tests.plugin import write_plugin
 
 NATURE = "TRAINED ON 'nature-train' TESTED ON 'nature-test'"
@@ -285,6 +292,230 @@ def test_what_the_stores_lost_is_computed_again_whatever_prefect_remembers(here:
     again = ask(LINEAR)
     assert again.ranking == first.ranking
     assert (again.evaluated, again.work["embedded_rows"]) == (2, first.work["embedded_rows"])
+
+
+# --- lost features ----------------------------------------------------------------------------------------------------
+
+
+class Notes(Progress):
+    """What a person is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.told.append(message)
+
+
+@pytest.fixture
+def notes() -> Iterator[Notes]:
+    told = Notes()
+    token = progress.set(told)
+    yield told
+    progress.reset(token)
+
+
+def feature_files(model: str, half: str) -> list[Path]:
+    settings = current_settings()
+    store = open_features(settings)
+    key = store.key(Catalog(Database(settings)).model(model).fingerprint)
+    rows = sorted((settings.features / key).glob("*.rows.npy"))
+    assert rows
+    return rows if half == "rows" else [file.with_name(file.name.replace(".rows", "")) for file in rows]
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def turn_round(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-4][::-1])
+
+
+@pytest.mark.parametrize("half", ["rows", "vectors"])
+@pytest.mark.parametrize("damage", [cut, turn_round, Path.unlink])
+def test_damaged_features_are_computed_anew_within_the_query_that_says_so(
+    here: None, notes: Notes, half: str, damage: Callable[[Path], None], no_flow: pytest.MonkeyPatch
+) -> None:
+    undamaged = ask(LINEAR)
+    forget_results("linear")
+    for file in feature_files("bert", half):
+        damage(file)
+    notes.told.clear()
+    answer = ask(LINEAR)
+    assert answer.ranking == undamaged.ranking
+    assert answer.failed == ()
+    assert answer.work["embedded_rows"] == len(distinct_texts())
+    assert [note for note in notes.told if "anew" in note] == ["features of bert were damaged and are computed anew"]
+    no_flow.setattr(*NO_FLOW)
+    assert ask(LINEAR).ranking == undamaged.ranking
+
+
+def test_damage_of_every_layer_is_mended_in_one_query(here: None, notes: Notes) -> None:
+    best = f"SELECT * FROM text_models WHERE name = 'bert' ORDER BY Linear(layer='best') {NATURE}"
+    undamaged = ask(best)
+    forget_results("linear")
+    for file in current_settings().features.rglob("*.npy"):
+        cut(file)
+    again = ask(best)
+    assert again.failed == ()
+    assert again.ranking == undamaged.ranking
+    assert "features of bert were damaged and are computed anew" in notes.told
+
+
+def test_features_that_another_process_evicts_meanwhile_are_computed_anew(
+    here: None, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undamaged = ask(LINEAR)
+    forget_results("linear")
+    original = FeatureStore.read
+    read: list[str] = []
+
+    def read_too_late(store: FeatureStore, key: str, hashes: Any) -> Any:
+        if not read:
+            for file in (current_settings().features / key).iterdir():
+                file.unlink()
+        read.append(key)
+        return original(store, key, hashes)
+
+    monkeypatch.setattr(FeatureStore, "read", read_too_late)
+    answer = ask(LINEAR)
+    assert (answer.failed, answer.ranking) == ((), undamaged.ranking)
+    assert any("deleted meanwhile and are computed anew" in note for note in notes.told)
+
+
+def test_features_that_never_last_are_a_failure_that_is_tried_again(
+    here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise LostFeaturesError("they are gone again", was="deleted meanwhile")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureStore, "read", read)
+        assert {failure["reason"] for failure in ask(LINEAR).failed} == {"they are gone again"}
+    assert ask(LINEAR).failed == ()
+
+
+def test_a_full_disk_is_the_reason_and_the_query_goes_on_once_there_is_space(
+    here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        full.setattr(features_module, "write_segment", refuse)
+        failed = ask(LINEAR).failed
+    assert {failure["model"] for failure in failed} >= {"bert", "roberta"}
+    assert all("No space left on device; free some disk space" in failure["reason"] for failure in failed)
+    answer = ask(LINEAR)
+    assert (answer.failed, answer.evaluated) == ((), 2)
+
+
+def test_a_query_that_needs_more_features_than_the_limit_is_answered_and_leaves_less(
+    here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIFT_FEATURES_LIMIT", "5KB")
+    together = ask(BOTH)
+    assert together.failed == ()
+    assert together.work["embedded_rows"] == 3 * len(distinct_texts())
+    left = sum(file.stat().st_size for file in current_settings().features.rglob("*.npy"))
+    assert left <= 5000
+
+
+def test_a_machine_that_shares_features_embeds_nothing_that_another_did(
+    here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIFT_STORE_URL", f"file://{tmp_path / 'shared'}")
+    first = ask(LINEAR)
+    shutil.rmtree(current_settings().features)
+    forget_results("linear")
+    second = ask(LINEAR)
+    assert first.work["embedded_rows"] > 0
+    assert (second.evaluated, second.work["embedded_rows"]) == (2, 0)
+    assert second.ranking == first.ranking
+
+
+def distinct_texts() -> set[str]:
+    paths = [Path(Catalog(Database(current_settings())).dataset(name).path) for name in ("nature-train", "nature-test")]
+    return {line.rsplit(",", 1)[0] for path in paths for line in path.read_text().splitlines()[1:]}
+
+
+def forget_results(method: str) -> None:
+    with Database(current_settings()).session() as session:
+        for row in session.exec(select(EvaluationRecord)):
+            if row.method == method:
+                session.delete(row)
+        session.commit()
+
+
+# --- askers at once ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def embedded_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each forward pass was given, of models and of the baseline."""
+    seen: list[int] = []
+    for kind in (TextModel, RawModel):
+
+        def embed(model: Any, rows: Sequence[Any], views: Any, original: Any = kind.embed) -> Any:
+            seen.append(len(rows))
+            return original(model, rows, views)
+
+        monkeypatch.setattr(kind, "embed", embed)
+    return seen
+
+
+def test_askers_of_different_rankers_and_overlapping_rows_embed_every_row_once(
+    here: None, monkeypatch: pytest.MonkeyPatch, embedded_rows: list[int]
+) -> None:
+    monkeypatch.setattr(search_module, "_POLL_SECONDS", 0.01)
+    other_rows = LINEAR.replace("'nature-train'", "['nature-test', 'nature-train']")
+    texts = [LINEAR, NEAREST, other_rows]
+
+    async def all_at_once() -> Sequence[dict[str, Any]]:
+        return await asyncio.gather(*(search_module.search(text) for text in texts))
+
+    done = asyncio.run(all_at_once())
+    models = 3
+    assert sum(work["embedded_rows"] for work in done) == sum(embedded_rows) == models * len(distinct_texts())
+    assert [ask(text).failed for text in texts] == [()] * len(texts)
+
+
+def test_rows_that_another_embeds_are_waited_for_without_a_slot(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = current_settings()
+    turns = Turns(Database(settings), 30.0)
+    theirs = turns.take(Catalog(Database(settings)).model("bert").fingerprint)
+    assert theirs is not None
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        if seconds == search_module._POLL_SECONDS:
+            waited.append(seconds)
+            done = {model for model, status in recorded("model_name", "status") if status == "completed"}
+            if "roberta" in done:
+                turns.give_back(theirs)
+        await original(seconds)
+
+    original = asyncio.sleep
+    monkeypatch.setattr(search_module, "_POLL_SECONDS", 0.011)
+    monkeypatch.setattr(search_module.asyncio, "sleep", sleep)
+    answer = ask(LINEAR)
+    assert answer.failed == ()
+    assert sorted(models(answer)) == ["bert", "roberta"]
+    assert waited
+
+
+def test_the_turn_of_the_dead_is_taken_over(here: None) -> None:
+    settings = current_settings()
+    assert Turns(Database(settings), 30.0).take(Catalog(Database(settings)).model("bert").fingerprint) is not None
+    with Database(settings).session() as session:
+        session.execute(update(TurnRecord).values(heartbeat=0.0))
+        session.commit()
+    answer = ask(LINEAR)
+    assert sorted(models(answer)) == ["bert", "roberta"]
+    with Database(settings).session() as session:
+        assert session.exec(select(TurnRecord)).all() == []
 
 
 def test_two_askers_at_once_compute_everything_once(here: None, monkeypatch: pytest.MonkeyPatch) -> None:

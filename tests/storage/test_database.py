@@ -18,6 +18,7 @@ from sqlmodel import SQLModel
 
 import storage.catalog
 import storage.results
+import storage.turns
 from storage.catalog import Catalog
 from storage.database import SCHEMA_REVISION, Database
 from storage.errors import StoreError
@@ -47,7 +48,7 @@ def fresh(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest.Monkey
 
 def test_a_fresh_home_gets_the_newest_schema(database: Database) -> None:
     assert _revision(database) == SCHEMA_REVISION
-    assert {"models", "datasets", "evaluations"} <= set(inspect(database.engine).get_table_names())
+    assert {"models", "datasets", "evaluations", "turns"} <= set(inspect(database.engine).get_table_names())
 
 
 def test_the_named_revision_is_the_newest_there_is() -> None:
@@ -75,7 +76,7 @@ def test_a_second_opening_migrates_nothing(database: Database, monkeypatch: pyte
 
 def test_an_older_database_is_upgraded_in_place(database: Database) -> None:
     with database.engine.begin() as connection:
-        for table in ("models", "datasets", "evaluations", "alembic_version"):
+        for table in ("models", "datasets", "evaluations", "turns", "alembic_version"):
             connection.execute(text(f"DROP TABLE {table}"))
     assert _revision(Database(current_settings())) == SCHEMA_REVISION
 

@@ -16,14 +16,17 @@ def test_everything_lies_in_the_home_by_default(home: Path) -> None:
     assert settings.manifests.is_relative_to(home)
     assert settings.database_url == f"sqlite:///{home / 'shift.db'}"
     assert settings.tracking_uri == f"sqlite:///{home / 'mlflow.db'}"
+    assert settings.store_url is None
 
 
 def test_the_environment_names_other_places(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHIFT_DATABASE_URL", "postgresql+psycopg://team/shift")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://team:5000")
+    monkeypatch.setenv("SHIFT_STORE_URL", "s3://team/shift")
     settings = current_settings()
     assert settings.database_url == "postgresql+psycopg://team/shift"
     assert settings.tracking_uri == "http://team:5000"
+    assert settings.store_url == "s3://team/shift"
 
 
 def test_empty_variables_are_not_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,15 +44,19 @@ def test_a_home_may_be_relative(home: Path, monkeypatch: pytest.MonkeyPatch, tmp
     ("written", "size"),
     [("", 50 * 10**9), ("7", 7), ("1.5GB", 1_500_000_000), ("20 mb", 20_000_000), ("2T", 2 * 10**12), ("0", 0)],
 )
-def test_the_limit_of_models_is_a_size(home: Path, monkeypatch: pytest.MonkeyPatch, written: str, size: int) -> None:
-    monkeypatch.setenv("SHIFT_MODELS_LIMIT", written)
-    assert current_settings().models_limit == size
+@pytest.mark.parametrize("limited", ["models", "features"])
+def test_a_limit_is_a_size(home: Path, monkeypatch: pytest.MonkeyPatch, written: str, size: int, limited: str) -> None:
+    monkeypatch.setenv(f"SHIFT_{limited.upper()}_LIMIT", written)
+    assert getattr(current_settings(), f"{limited}_limit") == size
 
 
 @pytest.mark.parametrize("written", ["much", "-1GB", "5 apples", "GB"])
-def test_a_limit_that_is_no_size_is_an_error(home: Path, monkeypatch: pytest.MonkeyPatch, written: str) -> None:
-    monkeypatch.setenv("SHIFT_MODELS_LIMIT", written)
-    with pytest.raises(StoreError, match="must be a size"):
+@pytest.mark.parametrize("variable", ["SHIFT_MODELS_LIMIT", "SHIFT_FEATURES_LIMIT"])
+def test_a_limit_that_is_no_size_is_an_error(
+    home: Path, monkeypatch: pytest.MonkeyPatch, written: str, variable: str
+) -> None:
+    monkeypatch.setenv(variable, written)
+    with pytest.raises(StoreError, match=f"{variable} is .* must be a size"):
         current_settings()
 
 

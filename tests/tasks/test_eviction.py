@@ -7,29 +7,9 @@ from typing import Any
 import pytest
 
 from storage.settings import current_settings
-from tasks.eviction import Downloaded, least_used, make_room
+from tasks.eviction import make_room
 from tasks.hub import download, find_snapshot
 from tests.hub import Hub
-
-OLD, MIDDLE, NEW = (Downloaded(name, "1", 10, float(time)) for time, name in enumerate(("old", "middle", "new")))
-
-
-@pytest.mark.parametrize(
-    ("limit", "in_use", "evicted"),
-    [
-        (30, set(), []),
-        (29, set(), [OLD]),
-        (20, set(), [OLD]),
-        (19, set(), [OLD, MIDDLE]),
-        (0, set(), [OLD, MIDDLE, NEW]),
-        (-5, set(), [OLD, MIDDLE, NEW]),
-        (20, {("old", "1")}, [MIDDLE]),
-        (20, {("old", "2")}, [OLD]),
-        (0, {("old", "1"), ("middle", "1"), ("new", "1")}, []),
-    ],
-)
-def test_the_least_used_go_first_and_those_in_use_never(limit: int, in_use: Any, evicted: list[Downloaded]) -> None:
-    assert least_used([NEW, OLD, MIDDLE], limit, in_use) == evicted
 
 
 def test_room_is_made_among_what_was_downloaded(hub: Hub, pool: Any, monkeypatch: pytest.MonkeyPatch) -> None:
