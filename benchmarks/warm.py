@@ -35,6 +35,7 @@ _IMPORTED = (
 
 def import_everything() -> None:
     """Import what a question needs, so that a process forked off this one begins with its work."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
     for module in _IMPORTED:
         import_module(module)
 
@@ -79,7 +80,7 @@ class Worker:
 
     def close(self) -> None:
         """Let it end by itself."""
-        self._connection.close()
+        self._connection.send(None)
         self.wait()
 
     def wait(self) -> None:
@@ -141,9 +142,8 @@ def _serve(connection: Connection, environment: Mapping[str, str], records: bool
     if records is not None:
         _keep_tracking_here(records)
     session = Session()
-    with _prefect_at(api_url), contextlib.suppress(EOFError):
-        while True:
-            asked = connection.recv()
+    with _prefect_at(api_url):
+        while (asked := connection.recv()) is not None:
             if isinstance(asked, tuple):
                 _bump(asked[1])
                 continue
