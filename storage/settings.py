@@ -84,22 +84,6 @@ def _seconds(written: str | None) -> float:
     )
 
 
-def _seconds(written: str | None) -> float:
-    if not written:
-        return DEFAULT_HEARTBEAT_LIMIT
-    try:
-        seconds = float(written)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise StoreError(
-            f"SHIFT_HEARTBEAT_LIMIT is {written!r}, and must be a number of seconds above 0",
-            subject="SHIFT_HEARTBEAT_LIMIT",
-            fix=f"write for example SHIFT_HEARTBEAT_LIMIT={DEFAULT_HEARTBEAT_LIMIT:g}",
-        )
-    return seconds
-
-
 def _size(written: str | None) -> int:
     if not written:
         return DEFAULT_MODELS_LIMIT
