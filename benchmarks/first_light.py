@@ -232,28 +232,32 @@ def orchestration(playground: Path) -> tuple[list[float], list[float]]:
 
 def make_pool(session: Any, playground: Path) -> list[str]:
     """The image models of the playground, and copies with slightly other weights, POOL in all."""
-    from safetensors.numpy import load_file, save_file
-
     models = [model for model in session.catalog.models() if model.modality == "image"]
     originals = [model for model in models if not model.name.startswith("variant-")]
     names = [model.name for model in originals]
     sources = [model for model in originals if model.source == "huggingface"]
     for number in range(POOL - len(originals)):
-        original = sources[number % len(sources)]
-        copy = playground.parent / "variants" / f"variant-{number}-{original.name}"
-        copy.mkdir(parents=True, exist_ok=True)
-        for file in Path(original.path).iterdir():
-            if file.suffix == ".safetensors":
-                weights = {
-                    name: value * np.float32(1.01) if value.dtype == np.float32 else value
-                    for name, value in load_file(file).items()
-                }
-                save_file(weights, copy / file.name, metadata={"format": "pt"})
-            else:
-                (copy / file.name).write_bytes(file.read_bytes())
-        session.add_model(copy.name, str(copy))
-        names.append(copy.name)
+        names.append(add_copy(session, playground, sources[number % len(sources)], number))
     return names
+
+
+def add_copy(session: Any, playground: Path, original: Any, number: int, factor: float = 1.01) -> str:
+    """Register a copy of a model with slightly other weights; its name."""
+    from safetensors.numpy import load_file, save_file
+
+    copy = playground.parent / "variants" / f"variant-{number}-{original.name}"
+    copy.mkdir(parents=True, exist_ok=True)
+    for file in Path(original.path).iterdir():
+        if file.suffix == ".safetensors":
+            weights = {
+                name: value * np.float32(factor) if value.dtype == np.float32 else value
+                for name, value in load_file(file).items()
+            }
+            save_file(weights, copy / file.name, metadata={"format": "pt"})
+        else:
+            (copy / file.name).write_bytes(file.read_bytes())
+    session.add_model(copy.name, str(copy))
+    return copy.name
 
 
 def fresh_rows(session: Any, playground: Path, number: int) -> str:

@@ -16,6 +16,7 @@ from flows.slots import hosts_needed
 from shiftql.plan import PlanNode
 from shiftql.progress import progress
 from storage.errors import ShiftError, StoreError
+from storage.outages import explain
 from storage.settings import Settings
 from storage.uncollected import uncollected
 from tasks.host import host
@@ -58,7 +59,7 @@ def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, 
         except ShiftError:
             raise
         except Exception as error:
-            raise StoreError(
+            raise explain(error, settings) or StoreError(
                 f"the query could not be run as a flow: {type(error).__name__}: {error}",
                 subject=PREFECT_API_URL.value(),
                 fix=f"check that the Prefect server at {PREFECT_API_URL.value()} answers; results so far are kept",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import ChainMap
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -207,8 +208,8 @@ class _Search:
             for claim in to_score:
                 if claim.evaluation.fingerprint in embedded:
                     await self._settled(claim, self._score(claim, embedded[claim.evaluation.fingerprint]))
-        claimed = {claim.evaluation.fingerprint for claim in claims}
-        return [evaluation for evaluation in evaluations if evaluation.fingerprint not in claimed]
+        # A claim may have been taken over while its evaluation was computed, as after the machine was suspended.
+        return [evaluation for evaluation in evaluations if evaluation.fingerprint not in self._work.computed]
 
     def _slot(self, model: Subject) -> contextlib.AbstractAsyncContextManager[str | None]:
         """A slot to open the model in; the baselines, which are opened in this process, need none."""
@@ -328,7 +329,8 @@ class _Search:
     async def _stored(self, stage: Any, *, claim: Claim, **arguments: Any) -> None:
         """Run a stage; again, without Prefect's cache, when the result it refers to is no longer in the store."""
         fingerprint = await stage(claim=claim, **arguments)
-        if not await asyncio.to_thread(self._results.known, [fingerprint]):
+        is_known = await asyncio.to_thread(self._results.known, [fingerprint])
+        if not is_known and await asyncio.to_thread(self._results.holds, claim):
             await stage.with_options(refresh_cache=True)(claim=claim, **arguments)
 
     async def _settled(self, claim: Claim, work: Awaitable[None]) -> None:
@@ -338,31 +340,34 @@ class _Search:
         except Exception as error:
             await self._failed(claim, error)
         else:
-            self._finished(claim)
+            await self._finished(claim)
 
     async def _failed(self, claim: Claim, error: Exception) -> None:
         await asyncio.to_thread(self._results.record, claim, _failure(error))
-        self._finished(claim)
+        await self._finished(claim)
 
-    def _finished(self, claim: Claim) -> None:
+    async def _finished(self, claim: Claim) -> None:
+        """Take note of what was computed here; what another process took over meanwhile is its, and waited for."""
         evaluation = claim.evaluation
         del self._claims[evaluation.fingerprint]
-        self._work.computed.append(evaluation.fingerprint)
-        _advance(evaluation)
+        if await asyncio.to_thread(self._results.holds, claim):
+            self._work.computed.append(evaluation.fingerprint)
+            _advance(evaluation)
 
     @contextlib.asynccontextmanager
     async def _alive(self) -> AsyncIterator[None]:
         """Keep this run's claims alive; give back what is left of them at its end."""
+        ended = threading.Event()
 
-        async def beat() -> None:
-            while True:
-                await asyncio.sleep(current_settings().claim_seconds / 3)
+        def beat() -> None:
+            while not ended.wait(current_settings().claim_seconds / 3):
                 # One that does not come through is made up for by the next.
                 with contextlib.suppress(Exception):
-                    await asyncio.to_thread(self._results.heartbeat, list(self._claims.values()))
-                    await asyncio.to_thread(self._turns.heartbeat, list(self._turns_held))
+                    self._results.heartbeat(list(self._claims.values()))
+                    self._turns.heartbeat(list(self._turns_held))
 
-        beating = asyncio.create_task(beat())
+        # A thread of its own: the loop, and the threads it shares out, may be busy for longer than a claim lasts.
+        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
         try:
             yield
         except BaseException:
@@ -370,9 +375,11 @@ class _Search:
             stop_hosts()
             raise
         finally:
-            beating.cancel()
-            for claim in self._claims.values():
-                self._results.release(claim)
+            ended.set()
+            # Where the store is out of reach they expire; why it is tells the error that is on its way.
+            with contextlib.suppress(Exception):
+                for claim in self._claims.values():
+                    self._results.release(claim)
 
     @contextlib.asynccontextmanager
     async def _exporting(self) -> AsyncIterator[None]:

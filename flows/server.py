@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,14 @@ from storage.settings import Settings, current_settings
 _START_SECONDS = 90.0
 _POLL_SECONDS = 0.05
 _IDLE_SECONDS = 3600.0
+# A server that nobody can find, because whoever started it died before it was written down or because another took
+# its place, only ends what it is busy with.
+_UNKNOWN_SECONDS = 60.0
+# How long the health of a server may take to tell: soon where it is only looked for, and on a machine that is busy or
+# was suspended before it is taken for dead.
+_SOON_SECONDS = 2.0
+_AT_LAST_SECONDS = 30.0
+_LOOK_AGAIN_SECONDS = 30.0
 _ENVIRONMENT = {
     # Task runs and events are recorded in batches: one by one they cost four times as much.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
@@ -58,12 +67,12 @@ class Server:
         return f"{self.ui_url}/api"
 
 
-def running_server(settings: Settings) -> Server | None:
-    """The home's server if it is alive, of this version, and answers."""
+def running_server(settings: Settings, within: float = _SOON_SECONDS) -> Server | None:
+    """The home's server if it is alive, of this version, and answers within some seconds."""
     server = _read(settings)
     if server is None or server.version != _version():
         return None
-    return server if is_alive(server.pid, server.started) and _answers(server) else None
+    return server if is_alive(server.pid, server.started) and _answers(server, within) else None
 
 
 def ensure_server(settings: Settings) -> tuple[Server, bool]:
@@ -74,7 +83,7 @@ def ensure_server(settings: Settings) -> tuple[Server, bool]:
     if (server := running_server(settings)) is not None:
         return server, False
     with FileLock(settings.home / "server.lock"):
-        if (server := running_server(settings)) is not None:
+        if (server := running_server(settings, _AT_LAST_SECONDS)) is not None:
             return server, False
         _end(_read(settings))
         return _start(settings), True
@@ -119,7 +128,7 @@ def _start(settings: Settings) -> Server:
     temporary.write_text(json.dumps(asdict(server)))
     temporary.replace(state)
     deadline = time.monotonic() + _START_SECONDS
-    while not _answers(server):
+    while not _answers(server, _SOON_SECONDS):
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             state.unlink(missing_ok=True)
@@ -155,11 +164,11 @@ def _state_file(settings: Settings) -> Path:
     return settings.home / "server.json"
 
 
-def _answers(server: Server) -> bool:
+def _answers(server: Server, within: float) -> bool:
     import httpx
 
     try:
-        return httpx.get(f"{server.api_url}/health", timeout=2, trust_env=False).is_success
+        return httpx.get(f"{server.api_url}/health", timeout=within, trust_env=False).is_success
     except httpx.HTTPError:
         return False
 
@@ -177,11 +186,11 @@ def _version() -> str:
 
 
 class _IdleWatch:
-    """Wraps the server's application and ends the process when nobody used it for long."""
+    """Wraps the server's application and ends the process when nobody used it for long, or can find it at all."""
 
-    def __init__(self, application: Any, idle_seconds: float) -> None:
+    def __init__(self, application: Any, is_known: Callable[[], bool]) -> None:
         self._application = application
-        self._idle_seconds = idle_seconds
+        self._is_known = is_known
         self._open = 0
         self._last = time.monotonic()
 
@@ -198,15 +207,24 @@ class _IdleWatch:
 
     def watch(self) -> None:
         """Return when the server has been idle for long enough."""
-        while self._open or time.monotonic() - self._last < self._idle_seconds:
-            time.sleep(min(30.0, self._idle_seconds))
+        while self._open or time.monotonic() - self._last < self._patience():
+            time.sleep(_LOOK_AGAIN_SECONDS)
+
+    def _patience(self) -> float:
+        return _IDLE_SECONDS if self._is_known() else _UNKNOWN_SECONDS
 
 
 def _serve(port: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    watch = _IdleWatch(create_app(), _IDLE_SECONDS)
+    settings = current_settings()
+
+    def is_known() -> bool:
+        server = _read(settings)
+        return server is not None and server.pid == os.getpid()
+
+    watch = _IdleWatch(create_app(), is_known)
     server = uvicorn.Server(uvicorn.Config(watch, host="127.0.0.1", port=port, log_level="warning"))
 
     def end_when_idle() -> None:
@@ -218,5 +236,4 @@ def _serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    current_settings()
     _serve(int(sys.argv[1]))

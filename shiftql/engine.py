@@ -79,7 +79,7 @@ class Session:
                 answer = self._answer(statement, text)
             except Exception as error:
                 self._forget_paths()
-                problem = error if isinstance(error, ShiftError) else _of_the_database(error)
+                problem = error if isinstance(error, ShiftError) else _explained(error)
                 if problem is None:
                     raise
                 yield ErrorAnswer(statement=written, seconds=time.perf_counter() - started, error=problem)
@@ -443,16 +443,11 @@ def _help(statement: ast.Help, text: str) -> TextAnswer:
         raise places.placed(error, places.part(statement, statement.topic or "")) from None
 
 
-def _of_the_database(error: Exception) -> StoreError | None:
-    """What to tell of an error of the database or its driver; None for any other."""
-    from sqlalchemy.exc import DBAPIError
+def _explained(error: Exception) -> StoreError | None:
+    """What to tell of an error that the disk or the database caused; None for any other."""
+    from storage.outages import explain
 
-    if not isinstance(error, DBAPIError | UnicodeEncodeError):
-        return None
-    return StoreError(
-        f"the database cannot answer this: {getattr(error, 'orig', error)}",
-        fix="ask something simpler; if SHOW MODELS fails too, check SHIFT_DATABASE_URL and the disk",
-    )
+    return explain(error, current_settings())
 
 
 def _said(text: str) -> TextAnswer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from storage.settings import Settings
@@ -25,7 +26,9 @@ def note_download(settings: Settings, size_bytes: int, seconds: float) -> None:
         return
     latest = size_bytes / seconds
     mean = latest + (1 - _WEIGHT) * ((_measured(settings) or latest) - latest)
-    _file(settings).write_text(f"{mean:.0f}\n")
+    # A hint for the next plan, not worth a failure.
+    with contextlib.suppress(OSError):
+        _file(settings).write_text(f"{mean:.0f}\n")
 
 
 def _measured(settings: Settings) -> float | None:

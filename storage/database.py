@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, ProgrammingError
+from sqlalchemy import Engine, Executable, create_engine, event, text
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError, ProgrammingError
 from sqlmodel import Session
 
 from storage.errors import StoreError
@@ -15,8 +18,13 @@ from storage.settings import Settings
 
 # The newest revision in storage/migrations/versions; a test holds the two together.
 SCHEMA_REVISION = "0005"
+T = TypeVar("T")
 _BUSY_SECONDS = 30
 _CACHE_KIBIBYTES = 65_536
+# How long a server that was reached before is waited for, as while it restarts, and how often it is tried meanwhile.
+_RESTART_SECONDS = 30.0
+_TRY_AGAIN_SECONDS = 0.25
+_ATTEMPTS = 3
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -50,6 +58,31 @@ class Database:
         """A short unit of work; records read in it may be used after it ends."""
         return Session(self.engine, expire_on_commit=False)
 
+    def do(self, work: Callable[[Session], T]) -> T:
+        """Do a short unit of work, and do it again when the connection is lost meanwhile, as by a restart.
+
+        The work must bear being done twice: whether a commit came through is not known then.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                with self.session() as session:
+                    return work(session)
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+        with self.session() as session:
+            return work(session)
+
+    def change(self, statement: Executable) -> int:
+        """Execute and commit one statement, as `do` does work; how many rows it changed."""
+
+        def work(session: Session) -> int:
+            result = session.execute(statement)
+            session.commit()
+            return result.rowcount  # type: ignore[attr-defined,no-any-return]
+
+        return self.do(work)
+
     def _revision(self) -> str | None:
         with self.engine.connect() as connection:
             try:
@@ -82,19 +115,41 @@ class Database:
 
 @cache
 def _create_engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: object, _record: object) -> None:
-        cursor = connection.cursor()  # type: ignore[attr-defined]
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
-        cursor.execute(f"PRAGMA cache_size=-{_CACHE_KIBIBYTES}")
-        cursor.close()
-
+    if url.startswith("sqlite"):
+        engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+        event.listen(engine, "connect", _configure_sqlite)
+    else:
+        engine = create_engine(url, pool_pre_ping=True)
+        event.listen(engine, "do_connect", _Connecting())
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
     return engine
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA cache_size=-{_CACHE_KIBIBYTES}")
+    cursor.close()
+
+
+class _Connecting:
+    """Connects to a server, and waits for one that was reached before; one that never was is refused at once."""
+
+    def __init__(self) -> None:
+        self._was_reached = False
+
+    def __call__(self, dialect: Any, _record: object, arguments: Any, keywords: Any) -> Any:
+        give_up = time.monotonic() + (_RESTART_SECONDS if self._was_reached else 0.0)
+        while True:
+            try:
+                connection = dialect.connect(*arguments, **keywords)
+            except dialect.loaded_dbapi.OperationalError:
+                if time.monotonic() >= give_up:
+                    raise
+                time.sleep(_TRY_AGAIN_SECONDS)
+            else:
+                self._was_reached = True
+                return connection

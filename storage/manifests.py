@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -17,6 +20,8 @@ from storage.errors import StoreError
 from storage.fingerprints import fingerprint_of_rows
 
 _WORD_BYTES = 4
+# What a file that is torn or altered makes numpy and zipfile raise.
+_UNREADABLE = (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error, NotImplementedError, SyntaxError)
 
 
 @dataclass(frozen=True)
@@ -159,10 +164,10 @@ def ordered_classes(labels: Iterable[str]) -> tuple[str, ...]:
 
 def save_manifest(root: Path, manifest: Manifest) -> None:
     """Store a manifest under its fingerprint. Raises StoreError when the disk refuses."""
-    root.mkdir(parents=True, exist_ok=True)
     path = root / f"{manifest.fingerprint}.npz"
     temporary = root / f".{uuid4().hex}.tmp"
     try:
+        root.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             lengths: dict[str, Any] = {} if manifest.lengths is None else {"lengths": manifest.lengths}
             np.savez_compressed(
@@ -173,6 +178,8 @@ def save_manifest(root: Path, manifest: Manifest) -> None:
                 task=np.asarray(manifest.task),
                 **lengths,
             )
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise StoreError(
@@ -181,17 +188,27 @@ def save_manifest(root: Path, manifest: Manifest) -> None:
             fix="free some disk space, or make the directory writable",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def has_manifest(root: Path, fingerprint: str) -> bool:
+    """Whether the manifest of a dataset fingerprint is there and whole."""
+    try:
+        load_manifest(root, fingerprint)
+    except StoreError:
+        return False
+    return (root / f"{fingerprint}.npz").exists()
 
 
 # What a fingerprint stands for never changes, and a question looks at the same few manifests again and again.
 @lru_cache(maxsize=8)
 def load_manifest(root: Path, fingerprint: str) -> Manifest:
-    """The manifest of a dataset fingerprint. Raises StoreError when it is gone or torn."""
+    """The manifest of a dataset fingerprint. Raises StoreError when it is gone, torn or another's."""
     path = root / f"{fingerprint}.npz"
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Manifest(
+            manifest = Manifest(
                 arrays["row_hashes"],
                 arrays["labels"],
                 tuple(str(name) for name in arrays["classes"]),
@@ -199,7 +216,10 @@ def load_manifest(root: Path, fingerprint: str) -> Manifest:
                 str(arrays["task"]) if "task" in arrays else "classification",
                 arrays.get("lengths"),
             )
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        if manifest.fingerprint != fingerprint:
+            raise ValueError("it is not what it was when it was written")
+        return manifest
+    except _UNREADABLE as error:
         raise StoreError(
             f"the manifest of a dataset cannot be read: {error}",
             subject=str(path),

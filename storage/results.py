@@ -16,7 +16,7 @@ from uuid import uuid4
 from sqlalchemy import or_, update
 from sqlalchemy import select as sa_select
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Field, SQLModel, col, select
+from sqlmodel import Field, Session, SQLModel, col, select
 
 from storage.database import Database
 from storage.evaluations import Evaluation, Measurement
@@ -94,17 +94,20 @@ class ResultStore:
     def outcomes(self, fingerprints: Iterable[str]) -> dict[str, Measurement]:
         """Whatever came of these evaluations last, by fingerprint."""
         wanted = list(dict.fromkeys(fingerprints))
-        found: dict[str, Measurement] = {}
         table = EvaluationRecord.__table__  # type: ignore[attr-defined]
         columns = [table.c[name] for name in ("fingerprint", *_MEASURED)]
-        with self._database.session() as session:
+
+        def look_up(session: Session) -> dict[str, Measurement]:
+            found: dict[str, Measurement] = {}
             for start in range(0, len(wanted), _FINGERPRINTS_PER_QUERY):
                 batch = wanted[start : start + _FINGERPRINTS_PER_QUERY]
                 rows = session.connection().execute(
                     sa_select(*columns).where(table.c.fingerprint.in_(batch), table.c.status != "claimed")
                 )
                 found.update((fingerprint, _measurement(*measured)) for fingerprint, *measured in rows)
-        return found
+            return found
+
+        return self._database.do(look_up)
 
     def claim(self, evaluation: Evaluation) -> Claim | None:
         """Take the evaluation for this caller, or None when it is known or somebody alive computes it.
@@ -112,7 +115,8 @@ class ResultStore:
         An expired claim (no heartbeat for `claim_expires_seconds`) and a transient failure are taken over.
         """
         owner, now = uuid4().hex, time.time()
-        with self._database.session() as session:
+
+        def take(session: Session) -> Claim | None:
             try:
                 session.add(_claimed_record(evaluation, owner, now))
                 session.commit()
@@ -127,6 +131,8 @@ class ResultStore:
                     or_(
                         (col(table.status) == "claimed") & (col(table.heartbeat) < now - self._expires),
                         (col(table.status) == "failed") & col(table.transient).is_(True),
+                        # This caller's own, whose commit came through before the connection was lost.
+                        col(table.owner) == owner,
                     )
                 )
                 .values(status="claimed", owner=owner, heartbeat=now, token=col(table.token) + 1, transient=False)
@@ -139,18 +145,23 @@ class ResultStore:
             token = session.exec(select(table.token).where(is_its_own)).one()
             return Claim(evaluation, owner, token)
 
+        return self._database.do(take)
+
     def heartbeat(self, claims: Sequence[Claim]) -> None:
         """Say that the owner of these claims is alive."""
-        with self._database.session() as session:
-            session.execute(
-                update(EvaluationRecord)
-                # Without the fingerprints every row would be looked at.
-                .where(col(EvaluationRecord.fingerprint).in_([claim.evaluation.fingerprint for claim in claims]))
-                .where(col(EvaluationRecord.owner).in_([claim.owner for claim in claims]))
-                .where(col(EvaluationRecord.status) == "claimed")
-                .values(heartbeat=time.time())
-            )
-            session.commit()
+        table = EvaluationRecord
+        # Without the fingerprints every row would be looked at.
+        is_one = col(table.fingerprint).in_([claim.evaluation.fingerprint for claim in claims])
+        is_theirs = col(table.owner).in_([claim.owner for claim in claims])
+        is_claimed = col(table.status) == "claimed"
+        self._database.change(update(table).where(is_one, is_theirs, is_claimed).values(heartbeat=time.time()))
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether nobody has taken the evaluation over from this claim, before or after it was recorded."""
+        table = EvaluationRecord
+        is_its_own = (col(table.owner) == claim.owner) & (col(table.token) == claim.token)
+        wanted = select(table.owner).where(table.fingerprint == claim.evaluation.fingerprint, is_its_own)
+        return self._database.do(lambda session: session.exec(wanted).first() is not None)
 
     def record(self, claim: Claim, measurement: Measurement) -> bool:
         """Commit the measurement. False when the claim was taken over meanwhile: the other result stands."""
@@ -166,16 +177,13 @@ class ResultStore:
         self._finish(claim, {"heartbeat": 0.0})
 
     def _finish(self, claim: Claim, changes: Mapping[str, object]) -> bool:
-        with self._database.session() as session:
-            result = session.execute(
-                update(EvaluationRecord)
-                .where(col(EvaluationRecord.fingerprint) == claim.evaluation.fingerprint)
-                .where(col(EvaluationRecord.owner) == claim.owner, col(EvaluationRecord.token) == claim.token)
-                .where(col(EvaluationRecord.status) == "claimed")
-                .values(**changes)
-            )
-            session.commit()
-            return bool(result.rowcount)  # type: ignore[attr-defined]
+        its_own = (
+            update(EvaluationRecord)
+            .where(col(EvaluationRecord.fingerprint) == claim.evaluation.fingerprint)
+            .where(col(EvaluationRecord.owner) == claim.owner, col(EvaluationRecord.token) == claim.token)
+            .where(col(EvaluationRecord.status) == "claimed")
+        )
+        return bool(self._database.change(its_own.values(**changes)))
 
 
 def _measurement(*values: Any) -> Measurement:

@@ -133,9 +133,16 @@ def _open_client(settings: Settings) -> MlflowClient:
     """MLflow's client, and its store made or migrated. Raises what MLflow raises when it is out of reach."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=settings.tracking_uri)
     # The first use creates or migrates the store, which several processes at once would do to its harm.
     with FileLock(settings.home / "mlflow.lock"):
+        own = settings.home / "mlflow.db"
+        if settings.tracking_uri == f"sqlite:///{own}" and not own.exists():
+            # MLflow makes its schema step by step, and never opens one again whose making was cut short.
+            unfinished = own.with_suffix(".unfinished")
+            unfinished.unlink(missing_ok=True)
+            MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
+            unfinished.replace(own)
+        client = MlflowClient(tracking_uri=settings.tracking_uri)
         client.search_experiments(max_results=1)
         if settings.tracking_uri.startswith(_SQLITE):
             # Kept in the file. MLflow leaves SQLite's default, which takes twice as long to commit.

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from importlib import import_module
@@ -52,6 +53,9 @@ _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_USE_LEGACY_KERAS": "1",
 }
+
+# How soon a host ends after the process it works for has died.
+_PARENT_SECONDS = 1.0
 
 # The record is written beside the work, never in its way.
 _NICENESS = {"tracking": 10}
@@ -185,8 +189,16 @@ def _describe(error: BaseException) -> dict[str, Any]:
     return {"message": f"{type(error).__name__}: {error}", "transient": True, "fix": None}
 
 
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent, also in the middle of a call: nobody waits for its result any more."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_SECONDS)
+    os._exit(1)
+
+
 def _serve(name: str, replies: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     framework = name.split("-")[0]
     os.nice(_NICENESS.get(framework, 0))
     with uncollected():

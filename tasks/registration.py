@@ -174,9 +174,12 @@ def full_path(path: str) -> str:
 def changed_dataset(dataset: DatasetRecord, say: Callable[[str], None] = lambda _: None) -> dict[str, Any] | None:
     """The catalog columns that changed with the dataset's files; None while they are untouched.
 
-    What has no files here is taken as it was. Raises StoreError when the files are gone or no longer readable.
+    What has no files here is taken as it was. A dataset whose manifest is lost or torn is read again all the same.
+    Raises StoreError when the files are gone or no longer readable.
     """
-    if is_untouched_dataset(dataset):
+    from storage.manifests import has_manifest
+
+    if is_untouched_dataset(dataset) and has_manifest(current_settings().manifests, dataset.fingerprint):
         return None
     return inspect_dataset(dataset.path, dataset.type, dataset.reader_options, say)
 

@@ -9,13 +9,16 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
+from sqlalchemy.exc import OperationalError
 from sqlmodel import select
 
+import tasks.classification
 import tasks.host
 from flows import run as run_module
 from flows import search as search_module
@@ -566,6 +569,100 @@ def test_the_claims_of_the_dead_are_taken_over(here: None, no_flow: pytest.Monke
     assert again.ranking == first.ranking
     assert again.evaluated == 2
     assert {token for (token,) in recorded("token")} == {2}
+
+
+def test_what_another_took_over_meanwhile_is_its_result(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when this machine was suspended for longer than its claims last."""
+    theirs = Measurement(status="completed", cost_seconds=1.0, metric="accuracy", value=0.123, n_test=24)
+    original = tasks.classification.score_features
+
+    def sleep_through(evaluation: Evaluation, *arguments: Any) -> Measurement:
+        measured = original(evaluation, *arguments)
+        if evaluation.model.name == "bert":
+            other = ResultStore(Database(current_settings()), claim_expires_seconds=-1.0)
+            claim = other.claim(evaluation)
+            assert claim is not None
+            other.record(claim, theirs)
+        return measured
+
+    monkeypatch.setattr(search_module, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(tasks.classification, "score_features", sleep_through)
+    answer = ask(LINEAR)
+    assert scores(answer)["bert"] == 0.123
+    assert answer.evaluated == 1
+
+
+class Killed(BaseException):
+    """In the place of `kill -9`, after which nothing is tidied up."""
+
+
+def _kill(*_: object, **__: object) -> None:
+    raise Killed
+
+
+def _record_and_kill(claim: search_module.Claim, measurement: Measurement) -> str:
+    ResultStore(Database(current_settings())).record(claim, measurement)
+    raise Killed
+
+
+@pytest.mark.parametrize(
+    ("place", "end"),
+    [
+        ("tasks.embedding:embed_dataset", _kill),
+        ("tasks.classification:score_features", _kill),
+        ("tasks.stages:_record", _kill),
+        ("tasks.stages:_record", _record_and_kill),
+        ("storage.tracking:_create_run", _kill),
+        ("storage.tracking:_write_run", _kill),
+        ("storage.tracking:_note_runs", _kill),
+    ],
+    ids=["embedding", "scoring", "recording", "recorded", "exporting", "writing a run", "run written"],
+)
+def test_a_query_that_was_killed_is_completed_and_repeats_nothing(
+    here: None, monkeypatch: pytest.MonkeyPatch, place: str, end: Any
+) -> None:
+    from mlflow import MlflowClient
+
+    with monkeypatch.context() as dying:
+        module, _, function = place.partition(":")
+        dying.setattr(import_module(module), function, end)
+        dying.setattr(ResultStore, "release", lambda *_: None)
+        with pytest.raises(Killed):
+            ask(LINEAR)
+    with Database(current_settings()).session() as session:
+        session.execute(update(EvaluationRecord).values(heartbeat=0.0, export_started=0.0))
+        session.commit()
+    finished = {row for row in recorded("fingerprint", "status", "token", "recorded") if row[1] == "completed"}
+    monkeypatch.setattr(search_module, "_POLL_SECONDS", 0.01)
+    again = ask(LINEAR)
+    assert finished <= set(recorded("fingerprint", "status", "token", "recorded"))
+    assert sorted(models(again)) == ["bert", "roberta"]
+    client = MlflowClient(tracking_uri=current_settings().tracking_uri)
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    written = recorded("fingerprint", "mlflow_run_id")
+    if again.evaluated:
+        assert sorted((run.data.tags["shift.fingerprint"], run.info.run_id) for run in runs) == written
+        assert {run.info.status for run in runs} == {"FINISHED"}
+    shutil.rmtree(current_settings().features)
+    with Database(current_settings()).session() as session:
+        session.execute(delete(EvaluationRecord))
+        session.commit()
+    assert ask(LINEAR).ranking == again.ranking
+
+
+def test_a_full_disk_is_a_clear_error_and_the_query_goes_on_afterwards(
+    here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+
+        def refuse(*_: object) -> None:
+            raise OperationalError("UPDATE evaluations", None, Exception("database or disk is full"))
+
+        full.setattr(ResultStore, "record", refuse)
+        with pytest.raises(StoreError, match="the disk is full"):
+            ask(LINEAR)
+    again = ask(LINEAR)
+    assert (again.failed, again.evaluated) == ((), 2)
 
 
 def test_an_interrupted_query_answers_with_what_is_known(here: None, no_flow: pytest.MonkeyPatch) -> None:

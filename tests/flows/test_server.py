@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -163,6 +164,54 @@ def test_an_idle_server_ends_and_a_busy_one_does_not(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(server_module.time, "monotonic", lambda: now)
     monkeypatch.setattr(server_module.time, "sleep", sleep)
-    watch = server_module._IdleWatch(application, 120.0)
+    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 120.0)
+    watch = server_module._IdleWatch(application, lambda: True)
     watch.watch()
     assert now == 210.0
+
+
+def test_a_server_that_nobody_can_find_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    async def application(scope: object, receive: object, send: object) -> None:
+        pass
+
+    monkeypatch.setattr(server_module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(server_module.time, "sleep", sleep)
+    server_module._IdleWatch(application, lambda: now < 90.0).watch()
+    assert now == 90.0
+
+
+def test_one_of_many_that_find_no_server_starts_one(
+    home: Path, port: int, process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Server] = []
+
+    def start(settings: object) -> Server:
+        started.append(_server(process, port))
+        _write(home, started[-1])
+        return started[-1]
+
+    monkeypatch.setattr(server_module, "_start", start)
+    monkeypatch.setattr(server_module, "_version", lambda: "3.8.8")
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: ensure_server(current_settings()), range(8)))
+    assert len(started) == 1
+    assert sorted(is_new for _, is_new in found) == [False] * 7 + [True]
+    assert {server for server, _ in found} == set(started)
+
+
+def test_a_server_that_is_slow_to_answer_is_not_replaced(
+    home: Path, process: subprocess.Popen[bytes], started: list[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = replace(_server(process, port=1), version=server_module._version())
+    _write(home, server)
+    monkeypatch.setattr(server_module, "_answers", lambda _, within: within > 10.0)
+    assert running_server(current_settings()) is None
+    assert ensure_server(current_settings()) == (server, False)
+    assert started == []
+    assert process.poll() is None

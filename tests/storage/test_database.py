@@ -8,19 +8,21 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from alembic import command
+from alembic import command, op
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
-from sqlmodel import SQLModel
+from sqlalchemy.exc import DatabaseError
+from sqlmodel import Session, SQLModel
 
 import storage.catalog
+import storage.database
 import storage.results
 import storage.turns
 from storage.catalog import Catalog
-from storage.database import SCHEMA_REVISION, Database
+from storage.database import SCHEMA_REVISION, Database, _Connecting
 from storage.errors import StoreError
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.results import ResultStore
@@ -96,6 +98,128 @@ def test_upgrading_keeps_what_was_measured(database: Database) -> None:
     upgraded = ResultStore(Database(current_settings()))
     assert _revision(database) == SCHEMA_REVISION
     assert upgraded.known([claim.evaluation.fingerprint]) == {claim.evaluation.fingerprint: measured}
+
+
+def test_a_migration_that_is_cut_short_is_done_from_its_beginning(fresh: None) -> None:
+    made: list[str] = []
+    create_table = op.create_table
+
+    def die_at_the_second(name: str, *columns: object, **options: object) -> object:
+        made.append(name)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        return create_table(name, *columns, **options)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as dying:
+        dying.setattr(op, "create_table", die_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            Database(current_settings())
+    assert len(made) == 2
+    assert _revision(Database(current_settings())) == SCHEMA_REVISION
+
+
+def test_work_is_done_again_when_the_connection_is_lost_meanwhile(database: Database) -> None:
+    if database.engine.name != "postgresql":
+        pytest.skip("SQLite has no connection to lose")
+    lost: list[int] = []
+
+    def work(session: Session) -> int:
+        number = session.connection().execute(text("SELECT pg_backend_pid()")).scalar_one()
+        if not lost:
+            lost.append(number)
+            with database.engine.connect() as other:
+                other.execute(text(f"SELECT pg_terminate_backend({number}, 5000)"))
+        session.connection().execute(text("SELECT 1"))
+        return number
+
+    assert database.do(work) not in lost
+
+
+def test_work_that_fails_otherwise_is_not_done_again(database: Database) -> None:
+    done: list[str] = []
+
+    def work(session: Session) -> None:
+        done.append("once")
+        session.connection().execute(text("SELECT * FROM no_such_table"))
+
+    with pytest.raises(DatabaseError, match="no_such_table"):
+        database.do(work)
+    assert done == ["once"]
+
+
+class _Dialect:
+    """A server that is reached when it is up."""
+
+    class loaded_dbapi:
+        class OperationalError(Exception):
+            pass
+
+    def __init__(self) -> None:
+        self.is_up = True
+
+    def connect(self) -> str:
+        if not self.is_up:
+            raise self.loaded_dbapi.OperationalError("connection refused")
+        return "a connection"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The instants that were slept at."""
+    slept = [0.0]
+    monkeypatch.setattr(storage.database.time, "monotonic", lambda: slept[-1])
+    monkeypatch.setattr(storage.database.time, "sleep", lambda seconds: slept.append(slept[-1] + seconds))
+    return slept
+
+
+def test_a_server_that_was_reached_before_is_waited_for(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    dialect, connect = _Dialect(), _Connecting()
+    assert connect(dialect, None, (), {}) == "a connection"
+    dialect.is_up = False
+
+    def sleep(seconds: float) -> None:
+        clock.append(clock[-1] + seconds)
+        dialect.is_up = clock[-1] > 10.0
+
+    monkeypatch.setattr(storage.database.time, "sleep", sleep)
+    assert connect(dialect, None, (), {}) == "a connection"
+    assert 10.0 < clock[-1] < 11.0
+
+
+def test_a_server_is_not_waited_for_without_end(clock: list[float]) -> None:
+    dialect, connect = _Dialect(), _Connecting()
+    connect(dialect, None, (), {})
+    dialect.is_up = False
+    with pytest.raises(dialect.loaded_dbapi.OperationalError):
+        connect(dialect, None, (), {})
+    assert 29.0 < clock[-1] < 31.0
+
+
+def test_a_server_that_was_never_reached_is_refused_at_once(clock: list[float]) -> None:
+    dialect = _Dialect()
+    dialect.is_up = False
+    with pytest.raises(dialect.loaded_dbapi.OperationalError):
+        _Connecting()(dialect, None, (), {})
+    assert clock == [0.0]
+
+
+def test_a_forked_process_has_connections_of_its_own(database: Database) -> None:
+    if database.engine.name != "postgresql":
+        pytest.skip("SQLite's connections are told apart by nothing")
+
+    def number() -> int:
+        with database.engine.connect() as connection:
+            return connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+
+    ours = number()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write, str(number()).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert int(os.read(read, 100)) != ours
+    assert number() == ours
 
 
 def test_a_newer_database_is_refused_and_left_as_it_is(database: Database) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.errors import StoreError
-from storage.manifests import Manifest, join, load_manifest, save_manifest
+from storage.manifests import Manifest, has_manifest, join, load_manifest, save_manifest
 
 HASHES = np.arange(48, dtype=np.uint8).reshape(3, 16)
 WORDS = Manifest(
@@ -137,6 +138,55 @@ def test_a_lost_or_torn_manifest_says_how_to_get_it_back(tmp_path: Path, content
     with pytest.raises(StoreError, match="cannot be read") as caught:
         load_manifest(tmp_path, FIRST.fingerprint)
     assert "datasets add" in (caught.value.fix or "")
+
+
+@given(st.data())
+def test_an_altered_manifest_is_whole_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    root = tmp_path_factory.mktemp("manifests")
+    save_manifest(root, WORDS)
+    path = root / f"{WORDS.fingerprint}.npz"
+    content = bytearray(path.read_bytes())
+    if data.draw(st.booleans(), "torn"):
+        content = content[: data.draw(st.integers(0, len(content) - 1), "length")]
+    else:
+        content[data.draw(st.integers(0, len(content) - 1), "place")] ^= data.draw(st.integers(1, 255), "change")
+    path.write_bytes(content)
+    load_manifest.cache_clear()
+    try:
+        loaded = load_manifest(root, WORDS.fingerprint)
+    except StoreError:
+        assert not has_manifest(root, WORDS.fingerprint)
+    else:
+        assert loaded.fingerprint == WORDS.fingerprint
+
+
+def test_a_manifest_of_another_dataset_is_refused(tmp_path: Path) -> None:
+    save_manifest(tmp_path, SECOND)
+    (tmp_path / f"{SECOND.fingerprint}.npz").rename(tmp_path / f"{FIRST.fingerprint}.npz")
+    with pytest.raises(StoreError, match="not what it was"):
+        load_manifest(tmp_path, FIRST.fingerprint)
+
+
+def test_a_manifest_is_there_while_its_file_is(tmp_path: Path) -> None:
+    assert not has_manifest(tmp_path, FIRST.fingerprint)
+    save_manifest(tmp_path, FIRST)
+    assert has_manifest(tmp_path, FIRST.fingerprint)
+    (tmp_path / f"{FIRST.fingerprint}.npz").unlink()
+    assert not has_manifest(tmp_path, FIRST.fingerprint)
+
+
+def test_a_full_disk_leaves_the_former_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_manifest(tmp_path, FIRST)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", refuse)
+    with pytest.raises(StoreError, match="No space left on device") as caught:
+        save_manifest(tmp_path, FIRST)
+    assert "free some disk space" in (caught.value.fix or "")
+    assert [file.name for file in tmp_path.iterdir()] == [f"{FIRST.fingerprint}.npz"]
+    assert has_manifest(tmp_path, FIRST.fingerprint)
 
 
 def test_a_disk_that_refuses_is_a_store_error(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+from sqlmodel import Session
 
 from storage.database import Database
 from storage.evaluations import Evaluation, Measurement, Subject
@@ -186,6 +189,50 @@ def test_a_heartbeat_keeps_the_claims_it_is_for(database: Database, monkeypatch:
     now = 1031.0
     assert results.claim(EVALUATION) is None
     assert results.claim(OTHER) is not None
+
+
+def test_a_claim_is_held_until_it_is_taken_over(results: ResultStore, impatient: ResultStore) -> None:
+    former = impatient.claim(EVALUATION)
+    assert former is not None
+    assert results.holds(former)
+    current = impatient.claim(EVALUATION)
+    assert current is not None
+    assert not results.holds(former)
+    results.record(current, DONE)
+    assert results.holds(current)
+    assert not results.holds(former)
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection is lost just after the first commit of each unit of work: whether it came through is not known."""
+    commit, do = Session.commit, Database.do
+    lost: list[str] = []
+
+    def commit_and_lose(session: Session) -> None:
+        commit(session)
+        if not lost:
+            lost.append("the connection")
+            raise OperationalError(
+                "COMMIT", None, Exception("server closed the connection"), connection_invalidated=True
+            )
+
+    def begin(database: Database, work: Any) -> Any:
+        lost.clear()
+        return do(database, work)
+
+    monkeypatch.setattr(Session, "commit", commit_and_lose)
+    monkeypatch.setattr(Database, "do", begin)
+
+
+def test_a_claim_whose_commit_was_not_confirmed_is_its_makers(results: ResultStore, forgetful: None) -> None:
+    claim = results.claim(EVALUATION)
+    assert claim is not None
+    assert results.claim(EVALUATION) is None
+    assert results.holds(claim)
+    results.heartbeat([claim])
+    results.record(claim, DONE)
+    assert _known(results) == DONE
 
 
 def test_a_heartbeat_for_nothing_does_nothing(results: ResultStore) -> None:

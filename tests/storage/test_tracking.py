@@ -170,6 +170,27 @@ def test_a_run_left_half_written_is_completed(monkeypatch: pytest.MonkeyPatch) -
     assert run.data.metrics["accuracy"] == 0.75
 
 
+def test_a_store_whose_making_was_cut_short_is_made_anew(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dying:
+        def __init__(self, tracking_uri: str) -> None:
+            self._path = Path(tracking_uri.removeprefix("sqlite:///"))
+
+        def search_experiments(self, **_: object) -> None:
+            self._path.write_bytes(b"half of a schema")
+            raise KeyboardInterrupt
+
+    _record()
+    made = (home / "mlflow.db").read_bytes()
+    (home / "mlflow.db").unlink()
+    with monkeypatch.context() as dying:
+        dying.setattr("mlflow.MlflowClient", Dying)
+        with pytest.raises(KeyboardInterrupt):
+            export_pending()
+    assert not (home / "mlflow.db").exists()
+    (home / "mlflow.db").write_bytes(made)
+    assert export_pending() == 1
+
+
 def test_a_row_of_a_second_try_does_not_take_the_run_of_the_first() -> None:
     _record(measurement=replace(BROKEN, transient=True))
     export_pending()

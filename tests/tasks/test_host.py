@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from storage.errors import EvaluationError
 from tasks.host import Host, host, stop_hosts
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +108,21 @@ def test_an_interrupt_is_left_to_the_parent(plain: Host) -> None:
     first = plain.call("os:getpid")
     os.kill(first, signal.SIGINT)
     assert plain.call("os:getpid") == first
+
+
+def test_a_host_ends_with_the_process_it_works_for_also_in_the_middle_of_a_call(home: Path) -> None:
+    program = (
+        "from tasks.host import Host\n"
+        "plain = Host('plain')\n"
+        "print(plain.call('os:getpid'), flush=True)\n"
+        "plain.call('signal:pause')"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=ROOT) as working:
+        assert working.stdout is not None
+        serving = psutil.Process(int(working.stdout.readline()))
+        working.kill()
+    _, alive = psutil.wait_procs([serving], timeout=20)
+    assert not alive or serving.status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_stopped_host_is_gone_and_starts_again(plain: Host) -> None:

@@ -175,6 +175,21 @@ def test_an_untouched_dataset_is_not_read_again(catalog: Catalog, monkeypatch: p
     assert [changed_dataset(dataset) for dataset in catalog.datasets()] == [None] * 6
 
 
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 torn"])
+def test_a_dataset_whose_manifest_is_lost_or_torn_is_read_again(catalog: Catalog, content: bytes | None) -> None:
+    dataset = catalog.dataset("nature-train")
+    manifest = current_settings().manifests / f"{dataset.fingerprint}.npz"
+    manifest.unlink()
+    if content is not None:
+        manifest.write_bytes(content)
+    load_manifest.cache_clear()
+    changed = changed_dataset(dataset)
+    assert changed is not None
+    assert changed["fingerprint"] == dataset.fingerprint
+    assert load_manifest(current_settings().manifests, dataset.fingerprint).num_rows == dataset.num_rows
+    assert changed_dataset(dataset) is None
+
+
 def test_a_lost_dataset_is_an_error_that_says_what_to_do(catalog: Catalog, tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("text,label\na,x\nb,y\n")
