@@ -723,7 +723,7 @@ def test_an_error_of_the_flow_reaches_a_running_event_loop(here: None, monkeypat
         return ask(LINEAR)
 
     monkeypatch.setattr(search_module, "search", fail)
-    with pytest.raises(StoreError, match="no space left"):
+    with pytest.raises(StoreError, match="the disk is full"):
         asyncio.run(notebook_cell())
 
 
