@@ -21,6 +21,8 @@ _PAIR_ELEMENTS = 2**17
 _DOUBLE_ELEMENTS = 2**22
 # How many more rows than k the matrix product proposes, so that rounding and duplicates lose none.
 SPARE_CANDIDATES = 8
+# Cosines are compared in these steps: rows that are multiples of one another are at one distance, however rounded.
+_COSINE_STEP = 2.0**-36
 _CENTRE_ROWS = 1000
 _SMALLEST_SQUARE = 1e-25
 _GROUP_COLUMNS = 32
@@ -95,10 +97,10 @@ def nearest_rows(train: np.ndarray, test: np.ndarray | None, k: int, *, cosine: 
     Without test rows, of the k other training rows nearest to each training row.
 
     Rows are in the order of their distances computed pair by pair in double precision, which for two rows does not
-    depend on any other; at equal distance the earlier training row is the nearer. Only where it matters are they
-    computed so: a matrix product in single precision proposes a few more than k candidates, and where its rounding
-    could have lost or swapped one, a product in double precision; where that cannot tell them apart either, all rows
-    as near as the k-th are compared.
+    depend on any other (of cosines, the first 36 binary places); at equal distance the earlier training row is the
+    nearer. Only where it matters are they computed so: a matrix product in single precision proposes a few more
+    than k candidates, and where its rounding could have lost or swapped one, a product in double precision; where
+    that cannot tell them apart either, all rows as near as the k-th are compared.
     """
     search = _Search(train, k, cosine)
     rows = train if test is None else test
@@ -151,6 +153,7 @@ class _Search:
 
     def __init__(self, train: np.ndarray, k: int, cosine: bool) -> None:
         self._train, self._k, self._cosine = train, min(k, len(train)), cosine
+        self._step = _COSINE_STEP if cosine else 0.0
         self.width = min(len(train), k + SPARE_CANDIDATES)
         # Moving and scaling all rows keeps the order of distances, and single precision from cancellation and overflow.
         # Any centre does; a difference of two floats is rounded by no more than its own last digit.
@@ -202,7 +205,7 @@ class _Search:
             lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows)).astype(np.float64)
             # Twice the error that rounding is likely to make of a sum of as many products, and room for bad luck.
             doubt = 2 * np.sqrt(test.shape[1]) * self._longest * (lengths + self._longest)
-            found = self._smallest(distances, doubt * np.finfo(np.float32).eps, own)
+            found = self._smallest(distances, doubt * np.finfo(np.float32).eps + self._step, own)
             if self.width == len(self._train):
                 return found
             lost = found.lost(self._k)
@@ -211,7 +214,7 @@ class _Search:
                 at = lost[start : start + step]
                 left_out = None if own is None else own[at]
                 distances = self._doubles(test[at])
-                again = self._smallest(distances, doubt[at] * np.finfo(np.float64).eps, left_out)
+                again = self._smallest(distances, doubt[at] * np.finfo(np.float64).eps + self._step, left_out)
                 for row in again.lost(self._k):
                     tied = self._tied(test[at[row]], distances[row], again.doubt[row])
                     again.rows[row], again.near[row], again.edge[row] = tied
@@ -241,12 +244,20 @@ class _Search:
         edge = float(np.partition(distances, self._k - 1)[self._k - 1] + 3 * doubt)
         # A row that is left out stands at infinity.
         close = np.flatnonzero((distances <= edge) & (distances < np.inf) | np.isnan(distances + edge))
-        copied = self._first_equal[close]
-        distinct = np.unique(copied)
-        exact = np.empty(len(self._train))
-        for some in np.array_split(distinct, -(-distinct.size * test.size // _BLOCK_ELEMENTS)):
-            exact[some] = self._exact(test[None], some[None])[0]
-        rows = np.sort(close[np.argsort(exact[copied], kind="stable")[: self.width]])
+        exact, is_open = np.empty(len(close)), np.ones(len(close), dtype=bool)
+        if self._cosine:
+            rounding = doubt - self._step
+            exact = _stepped(distances[close] - rounding)
+            is_open = exact != _stepped(distances[close] + rounding)
+        # Of equal rows one is compared.
+        copied = self._first_equal[close[is_open]]
+        compared, pairs = np.unique(copied), np.empty(len(self._train))
+        step = max(1, _BLOCK_ELEMENTS // test.size)
+        for start in range(0, len(compared), step):
+            some = compared[start : start + step]
+            pairs[some] = self._exact(test[None], some[None])[0]
+        exact[is_open] = pairs[copied]
+        rows = np.sort(close[np.argsort(exact, kind="stable")[: self.width]])
         return rows, distances[rows], edge
 
     @cached_property
@@ -268,7 +279,7 @@ class _Search:
             if self._cosine:
                 candidates = _unit_rows(candidates)
                 candidates *= _unit_rows(rows)
-                exact[at] = -candidates.sum(axis=2)
+                exact[at] = _stepped(-candidates.sum(axis=2))
             else:
                 candidates -= rows
                 candidates *= candidates
@@ -309,6 +320,10 @@ def majority(votes: np.ndarray, num_classes: int) -> np.ndarray:
     np.add.at(counts, (rows, votes), 1)
     winner = counts[rows, votes].argmax(axis=1)
     return votes[rows[:, 0], winner]
+
+
+def _stepped(cosines: np.ndarray) -> np.ndarray:
+    return np.round(cosines / _COSINE_STEP) * _COSINE_STEP
 
 
 def _unit_rows(x: np.ndarray) -> np.ndarray:

@@ -156,6 +156,13 @@ def test_of_many_rows_at_one_distance_the_earliest_are_the_nearest(
     assert others.tolist() == near[[0, 2, 3]].tolist()
 
 
+def test_multiples_of_one_row_are_at_one_angle_however_they_are_rounded() -> None:
+    random = np.random.default_rng(0)
+    row = random.normal(size=7)
+    train = np.vstack([random.normal(size=(20, 7)), np.outer(random.uniform(0.1, 10, 200), row)]).astype(np.float32)
+    assert nearest_rows(train, row[None], 30, cosine=True).tolist() == [list(range(20, 50))]
+
+
 @pytest.mark.parametrize("cosine", [False, True])
 @pytest.mark.parametrize("rows", [4, 500])
 def test_lists_are_the_beginning_of_all_rows_in_order(cosine: bool, rows: int) -> None:
