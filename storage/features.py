@@ -86,7 +86,7 @@ class FeatureStore:
                 continue
             opened = self._open(segment)
             if opened is None:
-                num_dropped += self._drop(segment)
+                num_dropped += self.delete(segment)
                 continue
             segment.touch()
             hashes, vectors = opened
@@ -118,10 +118,19 @@ class FeatureStore:
         """
         names = {file.name.split(".")[0] for file in (self._root / key).glob(f"*{VECTORS}")}
         torn = [segment for name in names if (segment := Segment(self._root / key, name)).load_hashes() is None]
-        return sum(self._drop(segment) for segment in torn)
+        return sum(self.delete(segment) for segment in torn)
 
-    def _drop(self, segment: Segment) -> bool:
-        """Delete a damaged segment wherever it is; False when it was gone from this machine already."""
+    def not_here(self) -> Iterator[Segment]:
+        """The segments of the shared store of which nothing is on this machine."""
+        if self._shared is not None:
+            for key in sorted(self._shared.names(_FOLDER)):
+                for name in sorted(self._shared_segments(key)):
+                    segment = Segment(self._root / key, name)
+                    if not (segment.rows.exists() or segment.vectors.exists()):
+                        yield segment
+
+    def delete(self, segment: Segment) -> bool:
+        """Delete a segment wherever it is; False when it was gone from this machine already."""
         was_here = segment.rows.exists() or segment.vectors.exists()
         segment.delete()
         if self._shared is not None:
@@ -138,17 +147,18 @@ class FeatureStore:
             if (hashes := segment.load_hashes()) is not None:
                 readable.add(segment.name)
                 yield segment, hashes
-        if self._shared is None:
-            return
-        names = self._shared.names(f"{_FOLDER}/{key}")
-        shared = {name.removesuffix(ROWS) for name in names if name.endswith(ROWS)}
-        for name in sorted(shared - readable):
+        for name in sorted(self._shared_segments(key) - readable):
             segment = Segment(directory, name)
             self._fetch(segment.rows)
             if (hashes := segment.load_hashes()) is not None:
                 yield segment, hashes
             else:
-                self._drop(segment)
+                self.delete(segment)
+
+    def _shared_segments(self, key: str) -> set[str]:
+        """The names of the segments in the shared store, if there is one."""
+        names = self._shared.names(f"{_FOLDER}/{key}") if self._shared is not None else set()
+        return {name.removesuffix(ROWS) for name in names if name.endswith(ROWS)}
 
     def _open(self, segment: Segment) -> tuple[np.ndarray, np.ndarray] | None:
         """The row hashes and vectors of a segment; None when they are damaged or gone wherever it is."""

@@ -11,9 +11,11 @@ from sqlmodel import and_, col, or_, select
 from storage.catalog import ModelRecord
 from storage.database import Database
 from storage.errors import StoreError
+from storage.features import open_features
 from storage.names import near
 from storage.neighbours import forget_searches
 from storage.results import EvaluationRecord
+from storage.segments import Segment
 from storage.settings import current_settings
 from storage.stored_segments import keys_of, segments_in
 from storage.tracking import delete_runs, reach_mlflow
@@ -50,16 +52,26 @@ def purge(
     if what != RESULTS:
         keys = None if models is None else keys_of(models)
         in_use = keys_of(_claimed_models(database, settings.claim_seconds))
-        for segment in segments_in(settings.features):
-            if (keys is not None and segment.key not in keys) or (before is not None and segment.last_used >= before):
+        store = open_features(settings)
+        stored: list[tuple[Segment, int]] = [
+            (segment, segment.size_bytes)
+            for segment in segments_in(settings.features)
+            if before is None or segment.last_used < before
+        ]
+        if before is None:
+            # When those of other machines alone were used is not known here, nor how large they are.
+            stored += [(segment, 0) for segment in store.not_here()]
+        for segment, size_bytes in stored:
+            key = segment.directory.name
+            if keys is not None and key not in keys:
                 continue
-            if segment.key in in_use:
+            if key in in_use:
                 purged["segments_in_use"] += 1
                 continue
             purged["segments"] += 1
-            purged["segment_bytes"] += segment.size_bytes
+            purged["segment_bytes"] += size_bytes
             if not dry_run:
-                segment.delete()
+                store.delete(segment)
         if not dry_run:
             forget_searches(settings.neighbours, keys, in_use, before)
     return purged

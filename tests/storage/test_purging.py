@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlmodel import select
 from storage.database import Database
 from storage.errors import StoreError
 from storage.evaluations import Evaluation, Measurement, Subject
-from storage.features import FeatureStore
+from storage.features import open_features
 from storage.neighbours import Search, SearchStore
 from storage.purging import purge
 from storage.results import EvaluationRecord, ResultStore
@@ -53,7 +54,7 @@ def runs() -> Sequence[Any]:
 
 
 def embed(model: str, view: View = View(), rows: int = 3) -> Path:  # noqa: B008
-    store = FeatureStore(current_settings().features)
+    store = open_features(current_settings())
     key = store.key(model, view)
     store.write(key, np.arange(rows * 16, dtype=np.uint8).reshape(rows, 16), np.ones((rows, 2), np.float32))
     return current_settings().features / key
@@ -61,7 +62,7 @@ def embed(model: str, view: View = View(), rows: int = 3) -> Path:  # noqa: B008
 
 def search(model: str) -> Path:
     settings = current_settings()
-    key = FeatureStore(settings.features).key(model, View("2"))
+    key = open_features(settings).key(model, View("2"))
     empty = np.empty((0, 2))
     SearchStore(settings.neighbours).keep(f"{key}/cosine_nn-1", Search(empty, empty, empty, empty))
     (file,) = (settings.neighbours / key).rglob("*.npz")
@@ -221,6 +222,33 @@ def test_searches_go_with_the_features_they_were_made_in(database: Database) -> 
     assert left() == "vu"
     purge("all")
     assert left() == "u"
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store that several machines share."""
+    monkeypatch.setenv("SHIFT_STORE_URL", f"file://{tmp_path / 'shared'}")
+    return tmp_path / "shared"
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+def test_purged_features_are_deleted_in_the_shared_store_too(database: Database, shared: Path, is_here: bool) -> None:
+    record(ResultStore(database), BERT)
+    folders = [embed("b"), embed("v")]
+    if not is_here:
+        for folder in folders:
+            shutil.rmtree(folder)
+    assert purge("features", model="bert", dry_run=True)["segments"] == 1
+    assert purge("features", model="bert")["segments"] == 1
+    assert [path.parent.name for path in shared.rglob("*.rows.npy")] == [folders[1].name]
+    assert purge("features")["segments"] == 1
+    assert list(shared.rglob("*.npy")) == []
+
+
+def test_the_age_of_features_that_only_others_have_is_not_known(database: Database, shared: Path) -> None:
+    shutil.rmtree(embed("b"))
+    assert purge("features", older_than=0.001)["segments"] == 0
+    assert len(list(shared.rglob("*.npy"))) == 2
 
 
 def test_a_model_that_nobody_knows_is_an_error_that_names_near_ones(database: Database) -> None:
