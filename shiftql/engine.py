@@ -207,7 +207,7 @@ class Session:
         return self._run(question, text).answer
 
     def _run(self, question: ast.Query | ast.Finetune, text: str) -> Ran:
-        """Run a question, and run it again where the database's connection is lost meanwhile: what is recorded stays."""
+        """Run a question, and again where the connection to the database is lost meanwhile: what is recorded stays."""
         from storage.outages import again
 
         return again(lambda: self._run_once(question, text))
