@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from flows.detached import RUN_VARIABLE
 from flows.server import ensure_server
 from flows.slots import hosts_needed
@@ -56,7 +58,7 @@ def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, 
     with temporary_settings(updates=updates), tags(*detached):
         try:
             return _run(lambda: search(statement))
-        except ShiftError:
+        except (ShiftError, DBAPIError):
             raise
         except Exception as error:
             raise explain(error, settings) or StoreError(

@@ -207,6 +207,12 @@ class Session:
         return self._run(question, text).answer
 
     def _run(self, question: ast.Query | ast.Finetune, text: str) -> Ran:
+        """Run a question, and again where the connection to the database is lost meanwhile: what is recorded stays."""
+        from storage.outages import again
+
+        return again(lambda: self._run_once(question, text))
+
+    def _run_once(self, question: ast.Query | ast.Finetune, text: str) -> Ran:
         from shiftql.answering import answer
 
         self._refresh(question)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, Executable, create_engine, event, text
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, ProgrammingError
 from sqlmodel import Session
 
 from storage.errors import StoreError
+from storage.outages import again
 from storage.settings import Settings
 
 # The newest revision in storage/migrations/versions; a test holds the two together.
@@ -24,7 +25,6 @@ _CACHE_KIBIBYTES = 65_536
 # How long a server that was reached before is waited for, as while it restarts, and how often it is tried meanwhile.
 _RESTART_SECONDS = 30.0
 _TRY_AGAIN_SECONDS = 0.25
-_ATTEMPTS = 3
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -63,15 +63,12 @@ class Database:
 
         The work must bear being done twice: whether a commit came through is not known then.
         """
-        for _ in range(_ATTEMPTS - 1):
-            try:
-                with self.session() as session:
-                    return work(session)
-            except DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-        with self.session() as session:
-            return work(session)
+
+        def in_session() -> T:
+            with self.session() as session:
+                return work(session)
+
+        return again(in_session)
 
     def change(self, statement: Executable) -> int:
         """Execute and commit one statement, as `do` does work; how many rows it changed."""

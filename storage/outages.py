@@ -1,10 +1,11 @@
-"""What to tell when an error comes from the disk or the database and not from what was asked."""
+"""What to do and to tell when an error comes from the disk or the database and not from what was asked."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
@@ -16,6 +17,22 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAY_FULL = ("disk is full", "no space left", "quota exceeded")
 # With less than this free, whatever failed most likely failed for the want of it.
 _LEAST_FREE_BYTES = 1 << 20
+_ATTEMPTS = 3
+T = TypeVar("T")
+
+
+def again(work: Callable[[], T]) -> T:
+    """Do work, and do it again when the connection to the database is lost meanwhile, as by a restart.
+
+    The work must bear being done twice.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return work()
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+    return work()
 
 
 def explain(error: Exception, settings: Settings) -> StoreError | None:
@@ -26,7 +43,8 @@ def explain(error: Exception, settings: Settings) -> StoreError | None:
             subject=str(settings.home),
             fix=f"free some space where {settings.home} is, and ask again: what is finished is kept",
         )
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
+    # What had no statement yet was the attempt to connect.
+    if isinstance(error, DBAPIError) and (error.connection_invalidated or error.statement is None):
         return StoreError(
             f"the database does not answer: {error.orig}",
             fix="check that its server runs and SHIFT_DATABASE_URL is right, and ask again: what is finished is kept",

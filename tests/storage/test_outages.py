@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from storage.database import Database
-from storage.outages import explain
+from storage.outages import again, explain
 from storage.settings import current_settings
 
 
@@ -57,6 +57,27 @@ def test_a_lost_connection_is_told_with_what_to_check(home: Path) -> None:
     assert told is not None
     assert "does not answer: connection refused" in told.message
     assert "SHIFT_DATABASE_URL" in (told.fix or "")
+
+
+def test_a_server_that_is_not_reached_does_not_answer(home: Path) -> None:
+    engine = create_engine(f"sqlite:///{home / 'no' / 'such' / 'folder.db'}")
+    with pytest.raises(OperationalError) as caught:
+        engine.connect()
+    told = explain(caught.value, current_settings())
+    assert told is not None
+    assert "does not answer: unable to open database file" in told.message
+
+
+def test_work_whose_connection_is_lost_is_done_again_but_not_without_end() -> None:
+    tried: list[str] = []
+
+    def work() -> None:
+        tried.append("once")
+        raise OperationalError("SELECT 1", None, Exception("server closed the connection"), connection_invalidated=True)
+
+    with pytest.raises(OperationalError, match="server closed"):
+        again(work)
+    assert tried == ["once"] * 3
 
 
 def test_what_the_database_refuses_is_told(home: Path) -> None:
