@@ -413,8 +413,8 @@ class _Search:
             problem = EvaluationError(f"it took over {_LONGEST_EXPORT_SECONDS:g} s")
         if problem is not None:
             progress.get().note(
-                f"MLflow could not be written ({problem.message.splitlines()[0]}); the results are kept, and written by "
-                "the next query that computes something"
+                f"MLflow could not be written ({problem.message.splitlines()[0]}); the results are kept, and written "
+                "by the next query that computes something"
             )
 
 
