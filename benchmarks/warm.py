@@ -123,8 +123,10 @@ def ask_afresh(text: str, datasets: list[str], api_url: str, bumped: str | None 
 
 def difference(answer: Mapping[str, Any], truth: Mapping[str, Any]) -> float:
     """The largest difference of two scores of a model; infinite where the order or what failed is another."""
-    found, right = answer.get("rankings"), truth.get("rankings")
-    if found is None or right is None or answer["failed"] != truth["failed"] or found.keys() != right.keys():
+    if answer["kind"] != "ranking" or answer["failed"] != truth["failed"]:
+        return float("inf")
+    found, right = (each.get("rankings", {"": each["ranking"]}) for each in (answer, truth))
+    if found.keys() != right.keys():
         return float("inf")
     largest = 0.0
     for label, ranking in right.items():
