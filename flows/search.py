@@ -201,10 +201,16 @@ class _Search:
                     await self._recorded(majority, claim=claim)
         on_features = [e for e in evaluations if e.method not in {"finetune", "task2vec", MAJORITY_METHOD}]
         if on_features:
-            will_embed = any(embedding.new_rows for embedding in self._embeddings[model])
-            async with self._turn(model) if will_embed else self._slot(model) as host_name:
+            if any(embedding.new_rows for embedding in self._embeddings[model]):
+                async with self._turn(model) as host_name:
+                    to_score = await self._claim(on_features, claims)
+                    embedded = await self._embed(model, host_name, to_score) if to_score else {}
+            else:
+                # What is lost since it was planned turns out when it is read.
                 to_score = await self._claim(on_features, claims)
-                embedded = await self._embed(model, host_name, to_score) if to_score else {}
+                embedded = dict.fromkeys((claim.evaluation.fingerprint for claim in to_score), 0.0)
+                if to_score:
+                    self._work.reused_rows += sum(embedding.part.num_rows for embedding in self._embeddings[model])
             for claim in to_score:
                 if claim.evaluation.fingerprint in embedded:
                     await self._settled(claim, self._score(claim, embedded[claim.evaluation.fingerprint]))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import Connection, Engine, event
 
 from flows.registration import register_dataset, register_model
 from storage.catalog import Catalog
@@ -29,6 +30,22 @@ SIDE = 16
 COLOURS = {"blue": (40, 40, 220), "green": (40, 220, 40), "red": (220, 40, 40)}
 WORDS = {"animals": ("cat", "dog", "bird", "fish"), "plants": ("tree", "rose", "moss", "fern")}
 FILLERS = ("a", "the", "one", "small", "old", "seen", "near", "here")
+
+
+_connected: set[Engine] = set()
+
+
+@event.listens_for(Engine, "engine_connect")
+def _remember(connection: Connection) -> None:
+    _connected.add(connection.engine)
+
+
+@pytest.fixture(autouse=True)
+def _closed_databases() -> Iterator[None]:
+    """Thousands of homes would leave so many open files behind that select(), and the prompt with it, fails."""
+    yield
+    while _connected:
+        _connected.pop().dispose()
 
 
 @pytest.fixture
