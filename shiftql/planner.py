@@ -237,10 +237,13 @@ class _Builder:
         evaluations, rounds = self._in_rounds(ranker, test, self._train)
         evaluations += [self._scoring(ranker, model, test, self._train.num_rows) for model in baselines]
         embeddings = []
+        # By the rows of a round: many models share one.
+        trains: dict[int | None, tuple[Part, ...]] = {None: self._train.parts}
         for name, planned in {planned.evaluation.model.name: planned for planned in evaluations}.items():
             rows = planned.evaluation.fidelity.get("rows")
-            train = self._train.parts if rows is None else self._stores.sample(self._train, rows)
-            embeddings += self._embeddings(models.get(name, raw), train, test, planned.views)
+            if rows is not None and rows not in trains:
+                trains[rows] = self._stores.sample(self._train, rows)
+            embeddings += self._embeddings(models.get(name, raw), trains[rows], test, planned.views)
         # What sees no test split has no share of right answers.
         if test is not None:
             metric = {name: value for name, value in ranker.params.items() if name == "metric"}
