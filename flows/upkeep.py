@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from storage.catalog import Catalog, DatasetRecord
-from storage.errors import ShiftError, StoreError
+from storage.errors import ShiftError
 from storage.findings import Finding, finding
-from storage.manifests import load_manifest
+from storage.manifests import has_manifest, load_manifest
 from storage.purging import purge
 from storage.settings import current_settings
 from tasks.host import host
@@ -57,12 +57,14 @@ def _check_models(catalog: Catalog) -> Iterator[Finding]:
 
 
 def _check_datasets(catalog: Catalog) -> Iterator[Finding]:
+    # What was read before says nothing of the files now.
+    load_manifest.cache_clear()
     gone, changed, unmanifested = [], [], []
     for dataset in catalog.datasets():
         try:
             if not is_untouched_dataset(dataset):
                 changed.append(dataset)
-            elif not _has_manifest(dataset):
+            elif not has_manifest(current_settings().manifests, dataset.fingerprint):
                 unmanifested.append(dataset)
         except ShiftError:
             gone.append(dataset)
@@ -81,14 +83,6 @@ def _check_datasets(catalog: Catalog) -> Iterator[Finding]:
         _READ_AGAIN,
         partial(read_again, unmanifested),
     )
-
-
-def _has_manifest(dataset: DatasetRecord) -> bool:
-    load_manifest.cache_clear()
-    try:
-        return load_manifest(current_settings().manifests, dataset.fingerprint).fingerprint == dataset.fingerprint
-    except StoreError:
-        return False
 
 
 def _names(datasets: list[DatasetRecord]) -> list[str]:

@@ -10,9 +10,8 @@ from sqlmodel import select
 
 from storage.catalog import DatasetRecord
 from storage.database import Database
-from storage.errors import StoreError
 from storage.findings import Finding, finding
-from storage.manifests import load_manifest
+from storage.manifests import has_manifest, load_manifest
 from storage.results import EvaluationRecord
 from storage.settings import Settings
 from storage.stored_segments import segments_in
@@ -48,7 +47,7 @@ def check_manifests(settings: Settings, database: Database) -> Iterator[Finding]
     load_manifest.cache_clear()
     damaged, unneeded = [], []
     for file in sorted(settings.manifests.glob("*.npz")):
-        if not _is_sound(file):
+        if not has_manifest(file.parent, file.stem):
             damaged.append(file)
         elif file.stem not in needed and file.stat().st_mtime < settled:
             unneeded.append(file)
@@ -69,13 +68,6 @@ def check_temporary_files(settings: Settings) -> Iterator[Finding]:
     left = sorted(file for file in found if file.stat().st_mtime < settled)
     names = [str(file.relative_to(settings.home)) for file in left]
     yield from finding("temporary files of processes that were killed", names, _DELETED, _deleting(left))
-
-
-def _is_sound(file: Path) -> bool:
-    try:
-        return load_manifest(file.parent, file.stem).fingerprint == file.stem
-    except StoreError:
-        return False
 
 
 def _needed(database: Database) -> set[str]:
