@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from figures import Figures
 from first_light import add_copy, fresh_rows
 from warm import Worker, ask_afresh, difference, import_everything
@@ -49,6 +50,8 @@ CHANGES = (
     "version bumped",
 )
 EXACT = 1e-4
+# A server that used less of a core than this for so long has nothing left to write.
+IDLE_SECONDS, IDLE_PERCENT = 0.5, 4.0
 LIMITS = {
     **{f"{change}: rows embedded / needed": 1.0 for change in CHANGES},
     **{f"{change}: evaluations / needed": 1.0 for change in CHANGES},
@@ -138,6 +141,7 @@ def measure_changes(figures: Figures, playground: Path, api_url: str) -> None:
         bumped: str | None = None,
     ) -> None:
         nonlocal scoring
+        wait_until_idle()
         began = time.time()
         seconds, answer = asked(worker, text)
         embedded, evaluated = answer["work"]["embedded_rows"], answer["evaluated"]
@@ -201,6 +205,15 @@ def question(models: list[str], target: str, *, train: str = "", rankers: tuple[
         f"SELECT * FROM models WHERE name IN ({names}) ORDER BY acc CLASSIFIED BY [{listed}] "
         f"TRAINED ON {train or f'{target}-train'} TESTED ON {target}-test"
     )
+
+
+def wait_until_idle() -> None:
+    """Wait until Prefect's server has written down what was asked before: that is no work of the next question."""
+    from storage.settings import current_settings
+
+    server = psutil.Process(json.loads((current_settings().home / "server.json").read_text())["pid"])
+    while server.cpu_percent(interval=IDLE_SECONDS) > IDLE_PERCENT:
+        pass
 
 
 def numbers() -> str:

@@ -140,6 +140,7 @@ def difference(answer: Mapping[str, Any], truth: Mapping[str, Any]) -> float:
 def _serve(connection: Connection, environment: Mapping[str, str], records: bool | None, api_url: str | None) -> None:
     os.environ.update(environment)
     from shiftql.engine import Session
+    from tasks.host import stop_hosts
 
     if records is not None:
         _keep_tracking_here(records)
@@ -152,6 +153,8 @@ def _serve(connection: Connection, environment: Mapping[str, str], records: bool
             started = time.perf_counter()
             *_, answer = session.run(asked)
             connection.send((time.perf_counter() - started, answer.to_json()))
+    # A forked process runs no exit handlers; those of the next question's own would have to share the cores.
+    stop_hosts()
 
 
 def _prefect_at(api_url: str | None) -> contextlib.AbstractContextManager[object]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections import ChainMap
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, pairwise
 from typing import Any
@@ -44,7 +44,7 @@ from tasks.stages import classify, embed, embed_task, finetune, majority
 HOSTS_BY_START = (None, "torch", "tensorflow")
 _POLL_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 0.1
-_EXPORT_SECONDS = 1.0
+_EXPORT_SECONDS = 0.3
 _LONGEST_EXPORT_SECONDS = 30.0
 _NAME_CHARACTERS = 100
 
@@ -201,16 +201,18 @@ class _Search:
                     await self._recorded(majority, claim=claim)
         on_features = [e for e in evaluations if e.method not in {"finetune", "task2vec", MAJORITY_METHOD}]
         if on_features:
-            if any(embedding.new_rows for embedding in self._embeddings[model]):
+            # Of the others, what is lost since they were planned turns out when it is read.
+            to_embed = [embedding for embedding in self._embeddings[model] if embedding.new_rows]
+            if to_embed:
                 async with self._turn(model) as host_name:
                     to_score = await self._claim(on_features, claims)
-                    embedded = await self._embed(model, host_name, to_score) if to_score else {}
+                    embedded = await self._embed(to_embed, host_name, to_score) if to_score else {}
             else:
-                # What is lost since it was planned turns out when it is read.
                 to_score = await self._claim(on_features, claims)
                 embedded = dict.fromkeys((claim.evaluation.fingerprint for claim in to_score), 0.0)
-                if to_score:
-                    self._work.reused_rows += sum(embedding.part.num_rows for embedding in self._embeddings[model])
+            if to_score:
+                untouched = (e.part.num_rows for e in self._embeddings[model] if not e.new_rows)
+                self._work.reused_rows += sum(untouched)
             for claim in to_score:
                 if claim.evaluation.fingerprint in embedded:
                     await self._settled(claim, self._score(claim, embedded[claim.evaluation.fingerprint]))
@@ -252,18 +254,21 @@ class _Search:
         claims += free
         return free
 
-    async def _embed(self, model: Subject, host_name: str | None, claims: Sequence[Claim]) -> dict[str, float]:
-        """Embed all datasets of the question with a model; the seconds it took, by the fingerprints of
-        those evaluations it did not fail."""
+    async def _embed(
+        self, embeddings: Sequence[Embedding], host_name: str | None, claims: Sequence[Claim]
+    ) -> dict[str, float]:
+        """Embed datasets with a model; the seconds it took, by the fingerprints of those evaluations it did not
+        fail."""
+        model = embeddings[0].model
         groups: dict[tuple[View, ...], list[Claim]] = {}
         for claim in claims:
             groups.setdefault(self._views[claim.evaluation.fingerprint], []).append(claim)
         try:
-            seconds = await self._embed_views(model, host_name, tuple(dict.fromkeys(chain.from_iterable(groups))))
+            seconds = await self._embed_views(embeddings, host_name, set(chain.from_iterable(groups)))
         except Exception as error:
             if len(groups) > 1:
                 # Features that the model lacks are no fault of the claims that rest on others.
-                apart = [await self._embed(model, host_name, group) for group in groups.values()]
+                apart = [await self._embed(embeddings, host_name, group) for group in groups.values()]
                 return dict(ChainMap(*apart))
             for claim in claims:
                 await self._failed(claim, error)
@@ -271,10 +276,13 @@ class _Search:
         self._work.embed_seconds[model.fingerprint] = self._work.embed_seconds.get(model.fingerprint, 0.0) + seconds
         return {claim.evaluation.fingerprint: seconds for claim in claims}
 
-    async def _embed_views(self, model: Subject, host_name: str | None, views: Sequence[View]) -> float:
-        """Bring views of all datasets of the question by a model into the feature store; the seconds it took."""
+    async def _embed_views(
+        self, embeddings: Sequence[Embedding], host_name: str | None, views: Collection[View]
+    ) -> float:
+        """Bring views of datasets by a model into the feature store; the seconds it took."""
         seconds = 0.0
-        for planned in self._embeddings[model]:
+        for planned in embeddings:
+            model = planned.model
             embedding = replace(planned, views=tuple(view for view in planned.views if view in views))
             arguments: dict[str, Any] = {
                 "model": model,
@@ -313,7 +321,7 @@ class _Search:
             chances -= 1
             reused_rows = self._work.reused_rows
             async with self._turn(model) as host_name:
-                embed_seconds += await self._embed_views(model, host_name, views)
+                embed_seconds += await self._embed_views(self._embeddings[model], host_name, views)
             self._work.reused_rows = reused_rows
 
     def _note_computed_anew(self, model: Subject, was: str) -> None:

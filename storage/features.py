@@ -15,7 +15,9 @@ import numpy as np
 
 from storage.errors import LostFeaturesError, StoreError
 from storage.fingerprints import fingerprint_of
-from storage.segments import ROWS, VECTORS, Segment, put_in_place, write_segment
+from storage.in_place import put_in_place
+from storage.row_index import RowIndex, forget_index, halves_of, index_of
+from storage.segments import ROWS, VECTORS, Segment, write_segment
 from storage.settings import Settings
 from storage.shared_files import SharedFiles
 from storage.views import EMBEDDING_VERSION, LAST, View
@@ -44,15 +46,11 @@ class FeatureStore:
         if not len(row_hashes):
             return np.empty(0, dtype=np.int64)
         wanted = _Wanted(row_hashes)
-        found = np.zeros(len(wanted.first), dtype=bool)
-        for segment, hashes in self._segments(key):
-            here, _ = wanted.find(hashes)
-            if len(here):
-                segment.touch()
-                found[here] = True
-            if found.all():
-                break
-        return np.sort(wanted.first[~found])
+        index, places = self._find(key, wanted)
+        is_found = places >= 0
+        for number in np.unique(index.segments_of(places[is_found])):
+            index.segments[number].touch()
+        return np.sort(wanted.first[~is_found])
 
     def write(self, key: str, row_hashes: np.ndarray, vectors: np.ndarray) -> None:
         """Add `vectors` ((n, dimensions) float32) for rows. Raises StoreError when the disk refuses."""
@@ -77,34 +75,38 @@ class FeatureStore:
         """
         assert len(row_hashes)
         wanted = _Wanted(row_hashes)
-        found = np.zeros(len(wanted.first), dtype=bool)
-        result: np.ndarray | None = None
-        num_dropped = 0
-        for segment, hashes in self._segments(key):
-            here, _ = wanted.find(hashes)
-            if found[here].all():
-                continue
-            opened = self._open(segment)
-            if opened is None:
-                num_dropped += self.delete(segment)
-                continue
-            segment.touch()
-            hashes, vectors = opened
-            here, there = wanted.find(hashes)
-            if result is None:
-                result = np.empty((len(row_hashes), vectors.shape[1]), dtype=np.float32)
-            result[wanted.first[here]] = vectors if len(there) == len(vectors) else vectors[there]
-            found[here] = True
-            if found.all():
+        was_dropped = False
+        while True:
+            index, places = self._find(key, wanted)
+            segments = index.segments_of(places)
+            numbers = np.unique(segments[places >= 0]).tolist()
+            opened = {number: self._open(index.segments[number]) for number in numbers}
+            vectors = {
+                number: found[1]
+                for number, found in opened.items()
+                if found is not None and np.array_equal(halves_of(found[0]), index.halves[index.rows_of(number)])
+            }
+            if len(vectors) == len(numbers):
                 break
-        if result is None or not found.all():
-            num_missing = int((~found)[wanted.distinct].sum())
+            forget_index(index.directory)
+            was_dropped |= sum(self.delete(index.segments[n]) for n, found in opened.items() if found is None) > 0
+        if (places < 0).any():
+            num_missing = int((places < 0)[wanted.distinct].sum())
             raise LostFeaturesError(
                 f"features of {num_missing} of {len(row_hashes)} rows are missing",
-                was="damaged" if num_dropped else "deleted meanwhile",
+                was="damaged" if was_dropped else "deleted meanwhile",
                 subject=str(self._root / key),
                 fix="ask again: what is missing is computed anew",
             )
+        result = np.empty((len(row_hashes), vectors[numbers[0]].shape[1]), dtype=np.float32)
+        # In the order in which they are stored.
+        order = np.argsort(places)
+        for number in numbers:
+            here = order[segments[order] == number]
+            rows = places[here] - index.rows_of(number).start
+            stored = vectors[number]
+            index.segments[number].touch()
+            result[wanted.first[here]] = stored if len(rows) == len(stored) else stored[rows]
         same = wanted.first[wanted.distinct]
         repeated = np.flatnonzero(same != np.arange(len(same)))
         result[repeated] = result[same[repeated]]
@@ -116,9 +118,9 @@ class FeatureStore:
         To be called by whoever alone writes features of the model: of a segment that is being written there are no
         row hashes yet.
         """
-        names = {file.name.split(".")[0] for file in (self._root / key).glob(f"*{VECTORS}")}
-        torn = [segment for name in names if (segment := Segment(self._root / key, name)).load_hashes() is None]
-        return sum(self.delete(segment) for segment in torn)
+        directory = self._root / key
+        names = {file.name.split(".")[0] for file in directory.glob(f"*{VECTORS}")}
+        return sum(self.delete(Segment(directory, name)) for name in names - index_of(directory).sizes.keys())
 
     def not_here(self) -> Iterator[Segment]:
         """The segments of the shared store of which nothing is on this machine."""
@@ -138,22 +140,27 @@ class FeatureStore:
                 self._shared.delete(_path(file))
         return was_here
 
-    def _segments(self, key: str) -> Iterator[tuple[Segment, np.ndarray]]:
-        """Every segment with its row hashes, those on this machine first; torn ones are left out."""
-        directory = self._root / key
-        readable = set()
-        for file in sorted(directory.glob(f"*{ROWS}")):
-            segment = Segment(directory, file.name.removesuffix(ROWS))
-            if (hashes := segment.load_hashes()) is not None:
-                readable.add(segment.name)
-                yield segment, hashes
-        for name in sorted(self._shared_segments(key) - readable):
-            segment = Segment(directory, name)
-            self._fetch(segment.rows)
-            if (hashes := segment.load_hashes()) is not None:
-                yield segment, hashes
-            else:
-                self.delete(segment)
+    def _find(self, key: str, wanted: _Wanted) -> tuple[RowIndex, np.ndarray]:
+        """Where rows are among those of the segments on this machine, -1 where they are not.
+
+        Those of the shared store's segments are fetched while rows are not found.
+        """
+        index = index_of(self._root / key)
+        places = index.find(wanted.halves)
+        if self._shared is not None and (places < 0).any():
+            elsewhere = sorted(self._shared_segments(key) - index.sizes.keys())
+            while elsewhere and (places < 0).any():
+                # As many again as there are, for they are all put in order anew.
+                fetched = [Segment(index.directory, name) for name in elsewhere[: max(1, len(index.sizes))]]
+                elsewhere = elsewhere[len(fetched) :]
+                for segment in fetched:
+                    self._fetch(segment.rows)
+                index = index_of(index.directory)
+                for segment in fetched:
+                    if segment.name not in index.sizes:
+                        self.delete(segment)
+                places = index.find(wanted.halves)
+        return index, places
 
     def _shared_segments(self, key: str) -> set[str]:
         """The names of the segments in the shared store, if there is one."""
@@ -185,24 +192,9 @@ class _Wanted:
     """Rows that are looked for: `first` says where each distinct one comes first, `distinct` which one each row is."""
 
     def __init__(self, row_hashes: np.ndarray) -> None:
-        halves = _halves(row_hashes)
-        self._numbers, self.first, self.distinct = np.unique(halves[:, 0], return_index=True, return_inverse=True)
-        self._halves = halves[self.first]
-
-    def find(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which of the distinct rows are among `hashes`, and where."""
-        halves = _halves(hashes)
-        # In order, neighbours are looked for side by side, in what is in the processor's caches already.
-        order = np.argsort(halves[:, 0])
-        near = np.empty(len(halves), dtype=np.int64)
-        near[order] = np.minimum(np.searchsorted(self._numbers, halves[order, 0]), len(self._numbers) - 1)
-        is_here = (self._halves[near] == halves).all(axis=1)
-        return near[is_here], np.flatnonzero(is_here)
-
-
-def _halves(row_hashes: np.ndarray) -> np.ndarray:
-    """Hashes as two numbers each."""
-    return np.ascontiguousarray(row_hashes, dtype=np.uint8).view(np.uint64)
+        halves = halves_of(row_hashes)
+        _, self.first, self.distinct = np.unique(halves[:, 0], return_index=True, return_inverse=True)
+        self.halves = halves[self.first]
 
 
 def _path(file: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import zlib
 from collections.abc import Iterable, Sequence
@@ -11,13 +10,13 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 from zipfile import BadZipFile
 
 import numpy as np
 
 from storage.errors import StoreError
 from storage.fingerprints import fingerprint_of_rows
+from storage.in_place import put_in_place
 
 _WORD_BYTES = 4
 # What a file that is torn or altered makes numpy and zipfile raise.
@@ -165,10 +164,8 @@ def ordered_classes(labels: Iterable[str]) -> tuple[str, ...]:
 def save_manifest(root: Path, manifest: Manifest) -> None:
     """Store a manifest under its fingerprint. Raises StoreError when the disk refuses."""
     path = root / f"{manifest.fingerprint}.npz"
-    temporary = root / f".{uuid4().hex}.tmp"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with put_in_place(path) as temporary, temporary.open("wb") as file:
             lengths: dict[str, Any] = {} if manifest.lengths is None else {"lengths": manifest.lengths}
             np.savez_compressed(
                 file,
@@ -180,16 +177,12 @@ def save_manifest(root: Path, manifest: Manifest) -> None:
             )
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise StoreError(
             f"the dataset's manifest cannot be written: {error.strerror or error}",
             subject=str(path),
             fix="free some disk space, or make the directory writable",
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def has_manifest(root: Path, fingerprint: str) -> bool:

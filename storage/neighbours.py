@@ -14,9 +14,10 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
+
+from storage.in_place import put_in_place
 
 # For each model, layer and distance: room for a few training and test splits that are asked about by turns.
 _KEPT = 4
@@ -66,14 +67,9 @@ class SearchStore:
         if len(content) > _LARGEST_BYTES:
             return
         file = self._root / key / f"{_checksum(content)}.npz"
-        temporary = file.with_name(f".{uuid4().hex}.tmp")
         with contextlib.suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with put_in_place(file) as temporary:
                 temporary.write_bytes(content)
-                temporary.replace(file)
-            finally:
-                temporary.unlink(missing_ok=True)
             for old in self._files(key)[_KEPT:]:
                 old.unlink(missing_ok=True)
 

@@ -10,15 +10,15 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from numpy.lib import format as npy
 
 from storage.errors import StoreError
+from storage.in_place import put_in_place
 
 ROWS, VECTORS = ".rows.npy", ".npy"
 _HASH_BYTES = 16
@@ -72,7 +72,6 @@ def write_segment(directory: Path, row_hashes: np.ndarray, vectors: np.ndarray) 
     hashes = np.ascontiguousarray(row_hashes, dtype=np.uint8)
     features = np.ascontiguousarray(vectors, dtype=np.float32)
     segment = Segment(directory, _checksum(hashes, features))
-    directory.mkdir(parents=True, exist_ok=True)
     for path, array in ((segment.vectors, features), (segment.rows, hashes)):
         with put_in_place(path) as temporary, temporary.open("wb") as file:
             # numpy's own way to write does not say what is wrong with a disk.
@@ -81,17 +80,6 @@ def write_segment(directory: Path, row_hashes: np.ndarray, vectors: np.ndarray) 
             file.flush()
             os.fsync(file.fileno())
     return segment
-
-
-@contextlib.contextmanager
-def put_in_place(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what is written there takes its place when nothing went wrong."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _load(file: Path, load: Callable[[Path], np.ndarray]) -> np.ndarray | None:

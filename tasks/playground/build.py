@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock
 
 from storage.errors import StoreError
+from storage.in_place import put_in_place
 from tasks.playground.sizes import SIZES, Modality, ModelSpec, Reader, Size, Source, Spec
 from tasks.playground.targets import split_path
 from tasks.playground.workers import make_pieces
@@ -121,16 +122,14 @@ def _read_record(directory: Path, spec: Spec, seed: int) -> dict[str, Any] | Non
 def _publish(directory: Path, spec: Spec, seed: int, accuracy: float | None, finished: Path) -> None:
     """Put the piece in place, its record last: without a record there is no piece."""
     record, piece = _record_path(directory, spec), _piece_path(directory, spec)
-    record.parent.mkdir(exist_ok=True)
     piece.parent.mkdir(exist_ok=True)
     record.unlink(missing_ok=True)
     if piece.exists():
         shutil.rmtree(piece)
     os.replace(finished, piece)
     content = {"origin": _origin(spec, seed), "upstream_accuracy": accuracy}
-    written = record.with_suffix(".tmp")
-    written.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(written, record)
+    with put_in_place(record) as written:
+        written.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _manifest(directory: Path, specs: Sequence[Spec], seed: int) -> Manifest:

@@ -213,6 +213,19 @@ def test_rows_of_a_torn_index_are_missing_and_dropped_before_they_are_written_an
     np.testing.assert_array_equal(local.read("k", HASHES[10:]), VECTORS[10:])
 
 
+def test_row_hashes_that_were_mended_since_they_were_looked_at_are_looked_at_again(
+    local: FeatureStore, tmp_path: Path
+) -> None:
+    local.write("k", HASHES, VECTORS)
+    (rows,) = _files(tmp_path, "*.rows.npy")
+    whole = rows.read_bytes()
+    _flip_a_byte(rows)
+    assert len(local.missing("k", HASHES)) == 1
+    rows.write_bytes(whole)
+    np.testing.assert_array_equal(local.read("k", HASHES[:-1]), VECTORS[:-1])
+    np.testing.assert_array_equal(local.read("k", HASHES), VECTORS)
+
+
 def test_what_another_process_evicted_is_not_called_damaged(local: FeatureStore, tmp_path: Path) -> None:
     local.write("k", HASHES, VECTORS)
     for file in _files(tmp_path, "*.npy"):
