@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, pairwise
@@ -47,6 +47,7 @@ _LOOK_AGAIN_SECONDS = 0.1
 _EXPORT_SECONDS = 0.3
 _LONGEST_EXPORT_SECONDS = 30.0
 _NAME_CHARACTERS = 100
+_TRIES = 3
 
 
 def _run_name() -> str:
@@ -71,6 +72,7 @@ async def _compute(statement: str, database: Database) -> dict[str, Any]:
     question, declared = read_script(statement)
     work = Work()
     attempted: set[str] = set()
+    tries: Counter[str] = Counter()
     downloads = Downloads(database)
     while True:
         bound = bind(question, database, statement, declared, look_up(database, attempted))
@@ -83,7 +85,11 @@ async def _compute(statement: str, database: Database) -> dict[str, Any]:
         pending, failed = downloads.give_up(pending)
         work.computed += failed
         await _Search(pending, database, work).run()
-        attempted |= attempting
+        # What somebody purged since it was recorded is computed again, though not for ever.
+        tries.update(attempting)
+        recorded = ResultStore(database).outcomes(attempting)
+        attempted |= {each for each in attempting if each in recorded or tries[each] == _TRIES}
+        work.computed = [each for each in work.computed if each not in attempting - attempted]
     work.download_seconds = downloads.seconds
     done = {**asdict(work), "flow_run_id": str(flow_run.id)}
     found = answer(bound, prepare(bound, database, attempted), database, done)
@@ -146,10 +152,14 @@ class _Search:
         self._following: dict[Subject, Subject] = {}
 
     async def run(self) -> None:
-        evaluations = [p.evaluation for evaluate in self._plan.evaluates for p in evaluate.evaluations]
+        # Of copies of a model the first is evaluated, which is the one that is embedded with.
+        each_once: dict[str, Evaluation] = {}
+        for planned in chain.from_iterable(evaluate.evaluations for evaluate in self._plan.evaluates):
+            each_once.setdefault(planned.evaluation.fingerprint, planned.evaluation)
+        evaluations = list(each_once.values())
         strategy = Enumerate(evaluations)
         strategy.tell(self._results.known(evaluation.fingerprint for evaluation in evaluations))
-        progress.get().begin(len({evaluation.fingerprint for evaluation in self._plan.new_evaluations}))
+        progress.get().begin(len(self._plan.new_evaluations))
         async with self._alive(), self._exporting():
             while wanted := strategy.ask(len(evaluations)):
                 by_model: dict[Subject, list[Evaluation]] = {}
@@ -319,10 +329,10 @@ class _Search:
                     raise
                 self._note_computed_anew(model, lost.was)
             chances -= 1
-            reused_rows = self._work.reused_rows
+            reused, embedded = self._work.reused_rows, self._work.embedded_rows
             async with self._turn(model) as host_name:
                 embed_seconds += await self._embed_views(self._embeddings[model], host_name, views)
-            self._work.reused_rows = reused_rows
+            self._work.reused_rows = max(0, reused - (self._work.embedded_rows - embedded))
 
     def _note_computed_anew(self, model: Subject, was: str) -> None:
         note = f"features of {model.name} were {was} and are computed anew"

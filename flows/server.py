@@ -25,6 +25,7 @@ from filelock import FileLock
 from flows.processes import is_alive
 from storage.errors import StoreError
 from storage.in_place import put_in_place
+from storage.outages import disk_full
 from storage.settings import Settings, current_settings
 
 _START_SECONDS = 90.0
@@ -132,7 +133,7 @@ def _start(settings: Settings) -> Server:
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             state.unlink(missing_ok=True)
-            raise StoreError(
+            raise disk_full(settings) or StoreError(
                 "the background Prefect server did not start",
                 subject=str(log_path),
                 fix=f"read {log_path}, or set PREFECT_API_URL to a server that runs",

@@ -43,8 +43,10 @@ def check_catalog(catalog: Catalog) -> Iterator[Finding]:
 
 
 def _check_models(catalog: Catalog) -> Iterator[Finding]:
-    changes = {model.name: changed for model in catalog.models() if (changed := changed_model(model)) is not None}
-    gone = [name for name, changed in changes.items() if changed["fingerprint"].startswith(UNREADABLE)]
+    models = catalog.models()
+    changes = {model.name: changed for model in models if (changed := changed_model(model)) is not None}
+    fingerprints = {model.name: changes.get(model.name, {}).get("fingerprint", model.fingerprint) for model in models}
+    gone = [name for name, fingerprint in fingerprints.items() if fingerprint.startswith(UNREADABLE)]
 
     def take_note() -> None:
         for name in changes.keys() - set(gone):

@@ -54,7 +54,7 @@ def measure_plan(
 
 def _of_evaluations(node: Evaluate, work: Mapping[str, Any], database: Database) -> Actual:
     computed, embedding = set(work.get("computed", ())), work.get("embed_seconds", {})
-    evaluations = [planned.evaluation for planned in node.evaluations]
+    evaluations = {planned.evaluation.fingerprint: planned.evaluation for planned in node.evaluations}.values()
     measured = ResultStore(database).outcomes(evaluation.fingerprint for evaluation in evaluations)
     new = [evaluation for evaluation in evaluations if evaluation.fingerprint in computed]
     seconds = sum(

@@ -79,8 +79,8 @@ def _status(answer: Answer) -> int:
     match answer:
         case ErrorAnswer():
             return _status_of(answer.error)
-        case RankingAnswer(failed=failed) if failed and not _has_models(answer):
-            return NOT_ANSWERED
+        case RankingAnswer(failed=failed, partial=partial) if (failed or partial) and not _has_models(answer):
+            return INTERRUPTED if partial else NOT_ANSWERED
         case _:
             return ANSWERED
 

@@ -564,7 +564,7 @@ class _Binder(Places):
         columns = self._items(select.items, scope)
         beside = self._beside(select, columns)
         models, values = self._pool(scope.base, model_id, train[0].record.modality if train else None, beside)
-        self._require_pulls(select.budget, len(models))
+        self._require_pulls(select.budget, len({model.fingerprint for model in models}))
         hidden = {**self._hidden(scope, {}), "model_id": Column(model_id, MODEL)}
         return BoundRanking(
             text=select.text,

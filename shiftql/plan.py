@@ -325,14 +325,16 @@ class Evaluate(PlanNode):
     def description(self) -> str:
         if not self.evaluations and isinstance(self.below, Scan):
             return f"Order {_count(self.below.found, 'model')} by {self.ranker.label}, at a cost not known before"
-        known = sum(planned.known for planned in self.evaluations)
+        # Copies of a model are evaluated once.
+        known = len({planned.evaluation.fingerprint for planned in self.evaluations if planned.known})
+        new = len({planned.evaluation.fingerprint for planned in self.evaluations if not planned.known})
         if self.ranker.spec.ranks == "datasets":
             datasets = _count(len({planned.evaluation.train for planned in self.evaluations}), "dataset")
-            return f"Embed {datasets} by {self.ranker.label}: {len(self.evaluations) - known} new, {known} known"
+            return f"Embed {datasets} by {self.ranker.label}: {new} new, {known} known"
         baselines = sum(planned.baseline for planned in self.evaluations)
         models = len({planned.evaluation.model for planned in self.evaluations if not planned.baseline})
         beside = f" and {_count(baselines, 'baseline')}" if baselines else ""
-        figures = f"{len(self.evaluations) - known} new, {known} known"
+        figures = f"{new} new, {known} known"
         halved = ", ".join(f"{each.models} on {each.rows} rows" for each in self.rounds)
         in_rounds = f", in rounds ({halved})" if halved else ""
         return f"Evaluate {self.ranker.label} on {_count(models, 'model')}{beside}{in_rounds}: {figures}"
@@ -344,8 +346,8 @@ class Evaluate(PlanNode):
     @property
     def cost(self) -> Cost:
         later = self.rounds[1 + max((planned.round for planned in self.evaluations), default=-1) :]
-        planned = (planned.cost for planned in self.evaluations if not planned.known)
-        return sum((*planned, *(each.cost for each in later)), Cost())
+        planned = {planned.evaluation.fingerprint: planned.cost for planned in self.evaluations if not planned.known}
+        return sum((*planned.values(), *(each.cost for each in later)), Cost())
 
     @property
     def children(self) -> tuple[PlanNode, ...]:
@@ -384,7 +386,8 @@ class Rank(PlanNode):
 
     @property
     def rows(self) -> int:
-        models = sum(not planned.baseline for planned in self.evaluates[0].evaluations)
+        # Of a model that is halved there is an evaluation for every round it came to.
+        models = len({planned.evaluation.model for planned in self.evaluates[0].evaluations if not planned.baseline})
         return models if self.limit is None else min(models, self.limit)
 
     @property

@@ -161,7 +161,8 @@ def _halving(question: BoundRanking, train: Split | None) -> Schedule | None:
     pulls = None if budget is None or budget.amount is None else int(budget.amount)
     if train is None or (chunk is None and pulls is None):
         return None
-    return schedule(len(question.models), train.num_rows, chunk, pulls)
+    arms = {model.fingerprint for model in question.models}
+    return schedule(len(arms), train.num_rows, chunk, pulls)
 
 
 def _strategy(question: BoundRanking, halving: Schedule | None) -> tuple[str, str | None]:
@@ -233,17 +234,20 @@ class _Builder:
         )
         # What rests on the probabilities of a head says nothing of pixels.
         baselines = [] if ranker.spec.needs_source_probabilities else [raw]
-        models = {model.name: model for model in self._question.models}
+        # Copies of a model are embedded with under the name of the first.
+        models: dict[str, ModelRecord] = {}
+        for model in (*self._question.models, raw):
+            models.setdefault(model.fingerprint, model)
         evaluations, rounds = self._in_rounds(ranker, test, self._train)
         evaluations += [self._scoring(ranker, model, test, self._train.num_rows) for model in baselines]
         embeddings = []
         # By the rows of a round: many models share one.
         trains: dict[int | None, tuple[Part, ...]] = {None: self._train.parts}
-        for name, planned in {planned.evaluation.model.name: planned for planned in evaluations}.items():
+        for content, planned in {planned.evaluation.model.fingerprint: planned for planned in evaluations}.items():
             rows = planned.evaluation.fidelity.get("rows")
             if rows is not None and rows not in trains:
                 trains[rows] = self._stores.sample(self._train, rows)
-            embeddings += self._embeddings(models.get(name, raw), trains[rows], test, planned.views)
+            embeddings += self._embeddings(models[content], trains[rows], test, planned.views)
         # What sees no test split has no share of right answers.
         if test is not None:
             metric = {name: value for name, value in ranker.params.items() if name == "metric"}
@@ -261,16 +265,25 @@ class _Builder:
         models = self._question.models
         if self._halving is None:
             return [self._scoring(ranker, model, test, train.num_rows) for model in models], ()
-        arms = [
-            [self._scoring(ranker, model, test, rows, number) for number, rows in enumerate(self._halving.rows)]
-            for model in models
-        ]
-        planned = {each.evaluation.fingerprint: each for arm in arms for each in arm}
+        # Copies of a model are one arm, and ranked beside each other.
+        copies: dict[str, list[ModelRecord]] = {}
+        for model in models:
+            copies.setdefault(model.fingerprint, []).append(model)
+        planned: dict[str, list[PlannedEvaluation]] = {}
+        arms = []
+        for alike in copies.values():
+            rounds = [
+                [self._scoring(ranker, model, test, rows, number) for model in alike]
+                for number, rows in enumerate(self._halving.rows)
+            ]
+            arms.append([first for first, *_ in rounds])
+            planned |= {each[0].evaluation.fingerprint: each for each in rounds}
         strategy = SuccessiveHalving([[each.evaluation for each in arm] for arm in arms])
-        while wanted := strategy.ask(len(models)):
+        while wanted := strategy.ask(len(arms)):
             strategy.tell(self._stores.outcomes(wanted))
-        reached = [planned[each.fingerprint] for each in chain.from_iterable(strategy.rounds)]
-        return reached, tuple(self._rounds(models, arms, self._halving))
+        reached = chain.from_iterable(planned[each.fingerprint] for each in chain.from_iterable(strategy.rounds))
+        first = [alike[0] for alike in copies.values()]
+        return list(reached), tuple(self._rounds(first, arms, self._halving))
 
     def _rounds(
         self, models: Sequence[ModelRecord], arms: Sequence[Sequence[PlannedEvaluation]], halving: Schedule

@@ -65,6 +65,9 @@ def rank_models(
     return (*rows, *baselines)
 
 
+_GONE = "its files or the dataset's changed, or its result was purged, while the query ran; ask again"
+
+
 def failures(plan: Rank, measured: Mapping[str, Measurement], *, partial: bool) -> tuple[dict[str, str], ...]:
     """Models that could not be evaluated, each once with each of its reasons, in the order of their names.
 
@@ -77,7 +80,7 @@ def failures(plan: Rank, measured: Mapping[str, Measurement], *, partial: bool) 
             name = planned.evaluation.model.name
             if measurement is None:
                 if not partial:
-                    reasons.add((name, "its files or the dataset's changed while the query ran; ask again"))
+                    reasons.add((name, _GONE))
             elif measurement.status == "failed":
                 reasons.add((name, measurement.reason or "unknown"))
     return tuple({"model": name, "reason": reason} for name, reason in sorted(reasons))

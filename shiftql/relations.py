@@ -132,9 +132,9 @@ def _benchmark_results() -> Relation:
     view = (
         sql_select(
             model.c.model_id,
-            measured.c.model_name,
+            func.coalesce(model.c.name, measured.c.model_name).label("model_name"),
             dataset.c.dataset_id,
-            measured.c.train_name.label("dataset_name"),
+            func.coalesce(dataset.c.name, measured.c.train_name).label("dataset_name"),
             measured.c.method,
             measured.c.metric,
             measured.c.value,

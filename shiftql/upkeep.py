@@ -31,8 +31,8 @@ def worded_finding(finding: Mapping[str, Any]) -> str:
     subjects: Sequence[str] = finding["subjects"]
     shown = [f"  {subject}" for subject in subjects[:_SHOWN_SUBJECTS]]
     more = [f"  … and {len(subjects) - _SHOWN_SUBJECTS} more"] if len(subjects) > _SHOWN_SUBJECTS else []
-    verb = "fixed" if finding["fixed"] else "fix"
-    return "\n".join([f"{len(subjects)} {finding['problem']}", *shown, *more, f"  {verb}: {finding['fix']}"])
+    verb = "fixed" if finding["fixed"] else "with --fix" if finding["fixable"] else "fix"
+    return "\n".join([f"{finding['problem']}: {len(subjects):,}", *shown, *more, f"  {verb}: {finding['fix']}"])
 
 
 def _counted(number: int, name: str) -> str:

@@ -51,7 +51,7 @@ def purge(what: str, older_than: float | None, model: str | None, dry_run: bool,
     chosen: dict[str, Any] = {"model": model, "older_than": older_than}
     counted = session.purge(what, **chosen, dry_run=True)
     if dry_run or not (counted["results"] or counted["segments"]):
-        click.echo(f"to be deleted: {worded_purge(counted)}")
+        click.echo(f"{'to be deleted' if dry_run else 'deleted'}: {worded_purge(counted)}")
         return
     if not yes:
         if not is_terminal():

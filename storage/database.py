@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError, Progr
 from sqlmodel import Session
 
 from storage.errors import StoreError
-from storage.outages import again
+from storage.outages import again, disk_full
 from storage.settings import Settings
 
 # The newest revision in storage/migrations/versions; a test holds the two together.
@@ -48,7 +48,7 @@ class Database:
             if self._revision() != SCHEMA_REVISION:
                 self._upgrade()
         except DatabaseError as error:
-            raise StoreError(
+            raise disk_full(settings, error) or StoreError(
                 f"the database cannot be opened: {error.orig}",
                 subject=self.engine.url.render_as_string(hide_password=True),
                 fix="check SHIFT_HOME and SHIFT_DATABASE_URL, and that the disk is writable and not full",

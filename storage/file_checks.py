@@ -64,6 +64,7 @@ def check_temporary_files(settings: Settings) -> Iterator[Finding]:
         *settings.features.glob("*/.*.tmp"),
         *settings.neighbours.glob("*/*/.*.tmp"),
         *settings.manifests.glob(".*.tmp"),
+        *settings.home.glob(".*.tmp"),
     ]
     left = sorted(file for file in found if file.stat().st_mtime < settled)
     names = [str(file.relative_to(settings.home)) for file in left]

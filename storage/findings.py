@@ -30,7 +30,13 @@ class Finding:
         return replace(self, fixed=True)
 
     def to_json(self) -> dict[str, Any]:
-        return {"problem": self.problem, "subjects": list(self.subjects), "fix": self.fix, "fixed": self.fixed}
+        return {
+            "problem": self.problem,
+            "subjects": list(self.subjects),
+            "fix": self.fix,
+            "fixable": self.mend is not None,
+            "fixed": self.fixed,
+        }
 
 
 def finding(

@@ -60,10 +60,11 @@ def fingerprint_of_rows(
 
 
 def signature_of_files(files: Iterable[Path]) -> str:
-    """A quick stand-in for content: path, size and modification time of every file.
+    """A quick stand-in for content: path, size, and the times at which every file and its inode were modified.
 
-    While the signature stays, files are taken as unchanged and are not read again.
+    While the signature stays, files are taken as unchanged and are not read again. Tools that set the time of a file
+    (cp -p, rsync -t, tar) do not set that of its inode.
     Raises FileNotFoundError when a file is gone.
     """
     stats = [(str(file), file.stat()) for file in files]
-    return fingerprint_of([[path, stat.st_size, stat.st_mtime_ns] for path, stat in stats])
+    return fingerprint_of([[path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for path, stat in stats])

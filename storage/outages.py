@@ -37,12 +37,8 @@ def again(work: Callable[[], T]) -> T:
 
 def explain(error: Exception, settings: Settings) -> StoreError | None:
     """The StoreError to raise instead of an error that a full disk or the database caused; None for any other."""
-    if any(map(_says_full, _causes(error))) or _is_full(settings):
-        return StoreError(
-            "the disk is full",
-            subject=str(settings.home),
-            fix=f"free some space where {settings.home} is, and ask again: what is finished is kept",
-        )
+    if full := disk_full(settings, error):
+        return full
     # What had no statement yet was the attempt to connect.
     if isinstance(error, DBAPIError) and (error.connection_invalidated or error.statement is None):
         return StoreError(
@@ -55,6 +51,17 @@ def explain(error: Exception, settings: Settings) -> StoreError | None:
             fix="ask something simpler; if SHOW MODELS fails too, check SHIFT_DATABASE_URL and the disk",
         )
     return None
+
+
+def disk_full(settings: Settings, error: Exception | None = None) -> StoreError | None:
+    """The StoreError to raise when the home's disk is full, or an error says so of some disk; None when it is not."""
+    if not (any(map(_says_full, _causes(error))) or _is_full(settings)):
+        return None
+    return StoreError(
+        "the disk is full",
+        subject=str(settings.home),
+        fix=f"free some space where {settings.home} is, and ask again: what is finished is kept",
+    )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -16,6 +16,7 @@ from sqlmodel import col, select
 
 from storage.database import Database
 from storage.errors import StoreError
+from storage.in_place import put_in_place
 from storage.results import EvaluationRecord
 from storage.run_tags import FINGERPRINT_TAG, identity_of, tags_of
 from storage.settings import Settings, current_settings
@@ -138,10 +139,8 @@ def _open_client(settings: Settings) -> MlflowClient:
         own = settings.home / "mlflow.db"
         if settings.tracking_uri == f"sqlite:///{own}" and not own.exists():
             # MLflow makes its schema step by step, and never opens one again whose making was cut short.
-            unfinished = own.with_suffix(".unfinished")
-            unfinished.unlink(missing_ok=True)
-            MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
-            unfinished.replace(own)
+            with put_in_place(own) as unfinished:
+                MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
         client = MlflowClient(tracking_uri=settings.tracking_uri)
         client.search_experiments(max_results=1)
         if settings.tracking_uri.startswith(_SQLITE):

@@ -22,7 +22,7 @@ from storage.unembedded import unembedded, union
 from storage.views import LAST, View
 from tasks.prepared_rows import PreparedRows, size_of
 from tasks.reading import read_rows
-from tasks.registration import is_untouched
+from tasks.registration import changed_model
 from tasks.sources import source_named
 from tasks.sources.base import Model
 
@@ -156,7 +156,8 @@ class _Segment:
 def unchanged_model(catalog: Catalog, name: str, fingerprint: str) -> ModelRecord:
     """The model of that name, if its files still have that content. Raises a transient EvaluationError if not."""
     record = catalog.model(name)
-    if record.fingerprint != fingerprint or not is_untouched(record):
+    now = changed_model(record) or {"fingerprint": record.fingerprint}
+    if now["fingerprint"] != fingerprint:
         raise EvaluationError(
             f"the files of {name} changed since the query was planned", transient=True, fix="ask again"
         )

@@ -108,8 +108,10 @@ def changed_model(model: ModelRecord) -> dict[str, Any] | None:
         return None
     path = Path(model.path)
     try:
-        # Other files were not what was trusted.
-        changes = {**_model_content(source_named(model.source).content_files(path)), "trusted": False}
+        changes: dict[str, Any] = dict(_model_content(source_named(model.source).content_files(path)))
+        if changes["fingerprint"] != model.fingerprint:
+            # Other files were not what was trusted.
+            changes["trusted"] = False
     except OSError as error:
         return {"fingerprint": UNREADABLE + fingerprint_of(str(error)), "signature": UNREADABLE}
     with contextlib.suppress(EvaluationError):

@@ -17,6 +17,8 @@ from tasks.sources.untrusted_programs import require_computing_graph
 if TYPE_CHECKING:
     from tasks.sources.base import Model
 
+# What a model is loaded from.
+_SAVED = ("*.pb", "*.pbtxt", "variables/**/*", "assets/**/*", "assets.extra/**/*")
 _STRING = 7  # DT_STRING
 _TOKENS = (3, 9)  # DT_INT32, DT_INT64
 # Of training, and what Keras exports save a second time.
@@ -62,8 +64,9 @@ class TFHubSource:
         }
 
     def content_files(self, path: Path) -> list[Path]:
-        # fingerprint.pb differs at every save of the same model.
-        return sorted(file for file in path.rglob("*") if file.is_file() and file.name != "fingerprint.pb")
+        # Of what is saved, fingerprint.pb differs at every save of the same model.
+        files = (file for pattern in _SAVED for file in path.glob(pattern))
+        return sorted(file for file in files if file.is_file() and file.name != "fingerprint.pb")
 
     def open(self, model: ModelRecord) -> Model:
         import tensorflow as tf

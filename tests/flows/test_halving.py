@@ -121,6 +121,17 @@ def test_a_model_dropped_before_comes_back_when_new_rows_change_the_order(catalo
     assert before.evaluated == changed.evaluated == 6
 
 
+def test_copies_of_a_model_are_one_arm_and_stand_beside_each_other(catalog: Catalog) -> None:
+    alone = ask(HALVED)
+    for model in [model for model in catalog.models() if model.modality == "image"]:
+        catalog.save_model(f"{model.name}-copy", model.model_dump(exclude={"model_id", "name"}))
+    again = ask(HALVED)
+    assert again.evaluated == 0
+    assert set(ranked(again)) == {
+        (f"{name}{end}", rows, score) for name, rows, score in ranked(alone) for end in ("", "-copy")
+    }
+
+
 def test_a_model_that_fails_is_out_of_the_race_and_told(
     catalog: Catalog, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

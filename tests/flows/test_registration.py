@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ def test_a_name_given_anew_keeps_nothing_of_the_model_before_least_of_all_trust(
 def test_trust_ends_and_columns_follow_when_the_files_change(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
     path = Path(shutil.copytree(pool.models["bert"], tmp_path / "mine"))
     before = register_model(catalog, "mine", str(path), columns={"trusted": True})
+    os.utime(path / "config.json", ns=(1, 1))
+    refresh_models(catalog)
+    assert catalog.model("mine").trusted
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps(config | {"architectures": ["OtherModel"]}))
     refresh_models(catalog)

@@ -277,6 +277,36 @@ def test_equal_models_under_two_names_are_evaluated_once(here: None, catalog: Ca
     assert len(recorded("fingerprint")) == 4
 
 
+def test_what_is_purged_while_the_query_runs_is_computed_again(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = search_module._Search.run
+    runs = []
+
+    async def run(search: Any) -> None:
+        await original(search)
+        runs.append(search)
+        if len(runs) == 1:
+            Session().purge("results")
+
+    monkeypatch.setattr(search_module._Search, "run", run)
+    answer = ask(LINEAR)
+    assert sorted(models(answer)) == ["bert", "roberta"]
+    assert (answer.failed, answer.evaluated, len(runs)) == ((), 2, 2)
+
+
+def test_what_is_always_purged_is_a_failure_in_the_end(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = search_module._Search.run
+
+    async def run(search: Any) -> None:
+        await original(search)
+        Session().purge("results")
+
+    monkeypatch.setattr(search_module._Search, "run", run)
+    answer = ask(LINEAR)
+    assert models(answer) == []
+    assert {failed["model"] for failed in answer.failed} >= {"bert", "roberta"}
+    assert all("was purged" in failed["reason"] for failed in answer.failed)
+
+
 def test_relabelled_data_is_evaluated_again_and_not_embedded(here: None, catalog: Catalog, tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     text = Path(catalog.dataset("nature-train").path).read_text()
@@ -354,6 +384,7 @@ def test_damaged_features_are_computed_anew_within_the_query_that_says_so(
     assert answer.ranking == undamaged.ranking
     assert answer.failed == ()
     assert answer.work["embedded_rows"] == len(distinct_texts())
+    assert answer.work["reused_rows"] == undamaged.work["embedded_rows"] - answer.work["embedded_rows"]
     assert [note for note in notes.told if "anew" in note] == ["features of bert were damaged and are computed anew"]
     no_flow.setattr(*NO_FLOW)
     assert ask(LINEAR).ranking == undamaged.ranking

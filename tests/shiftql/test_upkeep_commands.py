@@ -14,8 +14,14 @@ from shiftql.cli import main
 COUNTED = {"results": 12, "result_bytes": 3400, "segments": 1, "segment_bytes": 5_000_000, "segments_in_use": 0}
 NOTHING = dict.fromkeys(COUNTED, 0)
 WORDS = "12 results (3 kB) and 1 segment of features (5 MB)"
-FIXED = {"problem": "damaged manifests", "subjects": ["0123"], "fix": "deleted", "fixed": True}
-OPEN = {"problem": "models whose files are gone", "subjects": ["a", "b"], "fix": "put them back", "fixed": False}
+FIXED = {"problem": "damaged manifests", "subjects": ["0123"], "fix": "deleted", "fixable": True, "fixed": True}
+OPEN = {
+    "problem": "models whose files are gone",
+    "subjects": ["a", "b"],
+    "fix": "put them back",
+    "fixable": False,
+    "fixed": False,
+}
 
 
 class FakeSession:
@@ -97,14 +103,12 @@ def test_where_nobody_can_be_asked_a_purge_wants_to_be_told_yes(session: FakeSes
 def test_a_purge_of_nothing_asks_nothing(session: FakeSession) -> None:
     session.counted = NOTHING
     result = run("purge", "all")
-    assert (result.exit_code, result.stdout) == (0, "to be deleted: nothing\n")
+    assert (result.exit_code, result.stdout) == (0, "deleted: nothing\n")
 
 
 def test_what_is_in_use_is_said_to_be_kept(session: FakeSession) -> None:
     session.counted = NOTHING | {"segments_in_use": 2}
-    assert run("purge", "all").stdout == (
-        "to be deleted: nothing; 2 segments of models that are being evaluated are kept\n"
-    )
+    assert run("purge", "all").stdout == ("deleted: nothing; 2 segments of models that are being evaluated are kept\n")
 
 
 def test_a_doctor_who_finds_nothing_says_so(session: FakeSession) -> None:
@@ -118,9 +122,15 @@ def test_what_is_wrong_is_said_with_its_fix_and_is_a_failure(session: FakeSessio
     result = run("doctor", "--fix")
     assert result.exit_code == 1
     assert result.stdout == (
-        "1 damaged manifests\n  0123\n  fixed: deleted\n2 models whose files are gone\n  a\n  b\n  fix: put them back\n"
+        "damaged manifests: 1\n  0123\n  fixed: deleted\nmodels whose files are gone: 2\n  a\n  b\n  fix: put them back\n"
     )
     assert session.examined == [{"fix": True, "rebuild": False}]
+
+
+def test_what_can_be_fixed_is_said_to_be_where_fix_is_asked_for(session: FakeSession) -> None:
+    session.found = {"restored": 0, "findings": [FIXED | {"fixed": False}]}
+    result = run("doctor")
+    assert (result.exit_code, result.stdout) == (1, "damaged manifests: 1\n  0123\n  with --fix: deleted\n")
 
 
 def test_what_is_fixed_is_no_failure(session: FakeSession) -> None:
@@ -131,7 +141,7 @@ def test_what_is_fixed_is_no_failure(session: FakeSession) -> None:
 def test_many_subjects_are_cut_short(session: FakeSession) -> None:
     session.found = {"restored": 0, "findings": [OPEN | {"subjects": [str(number) for number in range(9)]}]}
     lines = run("doctor").stdout.splitlines()
-    assert lines[0].startswith("9 models")
+    assert lines[0].endswith("are gone: 9")
     assert lines[-2] == "  … and 4 more"
 
 

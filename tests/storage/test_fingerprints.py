@@ -79,7 +79,7 @@ def test_a_dataset_is_its_rows_labels_and_class_names() -> None:
     assert original != fingerprint_of_rows(HASHES, LABELS, ["a", "c"])
 
 
-def test_a_signature_changes_with_size_and_time_and_set_of_files(tmp_path: Path) -> None:
+def test_a_signature_changes_with_content_whatever_time_it_is_given_and_with_the_set_of_files(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     for path in (first, second):
         path.write_text("content")
@@ -89,7 +89,7 @@ def test_a_signature_changes_with_size_and_time_and_set_of_files(tmp_path: Path)
     assert signature != signature_of_files([first])
     os.utime(first, ns=(1, 2))
     touched = signature_of_files([first, second])
-    first.write_text("contents")
+    first.write_text("CONTENT")
     os.utime(first, ns=(1, 2))
     assert len({signature, touched, signature_of_files([first, second])}) == 3
 
