@@ -204,6 +204,8 @@ def is_untouched_dataset(dataset: DatasetRecord) -> bool:
 
 
 def _model_content(files: list[Path]) -> dict[str, str]:
+    if not files:
+        raise FileNotFoundError("there are no files of a model")
     # The signature first: files that change while they are hashed are then hashed again the next time.
     signature = signature_of_files(files)
     return {"fingerprint": fingerprint_of_model(Path(os.path.commonpath(files)), files), "signature": signature}

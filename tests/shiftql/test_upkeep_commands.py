@@ -122,7 +122,8 @@ def test_what_is_wrong_is_said_with_its_fix_and_is_a_failure(session: FakeSessio
     result = run("doctor", "--fix")
     assert result.exit_code == 1
     assert result.stdout == (
-        "damaged manifests: 1\n  0123\n  fixed: deleted\nmodels whose files are gone: 2\n  a\n  b\n  fix: put them back\n"
+        "damaged manifests: 1\n  0123\n  fixed: deleted\n"
+        "models whose files are gone: 2\n  a\n  b\n  fix: put them back\n"
     )
     assert session.examined == [{"fix": True, "rebuild": False}]
 

@@ -138,6 +138,19 @@ def test_a_touched_model_keeps_its_fingerprint_and_a_changed_one_does_not(
     assert changed["fingerprint"] != before.fingerprint
 
 
+def test_a_directory_that_was_emptied_is_a_lost_model(
+    catalog: Catalog, saved_models: dict[str, Path], tmp_path: Path
+) -> None:
+    path = shutil.copytree(saved_models["text"], tmp_path / "mine")
+    columns = {"path": str(path), "source": "tfhub", "fingerprint": "f", "signature": "s", "modality": "text"}
+    before = catalog.save_model("mine", columns)
+    for file in path.iterdir():
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    lost = changed_model(before)
+    assert lost is not None
+    assert lost["fingerprint"].startswith("unreadable")
+
+
 def test_a_lost_model_changes_once_and_can_come_back(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
     path = shutil.copytree(pool.models["bert"], tmp_path / "mine")
     before = catalog.save_model("mine", inspect_model(str(path)))
