@@ -26,7 +26,7 @@ from shiftql.printer import to_text
 from shiftql.progress import progress
 from shiftql.render import render
 from shiftql.script import read_script
-from shiftql.strategies.enumerate import Enumerate
+from shiftql.strategies.batch import Batch
 from storage.baselines import MAJORITY_METHOD
 from storage.database import Database
 from storage.errors import EvaluationError, LostFeaturesError, ShiftError
@@ -147,7 +147,7 @@ class _Search:
 
     async def run(self) -> None:
         evaluations = [p.evaluation for evaluate in self._plan.evaluates for p in evaluate.evaluations]
-        strategy = Enumerate(evaluations)
+        strategy = Batch(evaluations)
         strategy.tell(self._results.known(evaluation.fingerprint for evaluation in evaluations))
         progress.get().begin(len({evaluation.fingerprint for evaluation in self._plan.new_evaluations}))
         async with self._alive(), self._exporting():

@@ -38,7 +38,7 @@ from shiftql.plan import (
 )
 from shiftql.probes import TASK2VEC
 from shiftql.relations import RELATIONS
-from shiftql.strategies.successive_halving import Schedule, SuccessiveHalving, schedule
+from shiftql.strategies.successive_halving import Halving, Schedule, schedule
 from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.evaluations import Evaluation, Measurement, Subject
@@ -266,7 +266,7 @@ class _Builder:
             for model in models
         ]
         planned = {each.evaluation.fingerprint: each for arm in arms for each in arm}
-        strategy = SuccessiveHalving([[each.evaluation for each in arm] for arm in arms])
+        strategy = Halving([[each.evaluation for each in arm] for arm in arms])
         while wanted := strategy.ask(len(models)):
             strategy.tell(self._stores.outcomes(wanted))
         reached = [planned[each.fingerprint] for each in chain.from_iterable(strategy.rounds)]
