@@ -96,12 +96,12 @@ def load_records(path: Path) -> Records:
 
 
 def _metadata(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    columns = [
-        name
-        for name in table
-        if name not in _OF_A_RUN and (table.groupby("model")[name].nunique(dropna=False) == 1).all()
-    ]
-    return table.groupby("model")[columns].first().to_dict("index") if columns else {}
+    """What every row of a model says alike, and says nothing of its run, by model."""
+    of_models = table[["model", *(str(name) for name in table if name not in _OF_A_RUN)]]
+    by_model = of_models.groupby("model")
+    is_alike = (by_model.nunique(dropna=False) == 1).all()
+    first = by_model.first()[[name for name, alike in is_alike.items() if alike]]
+    return {str(model): dict(row) for model, row in first.iterrows()}
 
 
 def _fix() -> str:

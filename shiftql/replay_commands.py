@@ -31,9 +31,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--low-fidelity", type=_FILE, metavar="F.csv", help="A table of cheap runs of the same models.")
 @click.option("--target", "targets", multiple=True, metavar="D", help="Choose for this dataset only.")
 @click.option("--all", "all_targets", is_flag=True, help="Choose for every dataset (the default).")
-@click.option(
-    "--hold-out", "families", multiple=True, metavar="'D*'", help="Datasets that are no history of each other."
-)
+@click.option("--hold-out", "families", multiple=True, metavar="'D*'", help="Are no history of each other.")
 @click.option("--seeds", type=click.IntRange(min=1), help="Replay what depends on a seed with so many.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="The k of top_k_mean.")
 @format_option

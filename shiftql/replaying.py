@@ -184,8 +184,6 @@ def kinds_of(records: Records) -> list[str]:
 
 
 def _history(records: Records, target: str, cheap: Records | None, families: Sequence[str]) -> History:
-    import numpy as np
-
     def is_kin(dataset: str) -> bool:
         return any(fnmatchcase(dataset, family) and fnmatchcase(target, family) for family in families)
 

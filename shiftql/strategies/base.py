@@ -44,8 +44,8 @@ class Arm:
 class History:
     """What models brought on other datasets: arrays (models, datasets), higher is better, NaN where nothing is known.
 
-    `reached` is what fully trained models were ranked by there and `tested` their accuracy on the test split; `seen` is,
-    by kind of evaluation, what whoever chooses sees of it, and `seconds` what it took.
+    `reached` is what fully trained models were ranked by there, and `tested` their accuracy on the test split; `seen`
+    is, by kind of evaluation, what whoever chooses sees of it, and `seconds` what it took.
     """
 
     models: tuple[str, ...]

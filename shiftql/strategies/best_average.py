@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from shiftql.strategies.base import Arm, Problem
 from shiftql.strategies.batch import Batch
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class BestAverage(Batch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from shiftql.strategies.base import Answer, Arm, Problem, rank
+from shiftql.strategies.base import Answer, Problem, rank
 from shiftql.strategies.batch import Batch
 from storage.errors import PlanError
 from storage.evaluations import Evaluation, Measurement
@@ -20,7 +20,9 @@ class Proxy:
         self._final = {arm.model: arm.final for arm in problem.arms}
         self._proxies = [offer.evaluation for arm in problem.arms for offer in arm.hints if offer.kind == by]
         if problem.arms and not self._proxies:
-            raise PlanError(f"no model has the proxy {by}", allowed=_kinds(problem.arms), fix="name one of those")
+            kinds = sorted({offer.kind for arm in problem.arms for offer in arm.hints})
+            fix = "name one of those" if kinds else "have proxies measured first, or name a table of cheap runs"
+            raise PlanError(f"no model has the proxy {by}", subject=by, allowed=kinds, fix=fix)
         self._k = k
         self._first = Batch(self._proxies)
         self._second: Batch | None = None
@@ -45,7 +47,3 @@ class Proxy:
     def _besides(self) -> list[Evaluation]:
         """What is fully evaluated whatever the proxy says."""
         return []
-
-
-def _kinds(arms: Sequence[Arm]) -> list[str]:
-    return sorted({offer.kind for arm in arms for offer in arm.hints})
