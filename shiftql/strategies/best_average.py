@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from shiftql.strategies.base import Arm, Problem
 from shiftql.strategies.batch import Batch
-
-if TYPE_CHECKING:
-    import numpy as np
+from shiftql.strategies.ranks import ranks_among_known
 
 
 class BestAverage(Batch):
@@ -24,19 +20,9 @@ def by_average_rank(problem: Problem) -> list[Arm]:
 
     history = problem.history
     ranks: dict[str, float] = {}
-    shares = np.array([_ranks(column) for column in history.reached.T]).reshape(len(history.datasets), -1)
-    for name, column in zip(history.models, shares.T, strict=True):
+    shares = [ranks_among_known(-column) for column in history.reached.T]
+    by_dataset = np.array(shares).reshape(len(history.datasets), len(history.models))
+    for name, column in zip(history.models, by_dataset.T, strict=True):
         if not np.isnan(column).all():
             ranks[name] = float(np.nanmean(column))
     return sorted(problem.arms, key=lambda arm: ranks.get(arm.model.name, np.inf))
-
-
-def _ranks(column: np.ndarray) -> np.ndarray:
-    """Ranks from the best, ties shared, as shares of what is known."""
-    import numpy as np
-    from scipy.stats import rankdata
-
-    known = ~np.isnan(column)
-    ranks = np.full(len(column), np.nan)
-    ranks[known] = rankdata(-column[known]) / known.sum()
-    return ranks

@@ -9,6 +9,7 @@ from shiftql.strategies.base import Answer, Problem
 from shiftql.strategies.batch import Batch
 from shiftql.strategies.best_average import by_average_rank
 from shiftql.strategies.known import known_of_arms
+from shiftql.strategies.ranks import ranks_among_known
 from storage.evaluations import Evaluation, Measurement
 
 if TYPE_CHECKING:
@@ -70,12 +71,11 @@ class NearestBenchmark:
 def _correlation(there: np.ndarray, here: np.ndarray) -> float:
     """Spearman's, of those that are known; 0 where they are too few or all alike."""
     import numpy as np
-    from scipy.stats import rankdata
 
     known = ~np.isnan(there) & np.isfinite(here)
     if known.sum() < 3:
         return 0.0
-    one, other = rankdata(there[known]), rankdata(here[known])
+    one, other = ranks_among_known(there[known]), ranks_among_known(here[known])
     if one.std() == 0 or other.std() == 0:
         return 0.0
     return float(np.corrcoef(one, other)[0, 1])

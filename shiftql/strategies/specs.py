@@ -13,6 +13,9 @@ from shiftql.strategies.base import Problem, Strategy
 from storage.errors import BindingError
 from storage.names import fold, near
 
+# How LEEP is shared within a cluster by TwoPhase.
+MODES = ("own", "representative")
+
 # By name, the module of shiftql.strategies that holds it.
 STRATEGIES: Mapping[str, str] = {
     "Enumerate": "enumerate",
@@ -24,6 +27,7 @@ STRATEGIES: Mapping[str, str] = {
     "Proxy": "proxy",
     "Hybrid": "hybrid",
     "SuccessiveHalving": "successive_halving",
+    "TwoPhase": "two_phase",
 }
 
 
@@ -86,8 +90,12 @@ def _check(strategy: str, parameter: inspect.Parameter, arguments: Mapping[str, 
     least = 2 if name == "eta" else 0 if name == "seed" else 1
     if kind == "int" and (type(value) is not int or value < least):
         raise BindingError(f"{name} of {strategy} is {value!r}, and must be a whole number of at least {least}")
+    if kind == "float" and (type(value) not in (int, float) or value < 0):
+        raise BindingError(f"{name} of {strategy} is {value!r}, and must be a number of at least 0")
     if kind == "str" and not isinstance(value, str):
         raise BindingError(f"{name} of {strategy} is {value!r}, and must be a text such as 'linear'")
+    if name == "mode" and value not in MODES:
+        raise BindingError(f"mode of {strategy} is {value!r}", allowed=MODES, fix="write one of those")
 
 
 def _kind(name: str) -> Callable[..., Any]:
