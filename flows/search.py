@@ -26,7 +26,7 @@ from shiftql.printer import to_text
 from shiftql.progress import progress
 from shiftql.render import render
 from shiftql.script import read_script
-from shiftql.strategies.enumerate import Enumerate
+from shiftql.strategies.batch import Batch
 from storage.baselines import MAJORITY_METHOD
 from storage.database import Database
 from storage.errors import EvaluationError, LostFeaturesError, ShiftError
@@ -157,7 +157,7 @@ class _Search:
         for planned in chain.from_iterable(evaluate.evaluations for evaluate in self._plan.evaluates):
             each_once.setdefault(planned.evaluation.fingerprint, planned.evaluation)
         evaluations = list(each_once.values())
-        strategy = Enumerate(evaluations)
+        strategy = Batch(evaluations)
         strategy.tell(self._results.known(evaluation.fingerprint for evaluation in evaluations))
         progress.get().begin(len(self._plan.new_evaluations))
         async with self._alive(), self._exporting():

@@ -11,6 +11,7 @@ import click
 
 from shiftql.catalog_commands import datasets, models
 from shiftql.options import format_option
+from shiftql.replay_commands import replay
 from shiftql.upkeep_commands import doctor, purge
 from storage.errors import ShiftError
 
@@ -140,6 +141,7 @@ main.add_command(models)
 main.add_command(datasets)
 main.add_command(purge)
 main.add_command(doctor)
+main.add_command(replay)
 
 
 @main.command()

@@ -38,7 +38,7 @@ from shiftql.plan import (
 )
 from shiftql.probes import TASK2VEC
 from shiftql.relations import RELATIONS
-from shiftql.strategies.successive_halving import Schedule, SuccessiveHalving, schedule
+from shiftql.strategies.successive_halving import Halving, Schedule, schedule
 from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.evaluations import Evaluation, Measurement, Subject
@@ -278,7 +278,7 @@ class _Builder:
             ]
             arms.append([first for first, *_ in rounds])
             planned |= {each[0].evaluation.fingerprint: each for each in rounds}
-        strategy = SuccessiveHalving([[each.evaluation for each in arm] for arm in arms])
+        strategy = Halving([[each.evaluation for each in arm] for arm in arms])
         while wanted := strategy.ask(len(arms)):
             strategy.tell(self._stores.outcomes(wanted))
         reached = chain.from_iterable(planned[each.fingerprint] for each in chain.from_iterable(strategy.rounds))

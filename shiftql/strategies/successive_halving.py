@@ -1,4 +1,4 @@
-"""Successive halving over training rows: every arm sees a few, and only the better half goes on to more.
+"""Successive halving: every arm gets a little of a resource (rows, epochs), and only the better ones more of it.
 
 Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization, arXiv 1502.07943.
 """
@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from storage.evaluations import Evaluation, Measurement
+from shiftql.strategies.base import Answer, Problem, Ranked, rank
+from shiftql.strategies.best_average import by_average_rank
+from storage.evaluations import Evaluation, Measurement, Subject
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,16 @@ def _sizes(arms: int) -> list[int]:
     return sizes
 
 
-class SuccessiveHalving:
-    """Asks for every arm's evaluation of a round, then for those of the better half in the next.
+class Halving:
+    """Asks for every arm's evaluation of a round, then for those of the best arms in the next.
 
-    `arms` are the evaluations of each arm, round by round. Arms that fail are out; equal scores go on in the order of
-    the models' names.
+    `arms` are the evaluations of each arm, round by round; of L arms ⌈L / eta⌉ go on. Arms that fail are out; equal
+    scores go on in the order of the models' names.
     """
 
-    def __init__(self, arms: Sequence[Sequence[Evaluation]]) -> None:
+    def __init__(self, arms: Sequence[Sequence[Evaluation]], eta: int = 2) -> None:
         self._in_race = [list(arm) for arm in arms]
+        self._eta = eta
         self._results: dict[str, Measurement] = {}
         self._asked: set[str] = set()
         # The evaluations of each round, the present one last.
@@ -86,12 +89,16 @@ class SuccessiveHalving:
     def tell(self, results: Mapping[str, Measurement]) -> None:
         self._results |= results
         while self.rounds[-1] and not self._pending() and len(self.rounds) < len(self._in_race[0]):
-            self._drop_the_worse_half()
+            self._drop_the_worse()
             self._begin_round()
 
-    def answer(self) -> Mapping[str, Measurement]:
-        ranked = {evaluation.fingerprint for each in self.rounds for evaluation in each}
-        return {fingerprint: result for fingerprint, result in self._results.items() if fingerprint in ranked}
+    def answer(self) -> Answer:
+        """Models that got farther come first."""
+        ranking: dict[Subject, Ranked] = {}
+        for each in reversed(self.rounds):
+            for ranked in rank(each, self._results):
+                ranking.setdefault(ranked.model, ranked)
+        return Answer(tuple(ranking.values()))
 
     def _pending(self) -> list[Evaluation]:
         return [each for each in self.rounds[-1] if each.fingerprint not in self._results]
@@ -99,11 +106,19 @@ class SuccessiveHalving:
     def _begin_round(self) -> None:
         self.rounds.append([arm[len(self.rounds)] for arm in self._in_race])
 
-    def _drop_the_worse_half(self) -> None:
+    def _drop_the_worse(self) -> None:
         number = len(self.rounds) - 1
 
         def place(arm: Sequence[Evaluation]) -> tuple[float, str]:
             return -self._results[arm[number].fingerprint].utility, arm[number].model.name
 
         running = [arm for arm in self._in_race if self._results[arm[number].fingerprint].status == "completed"]
-        self._in_race = sorted(running, key=place)[: -(-len(self._in_race) // 2)]
+        self._in_race = sorted(running, key=place)[: -(-len(self._in_race) // self._eta)]
+
+
+class SuccessiveHalving(Halving):
+    """Trains all models, or the `k` of the best average rank elsewhere, to the first rung, and ⌈1/eta⌉ of them on."""
+
+    def __init__(self, problem: Problem, eta: int = 2, k: int | None = None) -> None:
+        arms = problem.arms if k is None else by_average_rank(problem)[:k]
+        super().__init__([[offer.evaluation for offer in arm.rungs] for arm in arms], eta)

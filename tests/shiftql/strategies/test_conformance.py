@@ -3,54 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import shiftql.strategies
-from shiftql.strategies.base import Strategy
-from shiftql.strategies.enumerate import Enumerate
-from shiftql.strategies.successive_halving import SuccessiveHalving
+from shiftql.strategies.base import Arm, History, Offer, Problem, Strategy
+from shiftql.strategies.batch import Batch
+from shiftql.strategies.specs import STRATEGIES, read_strategy
+from shiftql.strategies.successive_halving import Halving
 from storage.evaluations import Evaluation, Measurement, Subject
 
-EVALUATIONS = [
-    Evaluation(Subject(f"m{number}", f"m{number}"), Subject("train", "d"), Subject("test", "t"), "linear", "1")
-    for number in range(8)
-]
-ROUNDS: list[dict[str, int]] = [{"rows": 10}, {"rows": 30}, {}]
-FOREIGN = Evaluation(Subject("stranger", "s"), Subject("train", "d"), None, "linear", "1")
+KINDS = ("epoch_1", "epoch_2", "epoch_3")
+FIDELITIES = ({"epochs": 1}, {"epochs": 2}, {})
+MODELS = [Subject(f"m{number}", f"{number:032x}") for number in range(8)]
+FOREIGN = Evaluation(Subject("stranger", "s"), Subject("target", "d"), None, "finetune", "1")
 
 
-def _halving(evaluations: Sequence[Evaluation]) -> Strategy:
-    return SuccessiveHalving([[replace(each, fidelity=fidelity) for fidelity in ROUNDS] for each in evaluations])
+def _evaluation(model: Subject, method: str = "finetune", fidelity: dict[str, int] = FIDELITIES[2]) -> Evaluation:
+    return Evaluation(model, Subject("target", "d"), None, method, "1", fidelity=fidelity)
 
 
-# How each is made to choose among evaluations.
-MAKERS: dict[type, Callable[[Sequence[Evaluation]], Strategy]] = {Enumerate: Enumerate, SuccessiveHalving: _halving}
-STRATEGIES = list(MAKERS.values())
+def _arm(model: Subject, number: int) -> Arm:
+    rungs = [Offer(kind, _evaluation(model, fidelity=each), 1.0) for kind, each in zip(KINDS, FIDELITIES, strict=True)]
+    hint = Offer("linear", _evaluation(model, "linear"), 0.1)
+    return Arm(model, tuple(rungs), (hint,), {"upstream_accuracy": number / 10} if number else {})
+
+
+def _history(models: int = 7, datasets: int = 4) -> History:
+    """Without the last model, and without some results."""
+    values = np.random.default_rng(0).random((models, datasets))
+    values[1:2, :1] = np.nan
+    names = tuple(model.name for model in MODELS[:models])
+    seen = {kind: values + offset for offset, kind in enumerate((*KINDS, "linear"))}
+    seconds = {kind: np.ones_like(values) for kind in seen}
+    return History(names, tuple(f"d{number}" for number in range(datasets)), values, values, seen, seconds)
+
+
+PROBLEM = Problem("target", [_arm(model, number) for number, model in enumerate(MODELS)], _history())
+UNKNOWN = Problem("target", PROBLEM.arms, _history(0, 0))
+NOTHING = Problem("target", [], _history())
+
+TEXTS = {
+    "Proxy": "Proxy('linear', k=3)",
+    "Hybrid": "Hybrid('linear', k=2, upstream=2)",
+    "Random": "Random(k=5, seed=1)",
+    "SuccessiveHalving": "SuccessiveHalving(eta=2)",
+    "NearestBenchmark": "NearestBenchmark(k=2, probes=3)",
+    "TwoPhase": "TwoPhase(k=3, by='linear')",
+}
+MAKERS = [pytest.param(read_strategy(TEXTS.get(name, name)).make, id=name) for name in STRATEGIES]
+Maker = Callable[[Problem], Strategy]
 
 
 def _done(evaluation: Evaluation) -> Measurement:
-    return Measurement(
-        status="completed", cost_seconds=1.0, metric="accuracy", value=int(evaluation.fingerprint, 16) / 16**32
-    )
+    value = int(evaluation.fingerprint, 16) / 16**32
+    return Measurement(status="completed", cost_seconds=1.0, metric="accuracy", value=value)
 
 
 def _results(evaluations: Sequence[Evaluation]) -> dict[str, Measurement]:
     return {evaluation.fingerprint: _done(evaluation) for evaluation in evaluations}
 
 
-def _run(strategy: Strategy, counts: Sequence[int]) -> list[Evaluation]:
+def _run(strategy: Strategy, counts: Sequence[int] = (2, 3)) -> list[Evaluation]:
     """Everything the strategy asks for until it wants no more, the counts taken in turn."""
     asked: list[Evaluation] = []
     while wanted := strategy.ask(counts[len(asked) % len(counts)]):
         asked += wanted
         strategy.tell(_results(wanted))
     return asked
+
+
+def _all() -> set[str]:
+    """What is offered."""
+    return {offer.evaluation.fingerprint for arm in PROBLEM.arms for offer in (*arm.rungs, *arm.hints)}
 
 
 def test_every_strategy_is_under_test() -> None:
@@ -61,59 +91,86 @@ def test_every_strategy_is_under_test() -> None:
     found = {
         each for module in modules for each in vars(module).values() if hasattr(each, "ask") and each is not Strategy
     }
-    assert found == set(MAKERS)
+    public = {each.__name__ for each in found - {Batch, Halving} if not each.__name__.startswith("_")}
+    assert public == set(STRATEGIES)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("make", MAKERS)
 @given(counts=st.lists(st.integers(1, 10), min_size=1, max_size=5))
-def test_nothing_is_asked_for_twice_nor_more_than_wanted(
-    strategy: Callable[[Sequence[Evaluation]], Strategy], counts: list[int]
-) -> None:
-    running = strategy(EVALUATIONS)
+def test_nothing_is_asked_for_twice_nor_more_than_wanted(make: Maker, counts: list[int]) -> None:
+    running = make(PROBLEM)
     seen: set[str] = set()
-    for count in [*counts, *[1] * len(EVALUATIONS)]:
+    for count in [*counts, *[1] * 40]:
         wanted = running.ask(count)
         assert len(wanted) <= count
         assert not seen & {evaluation.fingerprint for evaluation in wanted}
         seen |= {evaluation.fingerprint for evaluation in wanted}
         running.tell(_results(wanted))
-    assert seen <= {replace(each, fidelity=fidelity).fingerprint for each in EVALUATIONS for fidelity in ROUNDS}
+    assert seen
+    assert seen <= _all()
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@given(known=st.sets(st.integers(0, 7)), counts=st.lists(st.integers(1, 10), min_size=1, max_size=3))
-def test_known_results_told_first_are_not_asked_for(
-    strategy: Callable[[Sequence[Evaluation]], Strategy], known: set[int], counts: list[int]
+@pytest.mark.parametrize("make", MAKERS)
+@given(known=st.sets(st.integers(0, 31)), counts=st.lists(st.integers(1, 10), min_size=1, max_size=3))
+def test_known_results_told_first_are_not_asked_for_and_change_no_answer(
+    make: Maker, known: set[int], counts: list[int]
 ) -> None:
-    running = strategy(EVALUATIONS)
-    running.tell(_results([EVALUATIONS[number] for number in known]))
-    told = running.answer()
-    assert not set(told) & {evaluation.fingerprint for evaluation in _run(running, counts)}
-    assert told.items() <= running.answer().items()
+    offered = [offer.evaluation for arm in PROBLEM.arms for offer in (*arm.rungs, *arm.hints)]
+    told = [offered[number] for number in sorted(known)]
+    afresh, running = make(PROBLEM), make(PROBLEM)
+    needed = {evaluation.fingerprint for evaluation in _run(afresh)}
+    running.tell(_results(told))
+    asked = {evaluation.fingerprint for evaluation in _run(running, counts)}
+    assert not asked & _results(told).keys()
+    assert asked <= needed
+    assert running.answer() == afresh.answer()
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_results_nobody_asked_for_are_ignored(strategy: Callable[[Sequence[Evaluation]], Strategy]) -> None:
-    running = strategy(EVALUATIONS)
+@pytest.mark.parametrize("make", MAKERS)
+def test_results_nobody_asked_for_are_ignored(make: Maker) -> None:
+    running = make(PROBLEM)
     running.tell(_results([FOREIGN]))
-    assert FOREIGN.fingerprint not in running.answer()
-    assert FOREIGN not in _run(running, [3])
-    assert FOREIGN.fingerprint not in running.answer()
+    assert FOREIGN not in _run(running)
+    assert running.answer() == make_and_run(make)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_the_answer_is_what_was_told(strategy: Callable[[Sequence[Evaluation]], Strategy]) -> None:
-    running = strategy(EVALUATIONS)
-    assert running.answer() == {}
-    first = running.ask(2)
-    assert running.answer() == {}
-    running.tell(_results(first))
-    assert running.answer() == _results(first)
+def make_and_run(make: Maker) -> object:
+    running = make(PROBLEM)
+    _run(running)
+    return running.answer()
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_telling_twice_is_telling_once(strategy: Callable[[Sequence[Evaluation]], Strategy]) -> None:
-    once, twice = strategy(EVALUATIONS), strategy(EVALUATIONS)
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("problem", [PROBLEM, UNKNOWN], ids=["known elsewhere", "known nowhere"])
+def test_the_answer_ranks_models_once_by_what_was_told(make: Maker, problem: Problem) -> None:
+    running = make(problem)
+    _run(running)
+    ranking = running.answer().ranking
+    models = [ranked.model for ranked in ranking]
+    assert len(set(models)) == len(models)
+    assert set(models) <= set(MODELS)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_first_of_an_answer_was_evaluated_to_the_end_and_is_the_best_of_those(make: Maker) -> None:
+    running = make(PROBLEM)
+    asked = {evaluation.fingerprint for evaluation in _run(running)}
+    finished = [arm.final for arm in PROBLEM.arms if arm.final.fingerprint in asked]
+    best = max(finished, key=lambda evaluation: _done(evaluation).utility)
+    assert running.answer().ranking[0].model == best.model
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_nothing_is_ranked_before_anything_is_told(make: Maker) -> None:
+    running = make(PROBLEM)
+    assert running.answer().ranking == ()
+    running.ask(2)
+    assert running.answer().ranking == ()
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_telling_twice_is_telling_once(make: Maker) -> None:
+    once, twice = make(PROBLEM), make(PROBLEM)
     wanted = once.ask(3)
     assert twice.ask(3) == wanted
     once.tell(_results(wanted))
@@ -123,22 +180,26 @@ def test_telling_twice_is_telling_once(strategy: Callable[[Sequence[Evaluation]]
     assert once.ask(8) == twice.ask(8)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_failure_is_a_result_and_ends_nothing(strategy: Callable[[Sequence[Evaluation]], Strategy]) -> None:
-    running = strategy(EVALUATIONS)
-    (first,) = running.ask(1)
-    running.tell({first.fingerprint: Measurement(status="failed", cost_seconds=0.0, reason="truncated")})
-    assert running.ask(1)
-    assert running.answer()[first.fingerprint].status == "failed"
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_model_that_fails_is_not_ranked_and_ends_nothing(make: Maker) -> None:
+    running = make(PROBLEM)
+    wanted = running.ask(20)
+    first = wanted[0]
+    failed = Measurement(status="failed", cost_seconds=0.0, reason="truncated")
+    running.tell({**_results(wanted), first.fingerprint: failed})
+    _run(running)
+    ranking = running.answer().ranking
+    assert first.model not in [ranked.model for ranked in ranking]
+    assert bool(ranking) == (len(wanted) > 1)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_without_models_there_is_nothing_to_do(strategy: Callable[[Sequence[Evaluation]], Strategy]) -> None:
-    running = strategy([])
+@pytest.mark.parametrize("make", MAKERS)
+def test_without_models_there_is_nothing_to_do(make: Maker) -> None:
+    running = make(NOTHING)
     assert list(running.ask(5)) == []
-    assert running.answer() == {}
+    assert running.answer().ranking == ()
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_equal_histories_lead_to_equal_questions(strategy: Callable[[Sequence[Evaluation]], Strategy]) -> None:
-    assert _run(strategy(EVALUATIONS), [2, 3]) == _run(strategy(EVALUATIONS), [2, 3])
+@pytest.mark.parametrize("make", MAKERS)
+def test_equal_histories_lead_to_equal_questions(make: Maker) -> None:
+    assert _run(make(PROBLEM)) == _run(make(PROBLEM))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftql.strategies.successive_halving import SuccessiveHalving, schedule
+from shiftql.strategies.successive_halving import Halving, schedule
 from storage.evaluations import Evaluation, Measurement, Subject
 
 # Scores of each arm, round by round.
@@ -31,7 +31,7 @@ def _arms(race: Mapping[str, tuple[float | None, ...]]) -> list[list[Evaluation]
 
 def _run(race: Mapping[str, tuple[float | None, ...]], *, higher_is_better: bool = True) -> list[list[str]]:
     """The names of the arms in every round."""
-    strategy = SuccessiveHalving(_arms(race))
+    strategy = Halving(_arms(race))
     while wanted := strategy.ask(2):
         results = {}
         for each in wanted:
@@ -64,7 +64,7 @@ def test_arms_that_fail_are_out_and_make_room_for_nobody() -> None:
 
 
 def test_the_next_round_waits_for_all_results() -> None:
-    strategy = SuccessiveHalving(_arms(RACE))
+    strategy = Halving(_arms(RACE))
     *wanted, last = strategy.ask(5)
     strategy.tell({each.fingerprint: Measurement("completed", 1.0, value=0.5) for each in wanted})
     assert strategy.ask(5) == []
@@ -74,7 +74,7 @@ def test_the_next_round_waits_for_all_results() -> None:
 
 def test_known_results_of_all_rounds_lead_to_the_same_end() -> None:
     arms = _arms(RACE)
-    strategy = SuccessiveHalving(arms)
+    strategy = Halving(arms)
     strategy.tell(
         {
             each.fingerprint: Measurement("completed", 1.0, value=RACE[each.model.name][each.fidelity["rows"]])

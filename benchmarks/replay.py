@@ -1,0 +1,133 @@
+"""Strategies on recorded results: regret and cost, leaving one dataset out.
+
+    python benchmarks/replay.py [--json] [--plain] [RECORDS]
+
+RECORDS is the directory of the tables, by default those that are shipped. Targets are taken in alphabetical order:
+`Auto` was tuned on the odd ones (the first, the third, …) and has not seen the even ones. Regrets are per cent of the
+target's best test accuracy, costs per cent of fine-tuning every model. `--plain` leaves `Auto` out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from figures import Figures
+
+import shiftql
+from shiftql.recorded import Records, load_records
+from shiftql.replaying import Outcome, replay
+from shiftql.strategies.specs import STRATEGIES, read_strategy
+
+SHIPPED = Path(shiftql.__file__).parent / "records"
+FAMILIES = ("clevr*", "dsprites*", "smallnorb*")
+# Costs at which strategies are compared as they go, per cent.
+STAGES = (1, 2, 3, 5, 8)
+AUTO = "Auto"
+# By table: the table of cheap runs, what Auto is compared with, and what Auto may be at most (mean final regret, mean
+# search regret, worst search regret, mean cost).
+SETTINGS: dict[str, tuple[str | None, tuple[str, ...], tuple[float | None, ...]]] = {
+    "vision_1k": (
+        None,
+        ("Enumerate", "Random(10)", "BestAverage(10)", "BestPerBenchmark", "NearestBenchmark", "TwoPhase(20)"),
+        (3.4, 1.5, 8.0, 6.0),
+    ),
+    "text_full": (
+        "text_1k",
+        ("Enumerate", "Random(10)", "BestAverage(10)", "BestPerBenchmark", "Proxy('low_fidelity', 5)"),
+        (2.4, 1.5, 8.0, 11.0),
+    ),
+    "curves_nlp": (
+        None,
+        ("Enumerate", "BestAverage(1)", "SuccessiveHalving", "SuccessiveHalving(k=10)", "TwoPhase(tolerance=0.02)"),
+        (4.3, None, None, 6.0),
+    ),
+}
+MEASURES = ("mean final regret", "mean search regret", "worst search regret", "mean cost")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("records", nargs="?", type=Path, default=SHIPPED)
+    arguments.add_argument("--json", action="store_true", help="one JSON object instead of the tables")
+    arguments.add_argument("--plain", action="store_true", help="without Auto")
+    options = arguments.parse_args()
+    has_auto = AUTO in STRATEGIES and not options.plain
+    figures = Figures(
+        {
+            f"{table}: Auto: {measure}": limit
+            for table, (_, _, limits) in SETTINGS.items()
+            for measure, limit in zip(MEASURES, limits, strict=True)
+            if limit is not None
+        }
+    )
+    for table, (cheap, strategies, _) in SETTINGS.items():
+        records = load_records(options.records / f"{table}.csv")
+        low_fidelity = load_records(options.records / f"{cheap}.csv") if cheap else None
+        paths = {}
+        for strategy in (*strategies, *([AUTO] if has_auto else [])):
+            paths[strategy] = measure(figures, table, records, low_fidelity, strategy)
+        compare_stages(figures, table, paths)
+        if table == "vision_1k" and has_auto:
+            measure(figures, f"{table}, families held out", records, None, AUTO, FAMILIES)
+    if options.json:
+        print(json.dumps({"figures": figures.to_json()}))
+    else:
+        figures.show()
+    sys.exit(not all(figure.is_within for figure in figures.measured))
+
+
+def measure(
+    figures: Figures,
+    table: str,
+    records: Records,
+    cheap: Records | None,
+    strategy: str,
+    families: Sequence[str] = (),
+) -> list[Outcome]:
+    """Replay a strategy on every target of a table."""
+    targets = [name for name in records.datasets if cheap is None or name in cheap.datasets]
+    make = read_strategy(strategy).make
+    started = time.perf_counter()
+    outcomes = [replay(records, target, make, low_fidelity=cheap, families=families) for target in targets]
+    seconds = time.perf_counter() - started
+    final, search, cost = (
+        100 * np.array([getattr(outcome, name) for outcome in outcomes])
+        for name in ("final_regret", "search_regret", "cost_fraction")
+    )
+    values = (final.mean(), search.mean(), search.max(), cost.mean())
+    for name, value, column in zip(MEASURES, values, (final, search, search, cost), strict=True):
+        parts = ", ".join(f"{half} {worded(column[number::2])}" for number, half in enumerate(("odd", "even")))
+        figures.add(f"{table}: {strategy}: {name}", float(value), "%", parts)
+    steps = sum(len(outcome.path) for outcome in outcomes)
+    figures.add(f"{table}: {strategy}: a step", 1000 * seconds / max(1, steps), "ms")
+    return outcomes
+
+
+def worded(values: np.ndarray) -> str:
+    """A mean with its standard error."""
+    return f"{values.mean():.2f} ± {values.std(ddof=1) / np.sqrt(len(values)):.2f}"
+
+
+def compare_stages(figures: Figures, table: str, paths: dict[str, list[Outcome]]) -> None:
+    """The mean regret of what each strategy would have picked for so much."""
+    for strategy, outcomes in paths.items():
+        means = [float(np.mean([regret_at(outcome, stage) for outcome in outcomes])) for stage in STAGES]
+        detail = ", ".join(f"{mean:.2f} at {stage} %" for stage, mean in zip(STAGES, means, strict=True))
+        figures.add(f"{table}: {strategy}: anytime", means[2], "%", detail)
+
+
+def regret_at(outcome: Outcome, stage: float) -> float:
+    """The regret of the last pick that could be had for a share of the cost, per cent; of no pick it is 100."""
+    within: list[Any] = [regret for cost, regret in outcome.path if 100 * cost <= stage]
+    return 100 * within[-1] if within else 100.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""The best models of the datasets that are most like the target, by how a few models do on both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from shiftql.strategies.base import Answer, Problem
+from shiftql.strategies.batch import Batch
+from shiftql.strategies.best_average import by_average_rank
+from shiftql.strategies.known import known_of_arms
+from shiftql.strategies.ranks import ranks_among_known
+from storage.evaluations import Evaluation, Measurement
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class NearestBenchmark:
+    """Evaluates `probes` models of the best average rank, then the `k` best on the datasets nearest by these.
+
+    How near a dataset is says Spearman's correlation of the probes' results there and here (a dataset's profile by
+    models in place of a Task2Vec vector). Datasets take turns in naming their next best model, a nearer one sooner.
+    """
+
+    def __init__(self, problem: Problem, k: int = 10, probes: int = 10) -> None:
+        self._arms = list(problem.arms)
+        self._known = known_of_arms(problem)
+        numbers = {arm.model: number for number, arm in enumerate(self._arms)}
+        self._probes = [numbers[arm.model] for arm in by_average_rank(problem)[:probes]]
+        self._k = k
+        self._first = Batch(self._arms[number].final for number in self._probes)
+        self._all: Batch | None = None
+        self._told: dict[str, Measurement] = {}
+
+    def ask(self, count: int) -> Sequence[Evaluation]:
+        return (self._all or self._first).ask(count)
+
+    def tell(self, results: Mapping[str, Measurement]) -> None:
+        self._told |= results
+        self._first.tell(results)
+        probes = [self._arms[number].final for number in self._probes]
+        if self._all is None and all(each.fingerprint in self._told for each in probes):
+            self._all = Batch([*probes, *(self._arms[number].final for number in self._of_the_nearest())])
+        if self._all is not None:
+            self._all.tell(self._told)
+
+    def answer(self) -> Answer:
+        return (self._all or self._first).answer()
+
+    def _of_the_nearest(self) -> list[int]:
+        """The best models of the datasets, the nearer sooner, that are no probes."""
+        import numpy as np
+
+        here = np.array([self._told[self._arms[number].final.fingerprint].utility for number in self._probes])
+        near = np.array([_correlation(column[self._probes], here) for column in self._known.T])
+        chosen: dict[int, None] = {}
+        # The n-th best of a dataset stands behind those of datasets that are n times as far.
+        turns = []
+        for column, nearness in zip(self._known.T, near, strict=True):
+            best = [n for n in np.argsort(-column, kind="stable").tolist() if not np.isnan(column[n])]
+            turns += [((place + 1) * (1.0 - nearness + 1e-6), place, number) for place, number in enumerate(best)]
+        for _, _, number in sorted(turns):
+            if number not in self._probes:
+                chosen[number] = None
+            if len(chosen) == self._k:
+                break
+        return list(chosen)
+
+
+def _correlation(there: np.ndarray, here: np.ndarray) -> float:
+    """Spearman's, of those that are known; 0 where they are too few or all alike."""
+    import numpy as np
+
+    known = ~np.isnan(there) & np.isfinite(here)
+    if known.sum() < 3:
+        return 0.0
+    one, other = ranks_among_known(there[known]), ranks_among_known(here[known])
+    if one.std() == 0 or other.std() == 0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
