@@ -105,6 +105,14 @@ def measure(
     for name, value, column in zip(MEASURES, values, (final, search, search, cost), strict=True):
         parts = ", ".join(f"{half} {worded(column[number::2])}" for number, half in enumerate(("odd", "even")))
         figures.add(f"{table}: {strategy}: {name}", float(value), "%", parts)
+    told = [outcome for outcome in outcomes if outcome.coverage is not None and outcome.chance is not None]
+    if told:
+        covered = 100 * np.array([outcome.coverage for outcome in told], dtype=float)
+        figures.add(f"{table}: {strategy}: covered by 90 % intervals", float(covered.mean()), "%", worded(covered))
+        chances = 100 * np.array([outcome.chance for outcome in told], dtype=float)
+        right = 100 * np.mean([outcome.final_regret <= 0.01 for outcome in told])
+        detail = f"{right:.0f} % were within 1 % of the best"
+        figures.add(f"{table}: {strategy}: stated chance", float(chances.mean()), "%", detail)
     steps = sum(len(outcome.path) for outcome in outcomes)
     figures.add(f"{table}: {strategy}: a step", 1000 * seconds / max(1, steps), "ms")
     return outcomes

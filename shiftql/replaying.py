@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from shiftql.recorded import Records
-from shiftql.strategies.base import Arm, History, Offer, Problem, Strategy
+from shiftql.strategies.base import Arm, History, Offer, Problem, Ranked, Strategy
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.fingerprints import fingerprint_of
 
@@ -25,7 +25,9 @@ class Outcome:
 
     `final_regret` is of the model it picked, `search_regret` of the best among those fully fine-tuned; `epochs` counts
     those trained where the records tell epochs, else it is 0. `top_k_mean` is the mean test accuracy of the first k of
-    its ranking. `path` says after each evaluation what a pick would then have cost in all, and its regret.
+    its ranking. Where the strategy tells intervals, `coverage` is the share of models that were not fully fine-tuned
+    whose test accuracy lies in theirs; `chance` is the stated probability that the pick is within 1 % of the best.
+    `path` says after each evaluation what a pick would then have cost in all, and its regret.
     """
 
     dataset: str
@@ -36,6 +38,8 @@ class Outcome:
     fine_tunes: int
     epochs: int
     top_k_mean: float
+    coverage: float | None
+    chance: float | None
     path: tuple[tuple[float, float], ...]
 
 
@@ -61,7 +65,9 @@ def replay(
         if ranking := strategy.answer().ranking:
             pick = ranking[0].model
             path.append((record.spent_after(pick), record.regret([pick])))
-    ranking = strategy.answer().ranking
+    answer = strategy.answer()
+    ranking = answer.ranking
+    coverage = record.coverage(ranking)
     for ranked in ranking[:1]:
         record.finish(ranked.model)
     return Outcome(
@@ -73,6 +79,8 @@ def replay(
         fine_tunes=len(record.finished),
         epochs=record.epochs if records.has_epochs else 0,
         top_k_mean=record.mean_test([ranked.model for ranked in ranking[:top]]),
+        coverage=coverage,
+        chance=answer.chance,
         path=tuple(path),
     )
 
@@ -172,6 +180,16 @@ class _Record:
         """Of the best of some models; 1 where there is none."""
         best = max(self._test.values())
         return (best - max((self._test[model] for model in models), default=0.0)) / best
+
+    def coverage(self, ranking: Sequence[Ranked]) -> float | None:
+        """Of the models that are not finished and have an interval, the share whose test accuracy is in it."""
+        finished = set(self.finished)
+        told = [
+            ranked.low <= self._test[ranked.model] <= ranked.high
+            for ranked in ranking
+            if ranked.low is not None and ranked.high is not None and ranked.model not in finished
+        ]
+        return sum(told) / len(told) if told else None
 
     def mean_test(self, models: Sequence[Subject]) -> float:
         return sum(self._test[model] for model in models) / max(1, len(models))

@@ -39,7 +39,7 @@ def distances(accuracies: np.ndarray) -> np.ndarray:
     known = np.nan_to_num(accuracies, nan=0.0)
     is_known = known > 0
     apart = np.full((len(known), len(known)), np.inf)
-    for row in range(len(known)):
+    for row in range(len(known) if known.shape[1] > _LARGEST else 0):
         both = is_known & is_known[row]
         largest = -np.sort(-np.where(both, np.abs(known - known[row]), 0.0), axis=1)[:, :_LARGEST]
         apart[row] = np.where(both.sum(axis=1) > _LARGEST, largest.mean(axis=1), np.inf)

@@ -18,6 +18,7 @@ MODES = ("own", "representative")
 
 # By name, the module of shiftql.strategies that holds it.
 STRATEGIES: Mapping[str, str] = {
+    "Auto": "auto",
     "Enumerate": "enumerate",
     "Random": "random",
     "Upstream": "upstream",

@@ -31,7 +31,7 @@ def test_json_has_every_target_their_mean_and_the_largest() -> None:
     (answer,) = answers("--records", TEXT, "--strategy", "best_average(2)", "--all")
     assert answer["strategy"] == "BestAverage(k=2)"
     assert len(answer["targets"]) == 11
-    assert set(answer["targets"][0]) == {"dataset", "picked", *FIGURES}
+    assert set(answer["targets"][0]) == {"dataset", "picked", "coverage", "chance", *FIGURES}
     for part in ("mean", "standard_error", "max"):
         assert set(answer[part]) == FIGURES
     regrets = [target["final_regret"] for target in answer["targets"]]

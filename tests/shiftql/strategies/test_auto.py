@@ -1,0 +1,164 @@
+"""What Auto promises beyond the laws of every strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import shiftql
+from shiftql.recorded import Records, load_records
+from shiftql.replaying import replay
+from shiftql.strategies.auto import Auto
+from shiftql.strategies.auto_inputs import Table, name_overlap
+from shiftql.strategies.auto_model import AutoModel, Kind
+from shiftql.strategies.base import Problem
+from storage.evaluations import Measurement
+
+RECORDS = Path(shiftql.__file__).parent / "records"
+RANDOM = np.random.default_rng(0)
+NAMES = [f"owner/model-{number}" for number in range(30)]
+SKILLS = np.linspace(0.4, 0.9, 30)
+# Accuracies that a model's skill and chance make.
+REACHED = np.clip(SKILLS[:, None] + RANDOM.normal(0, 0.02, (30, 6)), 0, 1)
+DATASETS = [f"d{number}" for number in range(6)]
+
+
+def model(reached: np.ndarray = REACHED, target: str = "target", names: Sequence[str] = NAMES) -> AutoModel:
+    datasets = DATASETS[: reached.shape[1]]
+    return AutoModel(names, target, reached, datasets, [Kind(reached, np.ones(len(names)), full=True)])
+
+
+def everything(found: AutoModel) -> list[tuple[int, int]]:
+    return [(number, 0) for number in range(len(found.models)) if number not in found.evaluated()]
+
+
+def run(found: AutoModel, truth: Callable[[int], float], steps: int) -> list[int]:
+    for _ in range(steps):
+        place = found.next(everything(found), np.inf, 0.0)
+        assert place is not None
+        found.tell(*place, truth(place[0]))
+    return found.evaluated()
+
+
+def test_who_did_well_elsewhere_is_tried_first() -> None:
+    assert min(run(model(), lambda number: float(SKILLS[number]), 3)) >= 25
+
+
+def test_a_target_that_turns_the_order_round_is_found_out() -> None:
+    tried = run(model(), lambda number: float(SKILLS[-1 - number]), 20)
+    assert min(tried) < 5
+
+
+def test_without_history_it_spreads_and_still_finds_a_good_one() -> None:
+    tried = run(model(np.empty((30, 0))), lambda number: float(SKILLS[number]), 10)
+    assert len(set(tried)) == 10
+    assert max(tried) >= 20
+
+
+def test_a_name_that_contains_the_datasets_is_a_reason_to_try() -> None:
+    names = list(NAMES)
+    names[3] = "owner/vit-finetuned-eurosat"
+    assert name_overlap(names, ["torch/eurosat"])[3, 0] == 1.0
+    plain, told = model(), model(target="eurosat", names=names)
+    means = [each.predict()[0][3] for each in (plain, told)]
+    assert means[1] > means[0] + 1.0
+
+
+def test_a_price_is_a_reason_against() -> None:
+    prices = np.ones(30)
+    prices[29] = 100.0
+    costly = AutoModel(NAMES, "target", REACHED, DATASETS, [Kind(REACHED, prices, full=True)])
+    assert run(costly, lambda number: float(SKILLS[number]), 1) != [29]
+    assert costly.next([(29, 0)], 50.0, 0.0) is None
+
+
+def test_what_is_evaluated_is_known_better_than_what_is_not() -> None:
+    found = model()
+    tried = run(found, lambda number: float(SKILLS[number]), 5)
+    _, deviation = found.predict()
+    rest = [number for number in range(30) if number not in tried]
+    assert deviation[tried].max() < deviation[rest].min()
+
+
+def test_units_of_accuracy_do_not_matter() -> None:
+    percent = AutoModel(NAMES, "target", 100 * REACHED, DATASETS, [Kind(100 * REACHED, np.ones(30), full=True)])
+    shares, hundreds = model(), percent
+    for factor, found in ((1.0, shares), (100.0, hundreds)):
+        run(found, lambda number, factor=factor: factor * float(SKILLS[number]), 6)  # type: ignore[misc]
+    assert shares.evaluated() == hundreds.evaluated()
+
+
+def test_a_collapsed_run_says_no_more_than_that_it_is_bad() -> None:
+    table = Table.of(np.array([[0.9, 0.8, 0.7, 0.0]]).T)
+    assert table.z[-1, 0] == -1.0
+
+
+def problem(records: Records, target: str) -> Problem:
+    given: list[Problem] = []
+
+    def make(each: Problem) -> Auto:
+        given.append(each)
+        return Auto(each, share=0.01)
+
+    replay(records, target, make)
+    return given[0]
+
+
+@pytest.fixture(scope="module")
+def text() -> Records:
+    return load_records(RECORDS / "text_full.csv")
+
+
+def test_it_spends_no_more_than_its_share(text: Records) -> None:
+    each = problem(text, "ag_news")
+    total = sum(offer.seconds for arm in each.arms for offer in arm.rungs)
+    for share in (0.05, 0.2):
+        running = Auto(each, share=share, gain=0.0)
+        spent = 0.0
+        while wanted := running.ask(3):
+            for evaluation in wanted:
+                spent += next(arm.rungs[0].seconds for arm in each.arms if arm.final == evaluation)
+            told = {
+                evaluation.fingerprint: Measurement("completed", 1.0, value=len(evaluation.model.name) / 100)
+                for evaluation in wanted
+            }
+            running.tell(told)
+        assert 0.5 * share * total < spent <= share * total
+
+
+def test_it_ends_when_nothing_is_worth_its_price(text: Records) -> None:
+    each = problem(text, "ag_news")
+    assert len(_asked(Auto(each, share=1.0, gain=1.0))) < len(_asked(Auto(each, share=1.0, gain=0.001)))
+
+
+def _asked(running: Auto) -> list[str]:
+    asked: list[str] = []
+    while wanted := running.ask(1):
+        asked += [evaluation.model.name for evaluation in wanted]
+        running.tell({wanted[0].fingerprint: Measurement("completed", 1.0, value=0.8)})
+    return asked
+
+
+def test_history_of_models_that_are_not_offered_does_no_harm(text: Records) -> None:
+    each = problem(text, "ag_news")
+    few = replace(each, arms=each.arms[:5])
+    assert set(_asked(Auto(few, share=1.1, gain=0.0))) == {arm.model.name for arm in few.arms}
+
+
+def test_cheap_runs_are_bought_and_tell_of_the_full_ones(text: Records) -> None:
+    outcome = replay(text, "rotten_tomatoes", Auto, low_fidelity=load_records(RECORDS / "text_1k.csv"))
+    assert len(outcome.path) > outcome.fine_tunes
+    assert outcome.cost_fraction < 0.15
+    assert outcome.search_regret < 0.03
+    assert outcome.chance is not None
+    assert 0 < outcome.chance < 1
+
+
+def test_the_most_promising_is_trained_to_its_last_epoch() -> None:
+    outcome = replay(load_records(RECORDS / "curves_nlp.csv"), "sst2", Auto)
+    assert outcome.fine_tunes >= 1
+    assert outcome.cost_fraction < 0.08
