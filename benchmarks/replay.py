@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from figures import Figures
 import shiftql
 from shiftql.recorded import Records, load_records
 from shiftql.replaying import Outcome, replay
+from shiftql.strategies.base import Problem, Strategy
 from shiftql.strategies.specs import STRATEGIES, read_strategy
+from storage.evaluations import Evaluation
 
 SHIPPED = Path(shiftql.__file__).parent / "records"
 FAMILIES = ("clevr*", "dsprites*", "smallnorb*")
@@ -93,10 +95,9 @@ def measure(
 ) -> list[Outcome]:
     """Replay a strategy on every target of a table."""
     targets = [name for name in records.datasets if cheap is None or name in cheap.datasets]
-    make = read_strategy(strategy).make
-    started = time.perf_counter()
+    deciding: list[float] = []
+    make = timed(read_strategy(strategy).make, deciding)
     outcomes = [replay(records, target, make, low_fidelity=cheap, families=families) for target in targets]
-    seconds = time.perf_counter() - started
     final, search, cost = (
         100 * np.array([getattr(outcome, name) for outcome in outcomes])
         for name in ("final_regret", "search_regret", "cost_fraction")
@@ -113,9 +114,29 @@ def measure(
         right = 100 * np.mean([outcome.final_regret <= 0.01 for outcome in told])
         detail = f"{right:.0f} % were within 1 % of the best"
         figures.add(f"{table}: {strategy}: stated chance", float(chances.mean()), "%", detail)
-    steps = sum(len(outcome.path) for outcome in outcomes)
-    figures.add(f"{table}: {strategy}: a step", 1000 * seconds / max(1, steps), "ms")
+    figures.add(
+        f"{table}: {strategy}: deciding", 1000 * float(np.mean(deciding)), "ms", f"at most {1000 * max(deciding):.0f}"
+    )
     return outcomes
+
+
+def timed(make: Callable[[Problem], Strategy], deciding: list[float]) -> Callable[[Problem], Strategy]:
+    """The same strategies; the seconds of each decision are noted."""
+
+    def made(problem: Problem) -> Strategy:
+        strategy = make(problem)
+        ask = strategy.ask
+
+        def timed_ask(count: int) -> Sequence[Evaluation]:
+            started = time.perf_counter()
+            wanted = ask(count)
+            deciding.append(time.perf_counter() - started)
+            return wanted
+
+        strategy.ask = timed_ask  # type: ignore[method-assign]
+        return strategy
+
+    return made
 
 
 def worded(values: np.ndarray) -> str:
