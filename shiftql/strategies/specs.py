@@ -28,6 +28,7 @@ STRATEGIES: Mapping[str, str] = {
     "Proxy": "proxy",
     "Hybrid": "hybrid",
     "SuccessiveHalving": "successive_halving",
+    "Hyperband": "hyperband",
     "TwoPhase": "two_phase",
 }
 
