@@ -10,7 +10,7 @@ from shiftql import ast
 from shiftql.bound import BoundChange, BoundDataset, BoundRanker
 from shiftql.places import Places
 from storage.catalog import Catalog, DatasetRecord
-from storage.locations import TEST_SPLITS, full_name
+from storage.locations import TEST_SPLITS, full_name, looks_like_path
 from tasks.rankers.specs import all_rankers, metrics_of
 
 
@@ -121,7 +121,9 @@ class DatasetBinder(Places):
                 f"there is no dataset {name!r}",
                 name,
                 [*candidates, *(dataset.name for dataset in self._catalog.datasets())],
-                fix=f"register it with 'shiftql datasets add {name} PATH'",
+                fix="nothing lies at that path: check how it is written"
+                if looks_like_path(name)
+                else f"register it with 'shiftql datasets add {name} PATH'",
             )
         return found
 

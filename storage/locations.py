@@ -15,6 +15,15 @@ def is_remote(location: str) -> bool:
     return location.startswith((HUGGING_FACE, SCIKIT_LEARN))
 
 
+def looks_like_path(location: str) -> bool:
+    """Whether a location is written as a path, be there something or not.
+
+    >>> [looks_like_path(each) for each in ("./mine.csv", "photos/train", "mine-train", "hf://owner/name")]
+    [True, True, False, False]
+    """
+    return not is_remote(location) and (os.sep in location or location.startswith((".", "~")))
+
+
 def divide(location: str) -> tuple[str, str | None]:
     """The path of a location, and its split expression where there is one.
 

@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from storage.errors import EvaluationError, ShiftError
+from storage.errors import EvaluationError, ShiftError, StoreError
 from storage.settings import current_settings
 from storage.uncollected import uncollected
 
@@ -83,8 +83,16 @@ class Host:
         if self._process is not None and self._process.poll() is None:
             return
         self._is_ready = False
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
+        try:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            opened = self._log.open("ab")
+        except OSError as error:
+            raise StoreError(
+                f"{self._log} cannot be written: {error.strerror or error}",
+                subject=str(self._log),
+                fix="make SHIFT_HOME a directory that can be written, and see that its disk is not full",
+            ) from error
+        with opened as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tasks.host", self.name],
                 stdin=subprocess.PIPE,

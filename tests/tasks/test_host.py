@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from storage.errors import EvaluationError
+from storage.errors import EvaluationError, StoreError
 from tasks.host import Host, host, stop_hosts
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +33,14 @@ def plain() -> Iterator[Host]:
 def test_arguments_and_results_travel_as_json(plain: Host) -> None:
     arguments = {"text": "ä\n", "number": 1.5, "nothing": None, "many": [1, {"deep": True}]}
     assert plain.call("host_functions:echo", **arguments) == arguments
+
+
+def test_a_home_that_cannot_be_written_is_told(plain: Host, home: Path) -> None:
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "logs").write_text("in the way")
+    with pytest.raises(StoreError, match=r"plain\.log cannot be written") as caught:
+        plain.call("os:getpid")
+    assert "SHIFT_HOME" in (caught.value.fix or "")
 
 
 def test_calls_share_one_process(plain: Host) -> None:
