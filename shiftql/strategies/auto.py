@@ -60,7 +60,11 @@ class Auto:
             if place is not None and place not in self._told:
                 self._told[place] = measurement
                 assert self._model is not None
-                self._model.tell(*place, measurement.utility if measurement.status == "completed" else None)
+                if measurement.status == "completed":
+                    self._model.tell(*place, measurement.utility)
+                elif place[1] < self._num_rungs:
+                    # A proxy that is not defined says nothing against the model.
+                    self._model.tell(*place, None)
 
     def answer(self) -> Answer:
         """Models that were evaluated fully come first, by what they showed; then those begun, and then all others.
@@ -78,7 +82,7 @@ class Auto:
         # A full validation says more of two models than their prediction does.
         finished.sort(key=lambda number: (-self._told[number, last].utility, self._arms[number].model.name))
         means, _ = self._model.predict()
-        failed = {number for (number, _), result in self._told.items() if result.status != "completed"}
+        failed = self._failed()
         others = np.argsort(-means, kind="stable").tolist()
         ranking = [each for each in dict.fromkeys([*finished, *begun, *others]) if each not in failed]
         low, high = self._confidence.interval(self._model)
@@ -114,13 +118,19 @@ class Auto:
 
     def _begun(self) -> list[int]:
         """The models of which some rung is known, the best by predicted accuracy first."""
-        assert self._model is not None or not self._told
-        failed = {number for (number, _), result in self._told.items() if result.status != "completed"}
-        begun = {number for number, kind in self._told if kind < self._num_rungs} - failed
+        begun = {number for number, kind in self._told if kind < self._num_rungs} - self._failed()
         if not begun or self._model is None:
             return []
         means, _ = self._model.predict()
         return sorted(begun, key=lambda number: (-means[number], self._arms[number].model.name))
+
+    def _failed(self) -> set[int]:
+        """The models that could not be trained."""
+        return {
+            number
+            for (number, kind), result in self._told.items()
+            if kind < self._num_rungs and result.status != "completed"
+        }
 
     def _rungs_left(self, number: int) -> range:
         """The rungs of a model beyond the highest that is known."""

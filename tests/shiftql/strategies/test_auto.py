@@ -149,6 +149,32 @@ def test_history_of_models_that_are_not_offered_does_no_harm(text: Records) -> N
     assert set(_asked(Auto(few, share=1.1, gain=0.0))) == {arm.model.name for arm in few.arms}
 
 
+def test_a_model_that_cannot_be_trained_is_not_ranked_and_not_tried_again(text: Records) -> None:
+    running = Auto(problem(text, "ag_news"), share=0.3, gain=0.0)
+    (first,) = running.ask(1)
+    running.tell({first.fingerprint: Measurement("failed", 0.0, reason="truncated")})
+    asked = running.ask(5)
+    running.tell({evaluation.fingerprint: Measurement("completed", 1.0, value=0.8) for evaluation in asked})
+    assert first.model not in {evaluation.model for evaluation in asked}
+    assert first.model not in {ranked.model for ranked in running.answer().ranking}
+
+
+def test_a_cheap_run_that_fails_says_nothing_against_the_model(text: Records) -> None:
+    given: list[Problem] = []
+
+    def make(each: Problem) -> Auto:
+        given.append(each)
+        return Auto(each, share=0.01)
+
+    replay(text, "ag_news", make, low_fidelity=load_records(RECORDS / "text_1k.csv"))
+    running = Auto(given[0], share=0.2)
+    cheap = {offer.evaluation.fingerprint for arm in given[0].arms for offer in arm.hints}
+    running.tell({each: Measurement("failed", 0.0, reason="undefined") for each in cheap})
+    asked = running.ask(5)
+    assert len(asked) == 5
+    assert not cheap & {evaluation.fingerprint for evaluation in asked}
+
+
 def test_cheap_runs_are_bought_and_tell_of_the_full_ones(text: Records) -> None:
     outcome = replay(text, "rotten_tomatoes", Auto, low_fidelity=load_records(RECORDS / "text_1k.csv"))
     assert len(outcome.path) > outcome.fine_tunes
