@@ -48,8 +48,10 @@ class Slots:
         async with self._changed:
             while (name := self._free_host(framework, all_cores)) is None:
                 # A host that becomes ready tells nobody.
+                # No wait_for: its task would take the condition's lock for itself when this one is cancelled.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), _LOOK_AGAIN_SECONDS)
+                    async with asyncio.timeout(_LOOK_AGAIN_SECONDS):
+                        await self._changed.wait()
             self._busy.add(name)
             self._one_takes_all = all_cores
         try:
