@@ -152,11 +152,8 @@ class _Search:
         self._following: dict[Subject, Subject] = {}
 
     async def run(self) -> None:
-        # Of copies of a model the first is evaluated, which is the one that is embedded with.
-        each_once: dict[str, Evaluation] = {}
-        for planned in chain.from_iterable(evaluate.evaluations for evaluate in self._plan.evaluates):
-            each_once.setdefault(planned.evaluation.fingerprint, planned.evaluation)
-        evaluations = list(each_once.values())
+        evaluations = [p.evaluation for evaluate in self._plan.evaluates for p in evaluate.evaluations]
+        # Of copies of a model it asks for the first, which is the one that is embedded with.
         strategy = Batch(evaluations)
         strategy.tell(self._results.known(evaluation.fingerprint for evaluation in evaluations))
         progress.get().begin(len(self._plan.new_evaluations))

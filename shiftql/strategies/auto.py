@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from shiftql.strategies.base import Answer, Offer, Problem, Ranked
+from shiftql.strategies.known import of_arms
 from storage.evaluations import Evaluation, Measurement
 
 if TYPE_CHECKING:
-    import numpy as np
 
     from shiftql.strategies.auto_confidence import Confidence
     from shiftql.strategies.auto_model import AutoModel
@@ -149,21 +149,12 @@ class Auto:
         from shiftql.strategies.auto_model import AutoModel, Kind
 
         history = problem.history
-        numbers = {name: number for number, name in enumerate(history.models)}
-        rows = np.array([numbers.get(arm.model.name, -1) for arm in self._arms])
-
-        def of_arms(values: np.ndarray | None) -> np.ndarray:
-            known = np.full((len(rows), len(history.datasets)), np.nan)
-            if values is not None:
-                known[rows >= 0] = values[rows[rows >= 0]]
-            return known
-
         costs = np.full((len(self._arms), len(self._kinds)), np.inf)
         for place, offer in self._offers.items():
             costs[place] = offer.seconds
         kinds = [
-            Kind(of_arms(history.seen.get(kind)), costs[:, number], full=number < self._num_rungs)
+            Kind(of_arms(problem, history.seen.get(kind)), costs[:, number], full=number < self._num_rungs)
             for number, kind in enumerate(self._kinds)
         ]
         names = [arm.model.name for arm in self._arms]
-        return AutoModel(names, problem.target, of_arms(history.tested), history.datasets, kinds)
+        return AutoModel(names, problem.target, of_arms(problem, history.tested), history.datasets, kinds)

@@ -9,10 +9,12 @@ from storage.evaluations import Evaluation, Measurement
 
 
 class Batch:
-    """Asks for each of some evaluations once, in the given order, and ranks by all of them."""
+    """Asks for each of some evaluations once, in the given order, and ranks by all of them; of equal ones the first."""
 
     def __init__(self, evaluations: Iterable[Evaluation]) -> None:
-        self._wanted = {evaluation.fingerprint: evaluation for evaluation in evaluations}
+        self._wanted: dict[str, Evaluation] = {}
+        for evaluation in evaluations:
+            self._wanted.setdefault(evaluation.fingerprint, evaluation)
         self._waiting = dict(self._wanted)
         self._results: dict[str, Measurement] = {}
 

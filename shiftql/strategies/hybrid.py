@@ -12,8 +12,8 @@ class Hybrid(Proxy):
     """Evaluates the best `upstream` models by upstream accuracy beside the `k` best by the proxy `by`."""
 
     def __init__(self, problem: Problem, by: str, k: int = 1, upstream: int = 1) -> None:
-        super().__init__(problem, by, k)
         self._upstream = [arm.final for arm in by_upstream(problem)[:upstream]]
+        super().__init__(problem, by, k)
 
     def _besides(self) -> list[Evaluation]:
         return self._upstream

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from shiftql.strategies.base import Answer, Problem
+from shiftql.strategies.base import Problem
 from shiftql.strategies.batch import Batch
 from shiftql.strategies.best_average import by_average_rank
 from shiftql.strategies.known import known_of_arms
 from shiftql.strategies.ranks import ranks_among_known
-from storage.evaluations import Evaluation, Measurement
+from shiftql.strategies.staged import Staged
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-class NearestBenchmark:
+class NearestBenchmark(Staged):
     """Evaluates `probes` models of the best average rank, then the `k` best on the datasets nearest by these.
 
     How near a dataset is says Spearman's correlation of the probes' results there and here (a dataset's profile by
@@ -29,24 +28,10 @@ class NearestBenchmark:
         numbers = {arm.model: number for number, arm in enumerate(self._arms)}
         self._probes = [numbers[arm.model] for arm in by_average_rank(problem)[:probes]]
         self._k = k
-        self._first = Batch(self._arms[number].final for number in self._probes)
-        self._all: Batch | None = None
-        self._told: dict[str, Measurement] = {}
+        super().__init__(self._arms[number].final for number in self._probes)
 
-    def ask(self, count: int) -> Sequence[Evaluation]:
-        return (self._all or self._first).ask(count)
-
-    def tell(self, results: Mapping[str, Measurement]) -> None:
-        self._told |= results
-        self._first.tell(results)
-        probes = [self._arms[number].final for number in self._probes]
-        if self._all is None and all(each.fingerprint in self._told for each in probes):
-            self._all = Batch([*probes, *(self._arms[number].final for number in self._of_the_nearest())])
-        if self._all is not None:
-            self._all.tell(self._told)
-
-    def answer(self) -> Answer:
-        return (self._all or self._first).answer()
+    def _then(self) -> Batch:
+        return Batch(self._arms[number].final for number in [*self._probes, *self._of_the_nearest()])
 
     def _of_the_nearest(self) -> list[int]:
         """The best models of the datasets, the nearer sooner, that are no probes."""

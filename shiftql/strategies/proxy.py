@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from shiftql.strategies.base import Answer, Problem, rank
+from shiftql.strategies.base import Problem, rank
 from shiftql.strategies.batch import Batch
+from shiftql.strategies.staged import Staged
 from storage.errors import PlanError
-from storage.evaluations import Evaluation, Measurement
+from storage.evaluations import Evaluation
 
 
-class Proxy:
+class Proxy(Staged):
     """Asks for the proxy `by` of every model that has it, then for the full evaluation of the `k` best by it.
 
     Raises PlanError when no model has such a proxy.
@@ -24,25 +23,11 @@ class Proxy:
             fix = "name one of those" if kinds else "have proxies measured first, or name a table of cheap runs"
             raise PlanError(f"no model has the proxy {by}", subject=by, allowed=kinds, fix=fix)
         self._k = k
-        self._first = Batch(self._proxies)
-        self._second: Batch | None = None
-        self._told: dict[str, Measurement] = {}
+        super().__init__(self._proxies)
 
-    def ask(self, count: int) -> Sequence[Evaluation]:
-        return (self._second or self._first).ask(count)
-
-    def tell(self, results: Mapping[str, Measurement]) -> None:
-        self._told |= results
-        self._first.tell(results)
-        if self._second is None and all(each.fingerprint in self._told for each in self._proxies):
-            best = rank(self._proxies, self._told)[: self._k]
-            self._second = Batch([*self._besides(), *(self._final[each.model] for each in best)])
-        if self._second is not None:
-            self._second.tell(self._told)
-
-    def answer(self) -> Answer:
-        """The models that were fully evaluated; until then, what their proxies say."""
-        return (self._second or self._first).answer()
+    def _then(self) -> Batch:
+        best = rank(self._proxies, self._told)[: self._k]
+        return Batch([*self._besides(), *(self._final[each.model] for each in best)])
 
     def _besides(self) -> list[Evaluation]:
         """What is fully evaluated whatever the proxy says."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from shiftql.strategies.base import Answer, Arm, Problem
-from shiftql.strategies.batch import Batch
 from shiftql.strategies.clusters import Mode, cluster, recall
 from shiftql.strategies.known import known_of_arms
+from shiftql.strategies.staged import Staged
 from shiftql.strategies.successive_halving import Halving
-from storage.evaluations import Evaluation, Measurement
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-class TwoPhase:
+class TwoPhase(Staged):
     """Recalls the `k` most promising models, and trains on, rung by rung, those that may still become the best.
 
     Models that are no farther apart than `threshold` elsewhere are one cluster. The proxy `by` is asked of every model
@@ -46,23 +45,13 @@ class TwoPhase:
         }
         self._trends = Trends(problem, trends)
         self._tolerance = tolerance
-        self._first = Batch(self._proxies.values())
-        self._second: _FineSelection | None = None
-        self._told: dict[str, Measurement] = {}
-        self.tell({})
+        super().__init__(self._proxies.values())
 
-    def ask(self, count: int) -> Sequence[Evaluation]:
-        return (self._second or self._first).ask(count)
-
-    def tell(self, results: Mapping[str, Measurement]) -> None:
-        self._told |= results
-        self._first.tell(results)
-        if self._second is None and all(each.fingerprint in self._told for each in self._proxies.values()):
-            self._second = _FineSelection(self._recalled(), self._trends, self._tolerance)
-        if self._second is not None:
-            self._second.tell(self._told)
+    def _then(self) -> Halving:
+        return _FineSelection(self._recalled(), self._trends, self._tolerance)
 
     def answer(self) -> Answer:
+        """Nothing before some model is trained: LEEP alone ranks nobody."""
         return Answer(()) if self._second is None else self._second.answer()
 
     def _recalled(self) -> list[Arm]:
