@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from storage.fingerprints import fingerprint_of
 
+# The metric that is 1 where training ended in a loss that is not finite, or in one class for every row.
+COLLAPSED = "collapsed"
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -75,6 +78,11 @@ class Measurement:
     curve: tuple[float, ...] = ()
     reason: str | None = None
     transient: bool = False
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether training came to nothing, as it does about once in twenty runs: another seed may do well."""
+        return bool(self.metrics.get(COLLAPSED))
 
     @property
     def utility(self) -> float:

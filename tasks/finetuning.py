@@ -45,8 +45,9 @@ def finetune_model(
 
     A stratified fifth of the training rows is held out; the weights of the epoch with the highest accuracy on it
     are measured, once, on the test rows. Returns `accuracy`, `per_row_correct` (a list of 0 and 1),
-    `validation_accuracy` and `curve` (validation accuracy after each epoch) and `seconds`.
-    Raises EvaluationError when the model cannot be loaded, the loss is not finite, or files changed meanwhile.
+    `validation_accuracy` and `curve` (validation accuracy after each epoch), `collapsed` (whether all test rows are
+    given one class, wrong for some) and `seconds`; where a loss is not finite `reason`, `collapsed` and `seconds` alone.
+    Raises EvaluationError when the model cannot be loaded, or files changed meanwhile.
     """
     started = time.perf_counter()
     catalog = Catalog(Database(current_settings()))
@@ -68,19 +69,25 @@ def finetune_model(
         trainer.train()
         logs = [entry for entry in trainer.state.log_history if "eval_accuracy" in entry]
         if not all(np.isfinite(entry["eval_loss"]) for entry in logs):
-            raise EvaluationError(f"the loss is not finite at lr={lr:g}", subject=model, fix="try a smaller lr")
+            return {
+                "reason": f"the loss is not finite at lr={lr:g}; try a smaller lr",
+                "collapsed": True,
+                "seconds": time.perf_counter() - started,
+            }
         # A test class that training never saw cannot be predicted; 0 stands in where a label is needed at all.
         measured = trainer.predict(
             [(row, number.get(label, 0)) for row, label in zip(test_rows, test_labels, strict=True)]
         )
     predicted = np.asarray(classes)[np.argmax(measured.predictions, axis=1)]
     correct = predicted == np.asarray(test_labels)
+    is_constant = len(set(predicted.tolist())) == 1
     curve = [float(entry["eval_accuracy"]) for entry in logs]
     return {
         "accuracy": float(correct.mean()),
         "per_row_correct": correct.astype(int).tolist(),
         "validation_accuracy": max(curve),
         "curve": curve,
+        "collapsed": is_constant and not bool(correct.all()),
         "seconds": time.perf_counter() - started,
     }
 

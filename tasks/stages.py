@@ -15,7 +15,7 @@ from prefect import task
 from prefect.context import TaskRunContext
 
 from storage.database import Database
-from storage.evaluations import Measurement, Subject
+from storage.evaluations import COLLAPSED, Measurement, Subject
 from storage.fingerprints import fingerprint_of
 from storage.parts import Part
 from storage.results import Claim, ResultStore
@@ -152,6 +152,9 @@ def _embedded(result: Mapping[str, Any]) -> Measurement:
 def _finetuned(result: Mapping[str, Any]) -> Measurement:
     import numpy as np
 
+    collapsed = {COLLAPSED: 1.0} if result["collapsed"] else {}
+    if "reason" in result:
+        return Measurement("failed", result["seconds"], metrics=collapsed, reason=result["reason"])
     correct = np.asarray(result["per_row_correct"], dtype=bool)
     return Measurement(
         status="completed",
@@ -160,7 +163,11 @@ def _finetuned(result: Mapping[str, Any]) -> Measurement:
         value=result["accuracy"],
         n_test=len(correct),
         per_row_correct=np.packbits(correct).tobytes(),
-        metrics={"accuracy": result["accuracy"], "validation_accuracy": result["validation_accuracy"]},
+        metrics={
+            "accuracy": result["accuracy"],
+            "validation_accuracy": result["validation_accuracy"],
+            **collapsed,
+        },
         curve=tuple(result["curve"]),
     )
 

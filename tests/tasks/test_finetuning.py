@@ -132,15 +132,27 @@ def test_rows_that_changed_meanwhile_are_a_transient_error(catalog: Catalog, tmp
     assert caught.value.transient
 
 
-def test_a_loss_that_is_not_a_number_is_an_error(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
-    path = shutil.copytree(pool.models["bert"], tmp_path / "nan")
+def _register_filled(catalog: Catalog, pool: Any, path: Path, value: float) -> str:
+    """A BERT all of whose weights are one number; its name."""
+    shutil.copytree(pool.models["bert"], path)
     weights = load_file(path / "model.safetensors")
     for array in weights.values():
-        array.fill(np.nan)
+        array.fill(value)
     save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-    register_model(catalog, "nan", str(path))
-    with pytest.raises(EvaluationError, match=r"loss is not finite at lr=0\.005"):
-        _tune("nan", "nature", epochs=1)
+    register_model(catalog, path.name, str(path))
+    return path.name
+
+
+def test_a_loss_that_is_not_a_number_is_a_collapse(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
+    result = _tune(_register_filled(catalog, pool, tmp_path / "nan", np.nan), "nature", epochs=1)
+    assert result["reason"].startswith("the loss is not finite at lr=0.005")
+    assert result["collapsed"]
+    assert result["seconds"] > 0
+
+
+def test_one_class_for_every_row_is_a_collapse(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
+    assert not _tune("bert", "nature", epochs=12, lr=1e-2)["collapsed"]
+    assert _tune(_register_filled(catalog, pool, tmp_path / "zero", 0.0), "nature", epochs=1)["collapsed"]
 
 
 def test_broken_weights_are_an_error_with_a_reason(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
