@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Float, FromClause, case, func, literal_column, null
 from sqlalchemy import select as sql_select
 
-from storage.baselines import MAJORITY, raw_subject
+from storage.baselines import BASELINES
 from storage.catalog import DATASET_MODALITIES, DATASET_TASKS, DatasetRecord, ModelRecord
 from storage.names import fold
 from storage.results import EvaluationRecord
@@ -119,13 +119,12 @@ def _benchmark_results() -> Relation:
     measured = EvaluationRecord.__table__  # type: ignore[attr-defined]
     model = ModelRecord.__table__  # type: ignore[attr-defined]
     dataset = DatasetRecord.__table__  # type: ignore[attr-defined]
-    baselines = [MAJORITY.fingerprint, *(raw_subject(modality).fingerprint for modality in DATASET_MODALITIES)]
     loss = case((measured.c.higher_is_better.is_(True), -measured.c.value), else_=measured.c.value)
     group = [measured.c[name] for name in ("model_fingerprint", "train_fingerprint", "method", "metric", "fidelity")]
     number = func.row_number().over(partition_by=group, order_by=[loss, measured.c.fingerprint])
     measured = (
         sql_select(measured, number.label("number"))
-        .where(measured.c.status == "completed", measured.c.model_fingerprint.not_in(baselines))
+        .where(measured.c.status == "completed", measured.c.model_fingerprint.not_in(BASELINES))
         .subquery("measured")
     )
     accuracy = case((measured.c.metric == "accuracy", measured.c.value), else_=null())
