@@ -20,6 +20,7 @@ from storage.database import Database
 from storage.evaluations import Subject
 from storage.published import PublishedModelRecord, PublishedRecord
 from storage.results import EvaluationRecord
+from storage.uncollected import uncollected
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,8 +56,9 @@ def history_of(database: Database, models: Sequence[ModelRecord], target: Collec
         _add_own(table, session, candidates, target)
         _add_published(table, session, candidates)
 
-    database.do(read)
-    return table.history(candidates.names)
+    with uncollected():
+        database.do(read)
+        return table.history(candidates.names)
 
 
 def kind_of(method: str, fidelity: Mapping[str, Any]) -> str:
@@ -89,8 +91,9 @@ class _Table:
 
     cells: dict[str, dict[str, dict[str, tuple[float, float | None]]]] = field(default_factory=dict)
 
-    def add(self, kind: str, column: str, models: Iterable[str], value: float, seconds: float | None) -> None:
-        self.cells.setdefault(kind, {}).setdefault(column, {}).update(dict.fromkeys(models, (value, seconds)))
+    def column(self, kind: str, name: str) -> dict[str, tuple[float, float | None]]:
+        """Where to put the cells of a column."""
+        return self.cells.setdefault(kind, {}).setdefault(name, {})
 
     def history(self, candidates: set[str]) -> History:
         """The columns that hold a candidate as arrays."""
@@ -164,12 +167,21 @@ def _add_own(table: _Table, session: Session, candidates: _Candidates, target: C
             reversed(protocols.values()),
             key=lambda each: (sum(content in candidates.by_content for content in each), len(each)),
         )
+        cells = table.column(kind, column)
         for content, measured in by_model.items():
-            newest = max(_version(result.version) for result in measured)
-            best = max((r for r in measured if _version(r.version) == newest), key=lambda result: result.utility)
-            table.add(kind, column, names[content], best.utility, best.cost_seconds)
-            if kind == FULL:
-                _add_epochs(table, column, names[content], json.loads(best.curve), best.cost_seconds)
+            best = _best(measured)
+            for name in names[content]:
+                cells[name] = best.utility, best.cost_seconds
+                if kind == FULL and best.curve != "[]":
+                    _add_epochs(table, column, name, best.curve, best.cost_seconds)
+
+
+def _best(measured: Sequence[_Result]) -> _Result:
+    """The best by the newest version of the method."""
+    if len(measured) == 1:
+        return measured[0]
+    newest = max(_version(result.version) for result in measured)
+    return max((each for each in measured if _version(each.version) == newest), key=lambda each: each.utility)
 
 
 def _own_results(session: Session, target: Collection[Subject]) -> list[_Result]:
@@ -184,7 +196,7 @@ def _own_results(session: Session, target: Collection[Subject]) -> list[_Result]
         .where(columns.test_fingerprint.is_(None) | columns.test_fingerprint.not_in(contents))
         .order_by(columns.recorded, columns.fingerprint)
     )
-    results = [_Result(*row) for row in found]
+    results = [_Result._make(row) for row in found.all()]
     kin = {name for name in {result.train_name for result in results} if _is_kin(name, target)}
     return [result for result in results if result.train_name not in kin]
 
@@ -222,13 +234,17 @@ def _version(written: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", written)))
 
 
-def _add_epochs(
-    table: _Table, column: str, models: Iterable[str], curve: Sequence[float], seconds: float | None
-) -> None:
-    """What a full fine-tune showed after each epoch before the last, as runs that ended there."""
-    for epochs, accuracy in enumerate(curve[:-1], start=1):
-        share = None if seconds is None else seconds * epochs / len(curve)
-        table.add(kind_of(FULL, {"epochs": epochs}), column, models, accuracy, share)
+def _add_epochs(table: _Table, column: str, model: str, curve: str, seconds: float | None) -> None:
+    """What a full fine-tune showed after each epoch before the last, as runs that ended there; `curve` is JSON."""
+    accuracies = json.loads(curve)
+    for epochs, accuracy in enumerate(accuracies[:-1], start=1):
+        share = None if seconds is None else seconds * epochs / len(accuracies)
+        table.column(_after(epochs), column)[model] = accuracy, share
+
+
+@cache
+def _after(epochs: int) -> str:
+    return kind_of(FULL, {"epochs": epochs})
 
 
 # --- published results ------------------------------------------------------------------------------------------------
@@ -249,12 +265,14 @@ def _add_published(table: _Table, session: Session, candidates: _Candidates) -> 
         .order_by(result.origin, result.dataset_name, result.model_name)
     )
     exact: set[str] = set()
-    for origin, dataset, model, value, seconds, curve in rows:
+    for origin, dataset, model, value, seconds, curve in rows.all():
         if origin == _EXACT:
             exact.add(dataset)
         if origin == _ROUNDED and dataset in exact:
             continue
-        column, rows_of_it = f"{origin}/{dataset}", names[model] or (model,)
-        table.add(FULL, column, rows_of_it, value, seconds)
-        if curve != "[]":
-            _add_epochs(table, column, rows_of_it, json.loads(curve), seconds)
+        column = f"{origin}/{dataset}"
+        cells = table.column(FULL, column)
+        for name in names[model] or (model,):
+            cells[name] = value, seconds
+            if curve != "[]":
+                _add_epochs(table, column, name, curve, seconds)
