@@ -17,6 +17,10 @@ from storage.published import keep_published as _keep_published
 RECORDS_VERSION = 1
 
 
+# The origin of what was measured here.
+MEASURED = "measured"
+
+
 @dataclass(frozen=True)
 class PublishedTable:
     """A file of shiftql/records: `name` is the origin of its rows, and `protocol` how their values came about.
