@@ -38,7 +38,7 @@ class PublishedTable:
 
 _SHIFT, _TWO_PHASE = "SHiFT, arXiv 2204.01457", "two-phase selection, arXiv 2404.00069"
 
-# Of several tables that know a dataset the first counts, where one has to be chosen.
+# Where several know a dataset and one has to be chosen, it is the first of them.
 TABLES = (
     PublishedTable(
         "vision_1k", "image", f"{_SHIFT}: VTAB-1k, 800 rows to train and 200 to validate, 25 epochs", {"epochs": 25}
@@ -50,6 +50,9 @@ TABLES = (
     PublishedTable("text_1k", "text", f"{_SHIFT}: 800 rows, 1 epoch", {"epochs": 1}, {"rows": 800}),
     PublishedTable("two_phase_leep", None, f"{_TWO_PHASE}: LEEP"),
 )
+
+# Of results that do not compare with each other what was measured here comes first, then table by table.
+ORIGINS = (MEASURED, *(table.name for table in TABLES))
 
 # Names that the hub has moved since, or that a table misspells.
 _NOW = {

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import select as sql_select
 
-from shiftql.published import MEASURED, TABLES
+from shiftql.published import MEASURED, ORIGINS, TABLES
 from storage.baselines import BASELINES
 from storage.catalog import DATASET_MODALITIES, DATASET_TASKS, DatasetRecord, ModelRecord
 from storage.names import fold
@@ -90,9 +90,9 @@ _DATASET_COLUMNS = {
     "date_added": "when it was registered",
 }
 _RESULT_COLUMNS = {
-    "model_id": "number of the model, empty when it is no longer registered",
-    "model_name": "name of the model when it was measured",
-    "dataset_id": "number of the dataset trained on, empty when it is no longer registered",
+    "model_id": "number of the model, empty when it is not registered",
+    "model_name": "name of the model, or what it was called when it was measured or published",
+    "dataset_id": "number of the dataset trained on, empty when it is not registered and of published results",
     "dataset_name": "name of the dataset trained on",
     "method": "ranker that measured it, as linear or finetune",
     "metric": "what the value is",
@@ -158,8 +158,7 @@ def _benchmark_results() -> Relation:
 
 def precedence(origin: ColumnElement[Any]) -> ColumnElement[Any]:
     """Where results of an origin come among others that they do not compare with: what was measured here is first."""
-    origins = (MEASURED, *(table.name for table in TABLES))
-    return case({name: number for number, name in enumerate(origins)}, value=origin, else_=len(origins))
+    return case({name: number for number, name in enumerate(ORIGINS)}, value=origin, else_=len(ORIGINS))
 
 
 def _measured() -> Select[Any]:
