@@ -36,6 +36,11 @@ from shiftql.probe_binder import ProbeBinder
 from shiftql.ranker_binder import ACCURACY_NAMES, ERROR_NAMES, RankerBinder
 from shiftql.relations import RELATION_NAMES, RELATIONS, relation_named
 from shiftql.scope import (
+    DATASET,
+    DATASET_NAME,
+    MODEL,
+    MODEL_NAME,
+    ORIGIN,
     Column,
     Projection,
     Sort,
@@ -55,9 +60,8 @@ from storage.database import Database
 from storage.names import fold
 from tasks.rankers.specs import RankerSpec, all_rankers, bind_arguments, find_ranker
 
-MODEL, MODEL_NAME = "model.model_id", "model.name"
-DATASET, DATASET_NAME = "dataset.dataset_id", "dataset.name"
-
+# What is not registered has no number: its name tells it apart.
+_NAMES_OF = {MODEL: MODEL_NAME, DATASET: DATASET_NAME}
 _AGGREGATED = {"accuracy", "error", "value", "cost_seconds"}
 # Recorded figures of which more is better.
 _HIGHER_IS_BETTER = {"accuracy", "value"}
@@ -364,8 +368,11 @@ class _Binder(Places):
             )
         parts = {name: _without_computed(part) for name, part in scope.table.parts.items()}
         scope.table = replace(_without_computed(scope.table), parts=parts)
-        group, order = (self._column(node, scope).expression for node in (written.group, written.order))
-        scope.table = first_of_groups(scope.base, scope.table, group, Sort(order, written.descending), written.count)
+        group, order = (self._column(node, scope) for node in (written.group, written.order))
+        name = scope.table.with_entity(_NAMES_OF.get(group.entity or "", ""))
+        groups = [group.expression, *([] if name is None else [name])]
+        sort = Sort(order.expression, written.descending)
+        scope.table = first_of_groups(scope.base, scope.table, groups, sort, written.count)
         assert scope.table.condition is not None
         scope.conditions = [scope.table.condition]
 
@@ -503,7 +510,7 @@ class _Binder(Places):
         return {
             label: each
             for label, each in scope.table.nameable.items()
-            if each.entity in {MODEL, DATASET} and each.entity not in kept and label not in columns
+            if each.entity in {MODEL, DATASET, ORIGIN} and each.entity not in kept and label not in columns
         }
 
     def _retrieve_text(self, written: ast.Retrieve | None) -> str | None:

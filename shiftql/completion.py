@@ -16,6 +16,7 @@ from lark.exceptions import LarkError, UnexpectedToken
 
 from shiftql.parser import AGGREGATES, MAX_NESTING, lark_parser
 from shiftql.printer import as_name, quoted
+from shiftql.published import ORIGINS
 from shiftql.reference import topics
 from shiftql.relations import RELATION_NAMES, RELATIONS, Relation, relation_named
 from shiftql.shortcuts import SHORTCUTS, CatalogNames, is_shortcut
@@ -76,6 +77,7 @@ _VALUES = {
     "model.trusted": ("TRUE", "FALSE"),
     "dataset.task": DATASET_TASKS,
     "result.method": tuple(RANKERS),
+    "result.origin": ORIGINS,
 }
 
 

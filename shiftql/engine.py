@@ -247,9 +247,16 @@ class Session:
             return bound, prepare(bound, self._database, None if final else frozenset())
 
     def _refresh(self, question: ast.Query | ast.Finetune) -> None:
-        """Take note of changed files, and of paths that stand for datasets, before names are bound to fingerprints."""
-        from shiftql.script import dataset_names
+        """Take note of changed files, and of paths that stand for datasets, before names are bound to fingerprints.
 
+        Whoever asks for results finds the published ones among them.
+        """
+        from shiftql.script import dataset_names, relation_names
+
+        if "benchmark_results" in relation_names(question, self.declared):
+            from shiftql.published import keep_published
+
+            keep_published(self._database)
         names = dataset_names(question, self.declared)
         if names:
             from flows.registration import refresh_datasets, refresh_models, register_paths

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from textwrap import indent, wrap
 
+from shiftql.published import ORIGINS
 from shiftql.relations import RELATION_NAMES, RELATIONS
 from shiftql.shortcuts import SHORTCUTS
 from shiftql.vocabulary import KEYWORDS, PURGED, SHOWN
@@ -162,6 +163,25 @@ _SUBJECTS = (
         ("sum", "avg", "min", "max"),
     ),
     Topic(
+        "published results",
+        "subject",
+        "fine-tunings that others published stand in benchmark_results beside your own",
+        (
+            "SELECT model_name, accuracy FROM benchmark_results WHERE dataset_name = 'caltech101'"
+            " ORDER BY accuracy DESC LIMIT 5",
+            "SELECT dataset_name, model_name, accuracy FROM benchmark_results WHERE origin = vision_1k"
+            " RETRIEVE 2 GRP dataset_name ORD accuracy DESC",
+            "SELECT name, dataset_name, accuracy FROM models NATURAL JOIN benchmark_results WHERE origin != measured",
+        ),
+        (
+            "origin says from where a row is, protocol how it came about; accuracies of two origins do not compare.",
+            "RETRIEVE takes a group from one origin: measured where there is any, else the first of "
+            f"{', '.join(ORIGINS[1:])}. WHERE origin = … chooses.",
+            "AVG(err) and its kin are over registered datasets, and so over what was measured here alone.",
+            "A model is the registered one whose name or handle is the published name, also spelled org--name.",
+        ),
+    ),
+    Topic(
         "shortcuts",
         "subject",
         "what can be typed at the prompt in two characters, ended by Enter",
@@ -225,6 +245,8 @@ _CONDITIONS = {
     "accuracy": "accuracy BETWEEN 0.5 AND 1",
     "error": "error < 0.5",
     "cost_seconds": "cost_seconds > 1.5",
+    "origin": "origin = vision_1k",
+    "protocol": "protocol LIKE '%2204.01457%'",
     "probe": "probe = 'resnet-letters'",
 }
 

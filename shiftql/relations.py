@@ -4,13 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlalchemy import Float, FromClause, case, func, literal_column, null
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    FromClause,
+    Integer,
+    Select,
+    String,
+    case,
+    cast,
+    func,
+    literal_column,
+    null,
+    union,
+    union_all,
+)
 from sqlalchemy import select as sql_select
 
-from storage.baselines import MAJORITY, raw_subject
+from shiftql.published import MEASURED, ORIGINS, TABLES
+from storage.baselines import BASELINES
 from storage.catalog import DATASET_MODALITIES, DATASET_TASKS, DatasetRecord, ModelRecord
 from storage.names import fold
+from storage.published import PublishedModelRecord, PublishedRecord
 from storage.results import EvaluationRecord
 
 
@@ -20,7 +37,8 @@ class Relation:
 
     `aliases` are further names of columns, `entities` what a column tells apart: "model.name" is the same thing
     under whatever label it is selected. `modality` restricts a view to models of one kind. `computed` columns can be
-    named, but take work that the database cannot do, and `*` does not show them.
+    named, but take work that the database cannot do, and `*` does not show them. Rows come by `order`; where a column
+    tells their `origin`, origin by origin, see `precedence`.
     """
 
     name: str
@@ -31,6 +49,7 @@ class Relation:
     order: str
     entities: Mapping[str, str]
     modality: str | None = None
+    origin: str | None = None
     computed: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -71,9 +90,9 @@ _DATASET_COLUMNS = {
     "date_added": "when it was registered",
 }
 _RESULT_COLUMNS = {
-    "model_id": "number of the model, empty when it is no longer registered",
-    "model_name": "name of the model when it was measured",
-    "dataset_id": "number of the dataset trained on, empty when it is no longer registered",
+    "model_id": "number of the model, empty when it is not registered",
+    "model_name": "name of the model, or what it was called when it was measured or published",
+    "dataset_id": "number of the dataset trained on, empty when it is not registered and of published results",
     "dataset_name": "name of the dataset trained on",
     "method": "ranker that measured it, as linear or finetune",
     "metric": "what the value is",
@@ -83,6 +102,8 @@ _RESULT_COLUMNS = {
     "cost_seconds": "what measuring it took",
     "fidelity": "how much of a full evaluation it was, as JSON",
     "params": "arguments of the ranker, as JSON; of several the best result counts",
+    "origin": f"{MEASURED} here, or the published table it is from, as vision_1k",
+    "protocol": "how a published result came about and who published it, empty for what was measured here",
 }
 
 
@@ -116,47 +137,15 @@ def _datasets() -> Relation:
 
 
 def _benchmark_results() -> Relation:
-    measured = EvaluationRecord.__table__  # type: ignore[attr-defined]
-    model = ModelRecord.__table__  # type: ignore[attr-defined]
-    dataset = DatasetRecord.__table__  # type: ignore[attr-defined]
-    baselines = [MAJORITY.fingerprint, *(raw_subject(modality).fingerprint for modality in DATASET_MODALITIES)]
-    loss = case((measured.c.higher_is_better.is_(True), -measured.c.value), else_=measured.c.value)
-    group = [measured.c[name] for name in ("model_fingerprint", "train_fingerprint", "method", "metric", "fidelity")]
-    number = func.row_number().over(partition_by=group, order_by=[loss, measured.c.fingerprint])
-    measured = (
-        sql_select(measured, number.label("number"))
-        .where(measured.c.status == "completed", measured.c.model_fingerprint.not_in(baselines))
-        .subquery("measured")
-    )
-    accuracy = case((measured.c.metric == "accuracy", measured.c.value), else_=null())
-    view = (
-        sql_select(
-            model.c.model_id,
-            func.coalesce(model.c.name, measured.c.model_name).label("model_name"),
-            dataset.c.dataset_id,
-            func.coalesce(dataset.c.name, measured.c.train_name).label("dataset_name"),
-            measured.c.method,
-            measured.c.metric,
-            measured.c.value,
-            accuracy.label("accuracy"),
-            (literal_column("1.0", Float) - accuracy).label("error"),
-            measured.c.cost_seconds,
-            measured.c.fidelity,
-            measured.c.params,
-        )
-        .select_from(measured)
-        .outerjoin(model, model.c.fingerprint == measured.c.model_fingerprint)
-        .outerjoin(dataset, dataset.c.fingerprint == measured.c.train_fingerprint)
-        .where(measured.c.number == 1)
-        .subquery("benchmark_results")
-    )
+    view = union_all(_measured(), _published()).subquery("benchmark_results")
     return Relation(
         name="benchmark_results",
-        row="measured (model, dataset, method)",
+        row="measured or published (model, dataset, method)",
         table=view,
         columns=_RESULT_COLUMNS,
         aliases={"data_reader_id": "dataset_id", "err": "error", "acc": "accuracy", "model": "model_name"},
         order="model_name",
+        origin="origin",
         entities={
             **{column: f"result.{column}" for column in _RESULT_COLUMNS},
             "model_id": "model.model_id",
@@ -165,6 +154,88 @@ def _benchmark_results() -> Relation:
             "dataset_name": "dataset.name",
         },
     )
+
+
+def precedence(origin: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Where results of an origin come among others that they do not compare with: what was measured here is first."""
+    return case({name: number for number, name in enumerate(ORIGINS)}, value=origin, else_=len(ORIGINS))
+
+
+def _measured() -> Select[Any]:
+    """What was measured here: of a model, a dataset, a method, a metric and a fidelity the best."""
+    measured = EvaluationRecord.__table__  # type: ignore[attr-defined]
+    model = ModelRecord.__table__  # type: ignore[attr-defined]
+    dataset = DatasetRecord.__table__  # type: ignore[attr-defined]
+    loss = case((measured.c.higher_is_better.is_(True), -measured.c.value), else_=measured.c.value)
+    group = [measured.c[name] for name in ("model_fingerprint", "train_fingerprint", "method", "metric", "fidelity")]
+    number = func.row_number().over(partition_by=group, order_by=[loss, measured.c.fingerprint])
+    best = (
+        sql_select(measured, number.label("number"))
+        .where(measured.c.status == "completed", measured.c.model_fingerprint.not_in(BASELINES))
+        .subquery("measured")
+    )
+    return (
+        sql_select(
+            model.c.model_id,
+            func.coalesce(model.c.name, best.c.model_name).label("model_name"),
+            dataset.c.dataset_id,
+            func.coalesce(dataset.c.name, best.c.train_name).label("dataset_name"),
+            *_figures(best),
+            literal_column(f"'{MEASURED}'", String).label("origin"),
+            cast(null(), String).label("protocol"),
+        )
+        .select_from(best)
+        .outerjoin(model, model.c.fingerprint == best.c.model_fingerprint)
+        .outerjoin(dataset, dataset.c.fingerprint == best.c.train_fingerprint)
+        .where(best.c.number == 1)
+    )
+
+
+def _published() -> Select[Any]:
+    """What is published, with the model that is registered under a spelling of its name, or has that for a handle.
+
+    Its datasets are nobody's: what is registered under such a name has other rows, or is split in another way.
+    """
+    published = PublishedRecord.__table__  # type: ignore[attr-defined]
+    spelling = PublishedModelRecord.__table__  # type: ignore[attr-defined]
+    model = ModelRecord.__table__  # type: ignore[attr-defined]
+    registered = union(
+        *(
+            sql_select(spelling.c.model_name.label("published"), model.c.model_id, model.c.name).join(
+                model, known_as == spelling.c.spelling
+            )
+            for known_as in (model.c.name, model.c.handle)
+        )
+    ).subquery("registered")
+    protocol = case(*((published.c.origin == table.name, table.protocol) for table in TABLES), else_=null())
+    return (
+        sql_select(
+            registered.c.model_id,
+            func.coalesce(registered.c.name, published.c.model_name).label("model_name"),
+            cast(null(), Integer).label("dataset_id"),
+            published.c.dataset_name,
+            *_figures(published),
+            published.c.origin,
+            protocol.label("protocol"),
+        )
+        .select_from(published)
+        .outerjoin(registered, registered.c.published == published.c.model_name)
+    )
+
+
+def _figures(results: FromClause) -> list[ColumnElement[Any]]:
+    """What came out, of either kind of results."""
+    accuracy = case((results.c.metric == "accuracy", results.c.value), else_=null())
+    return [
+        results.c.method,
+        results.c.metric,
+        results.c.value,
+        accuracy.label("accuracy"),
+        (literal_column("1.0", Float) - accuracy).label("error"),
+        results.c.cost_seconds,
+        results.c.fidelity,
+        results.c.params,
+    ]
 
 
 _ALIASES = {

@@ -30,9 +30,14 @@ from sqlalchemy import select as sql_select
 from sqlalchemy.sql.expression import CompoundSelect
 
 from shiftql.probes import Vectors
-from shiftql.relations import RELATIONS, Relation
+from shiftql.relations import RELATIONS, Relation, precedence
 from storage.catalog import ModelRecord
 from storage.names import fold
+
+# The entities that tell models, datasets, and where results are from.
+MODEL, MODEL_NAME = "model.model_id", "model.name"
+DATASET, DATASET_NAME = "dataset.dataset_id", "dataset.name"
+ORIGIN = "result.origin"
 
 
 @dataclass(frozen=True)
@@ -108,13 +113,14 @@ def _opened(name: str, number: int) -> Table:
     relation = RELATIONS[name]
     alias = relation.table.alias()
     vectors = Vectors.of(alias) if relation.computed else None
+    origins = () if relation.origin is None else (Sort(precedence(alias.c[relation.origin])),)
     return Table(
         name=relation.name,
         source=alias,
         columns={label: Column(alias.c[label], relation.entities[label]) for label in relation.columns},
         hidden={label: Column(getattr(vectors, label), f"task2vec.{label}") for label in relation.computed},
         aliases=relation.aliases,
-        order=(Sort(alias.c[relation.order]),),
+        order=(*origins, Sort(alias.c[relation.order])),
         condition=None if relation.modality is None else alias.c.modality == relation.modality,
         vectors=vectors,
     )
@@ -239,13 +245,26 @@ class Projection:
         return select if self.limit is None else select.limit(self.limit)
 
 
-def first_of_groups(base: SqlSelect[Any], table: Table, group: ColumnElement[Any], order: Sort, count: int) -> Table:
-    """The first `count` rows of every group of a table in an order, group by group."""
-    number = func.row_number().over(partition_by=group, order_by=[order.clause, *(sort.clause for sort in table.order)])
+def first_of_groups(
+    base: SqlSelect[Any], table: Table, group: Sequence[ColumnElement[Any]], order: Sort, count: int
+) -> Table:
+    """The first `count` rows of every group of a table in an order, group by group.
+
+    Rows of several origins do not compare: of a group only those of one are there, see relations.precedence.
+    """
+    origin = table.with_entity(ORIGIN)
+    of_origin = [] if origin is None else [precedence(origin)]
+    first = (
+        func.dense_rank().over(partition_by=group, order_by=of_origin) if of_origin else literal_column("1", Integer)
+    )
+    number = func.row_number().over(
+        partition_by=group, order_by=[*of_origin, order.clause, *(sort.clause for sort in table.order)]
+    )
     labels = {label: f"c{index}" for index, label in enumerate(table.nameable)}
     inner = base.with_only_columns(
         *(each.expression.label(labels[label]) for label, each in table.nameable.items()),
-        group.label("_group"),
+        *(each.label(f"_group{index}") for index, each in enumerate(group)),
+        first.label("_origin"),
         number.label("_number"),
         maintain_column_froms=True,
     ).subquery()
@@ -255,8 +274,8 @@ def first_of_groups(base: SqlSelect[Any], table: Table, group: ColumnElement[Any
         columns={label: Column(inner.c[labels[label]], each.entity) for label, each in table.columns.items()},
         hidden={label: Column(inner.c[labels[label]], each.entity) for label, each in table.hidden.items()},
         aliases=table.aliases,
-        order=(Sort(inner.c._group), Sort(inner.c._number)),
-        condition=inner.c._number <= count,
+        order=(*(Sort(inner.c[f"_group{index}"]) for index in range(len(group))), Sort(inner.c._number)),
+        condition=and_(inner.c._number <= count, inner.c._origin == 1),
     )
     parts = {
         name: replace(

@@ -8,6 +8,7 @@ from shiftql import ast
 from shiftql.bound import Declaration
 from shiftql.parser import parse
 from shiftql.printer import to_text
+from shiftql.relations import relation_named
 from storage.errors import PlanError
 from storage.names import fold
 
@@ -31,15 +32,18 @@ def write_script(question: ast.Query | ast.Finetune, declared: Mapping[str, Decl
 
 def dataset_names(question: ast.Query | ast.Finetune, declared: Mapping[str, Declaration]) -> set[str]:
     """Everything a question names where a dataset may stand, also in what is declared."""
-    needed: dict[int, Declaration] = {}
-    _gather(question, declared, needed)
-    roots = (question, *(declaration.statement for declaration in needed.values()))
     names: set[str] = set()
-    for node in (node for root in roots for node in nodes(root)):
+    for node in _all_nodes(question, declared):
         match node:
             case ast.DatasetName(name=name) | ast.ChangedDataset(name=name) | ast.Change(by=name):
                 names.add(name)
     return names
+
+
+def relation_names(question: ast.Query | ast.Finetune, declared: Mapping[str, Declaration]) -> set[str]:
+    """The relations that a question selects from, also in what is declared."""
+    named = (relation_named(node.name) for node in _all_nodes(question, declared) if isinstance(node, ast.Relation))
+    return {relation.name for relation in named if relation is not None}
 
 
 def read_script(text: str) -> tuple[ast.Query | ast.Finetune, dict[str, Declaration]]:
@@ -83,6 +87,14 @@ def nodes(node: ast.Node) -> Iterator[ast.Node]:
         current = waiting.pop()
         yield current
         waiting += ast.children(current)
+
+
+def _all_nodes(question: ast.Query | ast.Finetune, declared: Mapping[str, Declaration]) -> Iterator[ast.Node]:
+    """Every node of a question and of what is declared that it needs."""
+    needed: dict[int, Declaration] = {}
+    _gather(question, declared, needed)
+    for root in (question, *(declaration.statement for declaration in needed.values())):
+        yield from nodes(root)
 
 
 def _gather(node: ast.Node, declared: Mapping[str, Declaration], needed: dict[int, Declaration]) -> None:

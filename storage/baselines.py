@@ -1,5 +1,6 @@
 """The two baselines that stand beside every proxy ranking, so that a score means something."""
 
+from storage.catalog import DATASET_MODALITIES
 from storage.evaluations import Subject
 
 # The data itself as features, with no model: see tasks.sources.raw.
@@ -15,3 +16,6 @@ def raw_subject(modality: str) -> Subject:
 MAJORITY = Subject("majority", "majority-class-1")
 MAJORITY_METHOD = "majority"
 MAJORITY_VERSION = "1"
+
+# The content of both, for every modality.
+BASELINES = (MAJORITY.fingerprint, *(raw_subject(modality).fingerprint for modality in DATASET_MODALITIES))

@@ -59,7 +59,7 @@ class ModelRecord(SQLModel, table=True):
     dtype: str | None = None
     num_layers: int | None = None
     labels: str = "[]"
-    handle: str | None = None
+    handle: str | None = Field(default=None, index=True)
     revision: str | None = None
     num_params: int | None = Field(default=None, sa_type=_SIZE)  # type: ignore[call-overload]
     size_bytes: int | None = Field(default=None, sa_type=_SIZE)  # type: ignore[call-overload]

@@ -78,7 +78,7 @@ def test_a_second_opening_migrates_nothing(database: Database, monkeypatch: pyte
 
 def test_an_older_database_is_upgraded_in_place(database: Database) -> None:
     with database.engine.begin() as connection:
-        for table in ("models", "datasets", "evaluations", "turns", "alembic_version"):
+        for table in inspect(database.engine).get_table_names():
             connection.execute(text(f"DROP TABLE {table}"))
     assert _revision(Database(current_settings())) == SCHEMA_REVISION
 
