@@ -26,6 +26,7 @@ from shiftql.bound import BoundAverage, BoundDataset, BoundRows, BoundSet, Quest
 from shiftql.engine import Ran, Session
 from shiftql.plan import Split
 from shiftql.planner import Stores, plan
+from shiftql.strategies.base import no_history
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
 from storage.evaluations import Subject
@@ -145,7 +146,12 @@ class BindingSession(Session):
 
     def _run(self, question: ast.Query | ast.Finetune, text: str) -> Ran:
         bound = self._bind(question, text)
-        planned = plan(bound, Stores(_together, lambda split, rows: split.parts, lambda evaluations: {}))
+        planned = plan(
+            bound,
+            Stores(
+                _together, lambda split, rows: split.parts, lambda evaluations: {}, lambda models, target: no_history()
+            ),
+        )
         if isinstance(bound, BoundRows | BoundSet | BoundAverage) and planned.obstacle is None:
             return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
         return Ran(TextAnswer(statement=text, seconds=0.0, text=""), {}, planned, planned)

@@ -21,7 +21,7 @@ from shiftql.bound import (
 )
 from shiftql.plan import Distances, PlanNode, Query, Rank
 from shiftql.preparation import prepare
-from shiftql.ranking import failures, rank_models
+from shiftql.ranking import failures, rank_by_catalog, rank_chosen, rank_models
 from storage.database import Database
 from storage.errors import EvaluationError
 from storage.results import ResultStore
@@ -201,10 +201,18 @@ def answer_ranking(
     beside = {
         name: {label: _plain(value) for label, value in values.items()} for name, values in question.beside.items()
     }
-    rankings = {
-        evaluate.ranker.label: rank_models(evaluate, measured, beside, descending=plan.descending, limit=plan.limit)
-        for evaluate in plan.evaluates
-    }
+    rankings, chance = {}, None
+    shown: dict[str, Any] = {"descending": plan.descending, "limit": plan.limit}
+    for evaluate in plan.evaluates:
+        label = evaluate.ranker.label
+        if evaluate.choice is not None:
+            chosen = evaluate.choice.after(measured).answer()
+            rankings[label] = rank_chosen(evaluate, chosen, measured, beside, **shown)
+            chance = chance if chosen.chance is None else chosen.chance
+        elif evaluate.ranker.spec.kind == "catalog":
+            rankings[label] = rank_by_catalog(evaluate.ranker, question.models, beside, **shown)
+        else:
+            rankings[label] = rank_models(evaluate, measured, beside, **shown)
     computed = set(work.get("computed", ()))
     counted = [planned for planned in evaluations if not planned.baseline]
     evaluated = sum(planned.evaluation.fingerprint in computed for planned in counted)
@@ -220,6 +228,7 @@ def answer_ranking(
         evaluated=evaluated,
         reused=reused,
         partial=partial,
+        chance=chance,
         work={
             "embedded_rows": work.get("embedded_rows", 0),
             "reused_rows": work.get("reused_rows", 0),

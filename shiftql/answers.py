@@ -72,7 +72,8 @@ class RankingAnswer(Answer):
 
     `rankings` maps each ranker's label to its rows, best first. `failed` lists models that could not be
     evaluated. `evaluated` and `reused` count evaluations. `running` are models still being evaluated elsewhere,
-    None where the answer was waited for.
+    None where the answer was waited for. `chance` is the probability that the first model is within 1 % of the best,
+    where a strategy tells it.
     """
 
     rankings: Mapping[str, tuple[Mapping[str, Any], ...]]
@@ -81,6 +82,7 @@ class RankingAnswer(Answer):
     reused: int = 0
     partial: bool = False
     running: tuple[str, ...] | None = None
+    chance: float | None = None
     work: Mapping[str, Any] = field(default_factory=dict)
 
     kind = "ranking"
@@ -101,6 +103,7 @@ class RankingAnswer(Answer):
             "reused": self.reused,
             "partial": self.partial,
             **({} if self.running is None else {"running": list(self.running)}),
+            **({} if self.chance is None else {"chance": self.chance}),
             "work": dict(self.work),
         }
 

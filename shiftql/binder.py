@@ -543,7 +543,7 @@ class _Binder(Places):
                     allowed=[spec.label for spec in all_rankers()],
                     fix="add for example ORDER BY Linear",
                 )
-            return [BoundRanker(find_ranker("Auto"), {})] if datasets else []
+            return [self._calls.bind(ast.Name(name="Auto", position=select.position))] if datasets else []
         if len(select.order_by) > 1:
             self.fail(
                 select.order_by[1],

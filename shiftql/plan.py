@@ -6,13 +6,17 @@ it before it runs and never during.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 from shiftql.bound import BoundAverage, BoundDistances, BoundRanker, BoundRows
 from shiftql.cost import Cost, worded_bytes
-from storage.evaluations import Evaluation, Subject
+from shiftql.strategies.base import Problem, Strategy
+from shiftql.strategies.retried import Retried
+from shiftql.strategies.specs import NamedStrategy
+from storage.evaluations import Evaluation, Measurement, Subject
 from storage.parts import Part, Spans
 from storage.views import View
 
@@ -310,21 +314,62 @@ class Round:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A strategy, and what it chooses from. `names` are those that each of its models is registered under.
+
+    What it is told makes the same strategy of it at any time: it holds no state.
+    """
+
+    strategy: NamedStrategy
+    problem: Problem
+    names: Mapping[Subject, tuple[str, ...]]
+
+    def after(self, outcomes: Mapping[str, Measurement]) -> Strategy:
+        """The strategy that was told outcomes, by fingerprint."""
+        finals = (arm.final for arm in self.problem.arms)
+        strategy = Retried(self.strategy.make(self.problem), finals)
+        strategy.tell(outcomes)
+        return strategy
+
+    @cached_property
+    def seconds(self) -> float:
+        """What it would take from the beginning if every evaluation came out as well as every other."""
+        offers = [offer for arm in self.problem.arms for offer in (*arm.rungs, *arm.hints)]
+        price = {offer.evaluation.fingerprint: offer.seconds for offer in offers}
+        strategy, total = self.strategy.make(self.problem), 0.0
+        while wanted := strategy.ask(len(offers)):
+            total += sum(price[evaluation.fingerprint] for evaluation in wanted)
+            strategy.tell({each.fingerprint: Measurement("completed", 0.0, value=_TYPICAL) for each in wanted})
+        return total
+
+
+# Any accuracy will do to follow a strategy by.
+_TYPICAL = 0.5
+
+
+@dataclass(frozen=True)
 class Evaluate(PlanNode):
     """A ranker applied to every model. `below` is its Embed, a Scan, or None once it is shared with other rankers.
 
-    Of models that are halved in `rounds`, `evaluations` has those of the rounds whose models are known already.
+    Of models that are halved in `rounds`, `evaluations` has those of the rounds whose models are known already; of
+    those that a strategy has the `choice` of, what is known of them and what it wants next.
     """
 
     ranker: BoundRanker
     evaluations: tuple[PlannedEvaluation, ...]
     below: Embed | Scan | None
     rounds: tuple[Round, ...] = ()
+    choice: Choice | None = None
 
     @property
     def description(self) -> str:
+        if self.choice is not None:
+            new, known = (sum(planned.known is is_known for planned in self.evaluations) for is_known in (False, True))
+            arms = _count(len(self.choice.problem.arms), "model")
+            history = _count(len(self.choice.problem.history.datasets), "other dataset")
+            return f"Choose by {self.ranker.label} among {arms}, with results on {history}: {new} next, {known} known"
         if not self.evaluations and isinstance(self.below, Scan):
-            return f"Order {_count(self.below.found, 'model')} by {self.ranker.label}, at a cost not known before"
+            return f"Order {_count(self.below.found, 'model')} by {self.ranker.label}, which opens none"
         # Copies of a model are evaluated once.
         known = len({planned.evaluation.fingerprint for planned in self.evaluations if planned.known})
         new = len({planned.evaluation.fingerprint for planned in self.evaluations if not planned.known})
@@ -345,6 +390,10 @@ class Evaluate(PlanNode):
 
     @property
     def cost(self) -> Cost:
+        if self.choice is not None:
+            spent = sum((planned.cost for planned in self.evaluations if planned.known), Cost())
+            embedding = self.below.cost.seconds if self.below is not None else 0.0
+            return Cost(max(0.0, self.choice.seconds - spent.seconds - embedding))
         later = self.rounds[1 + max((planned.round for planned in self.evaluations), default=-1) :]
         planned = {planned.evaluation.fingerprint: planned.cost for planned in self.evaluations if not planned.known}
         return sum((*planned.values(), *(each.cost for each in later)), Cost())
@@ -352,10 +401,6 @@ class Evaluate(PlanNode):
     @property
     def children(self) -> tuple[PlanNode, ...]:
         return () if self.below is None else (self.below,)
-
-    @property
-    def own_obstacle(self) -> str | None:
-        return None if self.ranker.spec.is_executable else self.ranker.spec.label
 
 
 @dataclass(frozen=True)
@@ -386,8 +431,14 @@ class Rank(PlanNode):
 
     @property
     def rows(self) -> int:
-        # Of a model that is halved there is an evaluation for every round it came to.
-        models = len({planned.evaluation.model for planned in self.evaluates[0].evaluations if not planned.baseline})
+        first = self.evaluates[0]
+        if first.choice is not None:
+            models = len(first.choice.problem.arms)
+        elif first.ranker.spec.kind == "catalog" and isinstance(first.below, Scan):
+            models = first.below.found
+        else:
+            # Of a model that is halved there is an evaluation for every round it came to.
+            models = len({planned.evaluation.model for planned in first.evaluations if not planned.baseline})
         return models if self.limit is None else min(models, self.limit)
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +22,9 @@ from shiftql.bound import (
     Question,
 )
 from shiftql.cost import Cost, predict_finetuning, predict_opening, predict_row, predict_scoring, predict_task_embedding
+from shiftql.history import kind_of
 from shiftql.plan import (
+    Choice,
     Combine,
     Distances,
     Embed,
@@ -38,6 +41,10 @@ from shiftql.plan import (
 )
 from shiftql.probes import TASK2VEC
 from shiftql.relations import RELATIONS
+from shiftql.strategies.base import Arm, History, Offer, Problem, Strategy
+from shiftql.strategies.batch import Batch
+from shiftql.strategies.retried import Retried
+from shiftql.strategies.specs import NamedStrategy
 from shiftql.strategies.successive_halving import Halving, Schedule, schedule
 from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
 from storage.catalog import DatasetRecord, ModelRecord
@@ -45,9 +52,16 @@ from storage.evaluations import Evaluation, Measurement, Subject
 from storage.parts import Part, one_per_dataset
 from storage.views import EMBEDDING_VERSION, LAST, PROBABILITIES, View
 from storage.workload import fits_one_core
+from tasks.rankers.specs import RankerSpec, bind_arguments, find_ranker
 
 # Which sources can be fine-tuned.
 _FINETUNABLE = {"huggingface"}
+# The proxy that Auto may buy, and what stands in for one that needs the classes of a head where there is none.
+_USUAL_PROXY, _WITHOUT_HEAD = "Linear", "LogME"
+_FULL = "FineTune"
+# A strategy is asked for about so much work at a time: planning the next of it takes a fraction of that.
+_ROUND_SECONDS = 10.0
+_TRAIN = "-train"
 
 # Up to this many parameters a model is fine-tuned at the highest default learning rate.
 _SMALL_MODEL_PARAMETERS = 1e6
@@ -61,12 +75,14 @@ class Stores:
     """What planning asks of the stores.
 
     `split` gives what several datasets taken as one are made of, `sample` the parts of it that its first rows by
-    their hashes are, and `outcomes` what came of evaluations before, by fingerprint: who is halved when rests on it.
+    their hashes are, and `outcomes` what came of evaluations before, by fingerprint: what strategies want rests on it.
+    `history` is what models brought elsewhere than on a target; see shiftql.history.
     """
 
     split: Prepare
     sample: Callable[[Split, int], tuple[Part, ...]]
     outcomes: Callable[[Sequence[Evaluation]], Mapping[str, Measurement]]
+    history: Callable[[Sequence[ModelRecord], Collection[Subject]], History]
 
 
 def plan(question: Question, stores: Stores) -> PlanNode:
@@ -101,7 +117,7 @@ def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode
     scan = Scan(title, question.condition, len(question.models), inputs)
     halving = _halving(question, train)
     build = _Builder(question, train, test, scan, stores, halving)
-    finetunes = [ranker for ranker in question.rankers if ranker.spec.kind == "finetune"]
+    finetunes = [ranker for ranker in question.rankers if ranker.spec.kind in {"finetune", "strategy"}]
     refused = [
         (model.name, f"FineTune is not available for {model.source} models")
         for model in question.models
@@ -168,7 +184,7 @@ def _halving(question: BoundRanking, train: Split | None) -> Schedule | None:
 def _strategy(question: BoundRanking, halving: Schedule | None) -> tuple[str, str | None]:
     """The strategy that drives a ranking, and what of it is not executable yet."""
     ranker = question.rankers[0]
-    name = ranker.label if ranker.spec.kind == "strategy" else "Enumerate"
+    name = ranker.spec.label if ranker.spec.kind == "strategy" else "Enumerate"
     limits = []
     if halving is not None:
         name = "SuccessiveHalving"
@@ -218,11 +234,13 @@ class _Builder:
         self._halving = halving
 
     def evaluate(self, ranker: BoundRanker) -> Evaluate:
-        if self._train is None or ranker.spec.kind in {"catalog", "strategy"}:
+        if self._train is None or ranker.spec.kind == "catalog":
             return Evaluate(ranker, (), self._scan)
         test = self._test if ranker.spec.needs_test else None
+        if ranker.spec.kind == "strategy":
+            return self._choose(ranker, self._train)
         if ranker.spec.kind == "finetune":
-            return self._finetunes(ranker, self._train, test)
+            return self._finetunes(ranker, self._train)
         raw = ModelRecord(
             name=RAW,
             source=RAW,
@@ -308,23 +326,100 @@ class _Builder:
         evaluation = self._evaluation(_subject(model), test, ranker.spec.name, version, ranker.params, fidelity)
         return PlannedEvaluation(evaluation, cost, views, baseline=model.source == RAW, round=number)
 
-    def _finetunes(self, ranker: BoundRanker, train: Split, test: Split | None) -> Evaluate:
-        epochs = ranker.params["epochs"]
-        evaluations = tuple(
-            PlannedEvaluation(
-                self._evaluation(
-                    _subject(model),
-                    test,
-                    ranker.spec.name,
-                    str(ranker.spec.version),
-                    {**ranker.params, "lr": ranker.params["lr"] or default_learning_rate(model)},
-                ),
-                predict_finetuning(model, train.num_rows, test.num_rows if test else 0, epochs),
+    def _finetunes(self, ranker: BoundRanker, train: Split) -> Evaluate:
+        models = [model for model in self._question.models if model.source in _FINETUNABLE]
+        planned = [self._finetuning(ranker, model, train) for model in models]
+        evaluations = [each.evaluation for each in planned]
+        tries = self._tries(Retried(Batch(evaluations), evaluations), planned)
+        return Evaluate(ranker, (*planned, *tries), self._scan)
+
+    def _tries(self, strategy: Strategy, planned: Sequence[PlannedEvaluation]) -> Iterator[PlannedEvaluation]:
+        """The second tries of what collapsed, once that is known."""
+        by_fingerprint = {each.evaluation.fingerprint: each for each in planned}
+        by_model = {each.evaluation.model: each for each in planned}
+        while wanted := strategy.ask(len(planned)):
+            strategy.tell(self._stores.outcomes(wanted))
+            for each in wanted:
+                if each.fingerprint not in by_fingerprint:
+                    yield replace(by_model[each.model], evaluation=each)
+
+    def _finetuning(self, ranker: BoundRanker, model: ModelRecord, train: Split) -> PlannedEvaluation:
+        params = {**ranker.params, "lr": ranker.params["lr"] or default_learning_rate(model)}
+        evaluation = self._evaluation(_subject(model), self._test, ranker.spec.name, str(ranker.spec.version), params)
+        rows = self._test.num_rows if self._test else 0
+        return PlannedEvaluation(evaluation, predict_finetuning(model, train.num_rows, rows, params["epochs"]))
+
+    def _choose(self, ranker: BoundRanker, train: Split) -> Evaluate:
+        """What is known to a strategy of the models that can be fine-tuned, and what it wants next.
+
+        It is told all that is known, so that the same knowledge has it want the same, whoever came by it. A model that
+        a proxy failed on cannot be opened, and is no choice.
+        """
+        # Copies of a model are one arm.
+        copies: dict[str, list[ModelRecord]] = {}
+        for model in self._question.models:
+            if model.source in _FINETUNABLE:
+                copies.setdefault(model.fingerprint, []).append(model)
+        models = [first for first, *_ in copies.values()]
+        finals = {_subject(model): self._finetuning(_by_default(_FULL), model, train) for model in models}
+        proxy = _proxy_of(ranker)
+        hints = {} if proxy is None else {_subject(model): self._proxy(proxy, model, train) for model in models}
+        planned = {each.evaluation.fingerprint: each for each in (*finals.values(), *hints.values())}
+        known = dict(self._stores.outcomes([each.evaluation for each in planned.values()]))
+        failed = {
+            subject
+            for subject, hint in hints.items()
+            if (outcome := known.get(hint.evaluation.fingerprint)) and outcome.status == "failed"
+        }
+        arms = [
+            Arm(
+                subject,
+                (_offer(_by_default(_FULL).spec, finals[subject]),),
+                (_offer(proxy, hints[subject]),) if proxy is not None else (),
+                {"upstream_accuracy": model.upstream_accuracy, "num_params": model.num_params},
             )
-            for model in self._question.models
-            if model.source in _FINETUNABLE
+            for model in models
+            if (subject := _subject(model)) not in failed
+        ]
+        splits = (train, *([self._test] if self._test else []))
+        target = {split.subject for split in splits} | {part.dataset for split in splits for part in split.parts}
+        choice = Choice(
+            _named(ranker, proxy),
+            Problem(train.subject.name.removesuffix(_TRAIN), arms, self._stores.history(models, target)),
+            {_subject(alike[0]): tuple(model.name for model in alike) for alike in copies.values()},
         )
-        return Evaluate(ranker, evaluations, self._scan)
+        strategy, wanted, seconds = choice.after(known), [], 0.0
+        while seconds < _ROUND_SECONDS and (asked := strategy.ask(1)):
+            for each in asked:
+                # The second try of what collapsed is the same at the same cost, but for its seed.
+                planned.setdefault(each.fingerprint, replace(finals[each.model], evaluation=each))
+            if found := self._stores.outcomes(asked):
+                known |= found
+                strategy.tell(found)
+            else:
+                wanted += [planned[each.fingerprint] for each in asked]
+                seconds += sum(planned[each.fingerprint].cost.seconds for each in asked)
+        records = {_subject(model): model for model in models}
+        embeddings = [
+            embedding
+            for each in wanted
+            if each.views
+            for embedding in self._embeddings(
+                records[each.evaluation.model], train.parts, self._test if each.evaluation.test else None, each.views
+            )
+        ]
+        evaluations = (*(each for each in planned.values() if each.evaluation.fingerprint in known), *wanted)
+        below = Embed(tuple(embeddings), self._scan) if embeddings else self._scan
+        return Evaluate(ranker, evaluations, below, choice=choice)
+
+    def _proxy(self, spec: RankerSpec, model: ModelRecord, train: Split) -> PlannedEvaluation:
+        """The score of a model by a proxy, at the cost of embedding with it too."""
+        if spec.needs_source_probabilities and not json.loads(model.labels):
+            spec = find_ranker(_WITHOUT_HEAD)
+        test = self._test if spec.needs_test else None
+        scoring = self._scoring(_by_default(spec.label), model, test, train.num_rows)
+        rows = train.num_rows + (test.num_rows if test else 0)
+        return replace(scoring, cost=scoring.cost + Cost(predict_opening(model)) + predict_row(model) * rows)
 
     def _evaluation(
         self,
@@ -380,6 +475,29 @@ def default_learning_rate(model: ModelRecord) -> float:
     """
     size = model.num_params or _SMALL_MODEL_PARAMETERS
     return float(f"{_HIGHEST_LEARNING_RATE * min(1.0, (_SMALL_MODEL_PARAMETERS / size) ** 0.5):.1g}")
+
+
+def _by_default(name: str) -> BoundRanker:
+    """A ranker with the arguments it has where none are given."""
+    spec = find_ranker(name)
+    return BoundRanker(spec, bind_arguments(spec, (), {}))
+
+
+def _proxy_of(ranker: BoundRanker) -> RankerSpec | None:
+    """The proxy that a strategy may buy of every model, if any."""
+    if "proxy" in ranker.params:
+        return find_ranker(ranker.params["proxy"])
+    return find_ranker(_USUAL_PROXY) if ranker.spec.label == "Auto" else None
+
+
+def _named(ranker: BoundRanker, proxy: RankerSpec | None) -> NamedStrategy:
+    """The strategy that a ranker stands for, which knows its proxy as a kind of evaluation."""
+    kinds = {"proxy": kind_of(proxy.name, {})} if "proxy" in ranker.params and proxy is not None else {}
+    return NamedStrategy(ranker.spec.label, {**ranker.params, **kinds})
+
+
+def _offer(spec: RankerSpec, planned: PlannedEvaluation) -> Offer:
+    return Offer(kind_of(spec.name, {}), planned.evaluation, planned.cost.seconds)
 
 
 def _subject(model: ModelRecord) -> Subject:

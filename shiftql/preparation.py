@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from shiftql.bound import BoundDataset, BoundDistances, BoundRanking, BoundRows, Question, steps_in
 from shiftql.cost import predict_download
+from shiftql.history import history_of
 from shiftql.plan import EmbeddingKey, PlanNode, Split, Weights
 from shiftql.planner import Stores, plan
 from shiftql.rules import optimize
@@ -37,7 +39,8 @@ def prepare(question: Question, database: Database, attempted: Collection[str] |
             if not outcome.transient or attempted is None or fingerprint in attempted
         }
 
-    drafted = plan(question, Stores(_split, _sample, outcomes))
+    stores = Stores(_split, _sample, outcomes, partial(history_of, database))
+    drafted = plan(question, stores)
     return optimize(drafted, replace(_what_is_known(drafted, database), **_what_is_missing(question)))
 
 

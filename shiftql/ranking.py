@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shiftql.bound import BoundRanker
 from shiftql.plan import Evaluate, PlannedEvaluation, Rank
 from shiftql.statistics import (
     SIGNIFICANCE,
@@ -13,7 +14,11 @@ from shiftql.statistics import (
     mcnemar_p_value,
     wilson_interval,
 )
-from storage.evaluations import Measurement
+from shiftql.strategies.base import Answer, Ranked
+from shiftql.strategies.retried import second_chance
+from storage.catalog import ModelRecord
+from storage.evaluations import Evaluation, Measurement, Subject
+from storage.fingerprints import fingerprint_of
 
 
 def rank_models(
@@ -28,15 +33,18 @@ def rank_models(
 
     `measured` is by fingerprint; what is not in it or failed is left out. `columns` are the selected columns
     by model name. Of a model that was halved the last round counts, and who came further is better; `rows` tells
-    how many training rows that was. Equal scores are in the order of the names. A model is `tied` when the test rows
+    how many training rows that was. Of two tries
+    the better counts. Equal scores are in the order of the names. A model is `tied` when the test rows
     cannot tell it from the first of the best at the 5 % level: by McNemar's test where the score is an accuracy, by
     the paired bootstrap where it has replicates, and otherwise only when both scores are equal.
     """
-    last = {
-        planned.evaluation.model.name: (planned, measurement)
-        for planned in sorted(evaluate.evaluations, key=lambda planned: planned.round)
+    outcomes = [
+        (planned, measurement)
+        for planned in evaluate.evaluations
         if (measurement := measured.get(planned.evaluation.fingerprint))
-    }
+    ]
+    outcomes.sort(key=lambda row: (row[0].round, row[1].utility))
+    last = {planned.evaluation.model.name: (planned, measurement) for planned, measurement in outcomes}
     scored = [(planned, measurement) for planned, measurement in last.values() if measurement.status == "completed"]
     scored.sort(key=lambda row: (-row[0].round, -row[1].utility, row[0].evaluation.model.name))
     models = [(planned, measurement) for planned, measurement in scored if not planned.baseline]
@@ -65,6 +73,96 @@ def rank_models(
     return (*rows, *baselines)
 
 
+def rank_chosen(
+    evaluate: Evaluate,
+    answer: Answer,
+    measured: Mapping[str, Measurement],
+    columns: Mapping[str, Mapping[str, Any]],
+    *,
+    descending: bool,
+    limit: int | None,
+) -> tuple[dict[str, Any], ...]:
+    """The rows of the ranking that a strategy answers with, in its order.
+
+    A model that was evaluated fully has the score and 95 % interval of that; of any other they are what it is
+    `predicted` to reach and the 90 % interval of that, and it is tied when this holds what the best reached.
+    """
+    assert evaluate.choice is not None
+    method = evaluate.choice.problem.arms[0].final.method if evaluate.choice.problem.arms else None
+    full: dict[Subject, Measurement] = {}
+    for planned in evaluate.evaluations:
+        outcome = measured.get(planned.evaluation.fingerprint)
+        if outcome is not None and outcome.status == "completed" and planned.evaluation.method == method:
+            full[planned.evaluation.model] = max(
+                outcome, full.get(planned.evaluation.model, outcome), key=lambda each: each.utility
+            )
+    first = answer.ranking[0] if answer.ranking else None
+    best = full.get(first.model) if first else None
+    chosen = [
+        (name, _predicted(ranked, first) if reached is None else _figures(reached, None if ranked is first else best))
+        for ranked in answer.ranking
+        for reached in [full.get(ranked.model)]
+        for name in evaluate.choice.names[ranked.model]
+    ]
+    ordered = chosen[::-1] if descending else chosen
+    return tuple(
+        {"rank": rank, "model": name, **figures, **columns.get(name, {})}
+        for rank, (name, figures) in enumerate(ordered[:limit], start=1)
+    )
+
+
+def _predicted(ranked: Ranked, first: Ranked | None) -> dict[str, Any]:
+    is_close = ranked.high is not None and first is not None and ranked.high >= first.utility
+    return {
+        "score": ranked.utility,
+        "metric": "accuracy",
+        "higher_is_better": True,
+        "low": ranked.low,
+        "high": ranked.high,
+        "tied": is_close and ranked is not first,
+        "n_test": None,
+        "layer": None,
+        "predicted": True,
+    }
+
+
+def rank_by_catalog(
+    ranker: BoundRanker,
+    models: Sequence[ModelRecord],
+    columns: Mapping[str, Mapping[str, Any]],
+    *,
+    descending: bool,
+    limit: int | None,
+) -> tuple[dict[str, Any], ...]:
+    """The rows of a ranking that opens no model: by upstream accuracy, unknown ones left out, or by chance."""
+    if "seed" in ranker.params:
+        metric, scores = "random", [(_chance(ranker.params["seed"], model), model.name) for model in models]
+    else:
+        metric = "upstream_accuracy"
+        scores = [(each.upstream_accuracy, each.name) for each in models if each.upstream_accuracy is not None]
+    best = max((score for score, _ in scores), default=None)
+    ordered = sorted(scores, key=lambda each: (-each[0], each[1]))
+    figures = {"metric": metric, "higher_is_better": True, "low": None, "high": None}
+    return tuple(
+        {
+            "rank": rank,
+            "model": name,
+            "score": score,
+            **figures,
+            "tied": (score, name) != ordered[0] and score == best,
+            "n_test": None,
+            "layer": None,
+            **columns.get(name, {}),
+        }
+        for rank, (score, name) in enumerate((ordered[::-1] if descending else ordered)[:limit], start=1)
+    )
+
+
+def _chance(seed: int, model: ModelRecord) -> float:
+    """A number from 0 to 1 that is the same for the same seed and content, whatever else is in the pool."""
+    return int(fingerprint_of(seed, model.fingerprint)[:12], 16) / 16**12
+
+
 _GONE = "its files or the dataset's changed, or its result was purged, while the query ran; ask again"
 
 
@@ -81,9 +179,17 @@ def failures(plan: Rank, measured: Mapping[str, Measurement], *, partial: bool) 
             if measurement is None:
                 if not partial:
                     reasons.add((name, _GONE))
-            elif measurement.status == "failed":
+            elif measurement.status == "failed" and not _made_up_for(planned.evaluation, measurement, measured):
                 reasons.add((name, measurement.reason or "unknown"))
     return tuple({"model": name, "reason": reason} for name, reason in sorted(reasons))
+
+
+def _made_up_for(evaluation: Evaluation, failed: Measurement, measured: Mapping[str, Measurement]) -> bool:
+    """Whether a run that collapsed did well on its second try."""
+    retry = second_chance(evaluation) if failed.collapsed else None
+    return (
+        retry is not None and (second := measured.get(retry.fingerprint)) is not None and second.status == "completed"
+    )
 
 
 def _rival(best: tuple[PlannedEvaluation, Measurement] | None, planned: PlannedEvaluation) -> Measurement | None:

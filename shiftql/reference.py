@@ -338,7 +338,6 @@ def _ranker(spec: RankerSpec) -> Topic:
         f"defined for {', '.join(sorted(spec.tasks))}; {sees}",
         *(["needs a model with classes of its own"] if spec.needs_source_probabilities else []),
         *(["orders datasets, not models"] if spec.ranks == "datasets" else []),
-        *([] if spec.is_executable else ["not executable yet"]),
     ]
     return Topic(spec.label, "ranker", spec.summary, (spec.example,), tuple(details), (spec.name, *spec.aliases))
 

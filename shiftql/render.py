@@ -90,6 +90,10 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
         parts.append(table)
         if any(TIED in row for row in (*table.rows, *table.beneath)):
             parts.append(f"{TIED} the test rows cannot tell it from the best")
+        if any(row.get("predicted") for row in ranking):
+            parts.append("intervals: 95 % of what was measured, 90 % of what is predicted")
+    if answer.chance is not None:
+        parts.append(f"the first is within 1 % of the best there is with a probability of {answer.chance:.2f}")
     if answer.failed:
         parts.append(_failed(answer.failed, "model"))
     if answer.running:

@@ -97,7 +97,6 @@ def _rankers() -> tuple[tuple[str, ...], Sequence[Mapping[str, Any]]]:
             ),
             "tasks": ", ".join(sorted(spec.tasks)),
             "needs_test": spec.needs_test,
-            "executable": spec.is_executable,
             "says": spec.summary,
         }
         for spec in all_rankers()

@@ -22,6 +22,7 @@ RANKING_KEYS = (
     "n_test",
     "layer",
     "baseline",
+    "predicted",
 )
 TIED = "≈"
 
@@ -64,13 +65,14 @@ def tabulate_record(record: Mapping[str, Any]) -> TextTable:
 def tabulate_ranking(ranking: Sequence[Mapping[str, Any]]) -> TextTable:
     """A ranking, best first, its baselines beneath; `≈` marks what the test rows cannot tell from the best.
 
-    Layers are shown where any is another than the usual.
+    Layers are shown where any is another than the usual, and what is predicted rather than measured as such.
     """
     selected = selected_columns(ranking)
     if all(row.get("name", row["model"]) == row["model"] for row in ranking):
         selected = [column for column in selected if column != "name"]
     layers = ["layer"] if any(row["layer"] not in _USUAL_LAYERS for row in ranking) else []
-    header = ["rank", "model", *selected, "score", "95 % interval", "tied", "metric", "n test", *layers]
+    interval = "interval" if any(row.get("predicted") for row in ranking) else "95 % interval"
+    header = ["rank", "model", *selected, "score", interval, "tied", "metric", "n test", *layers]
     lines = [
         (
             _worded("rank", row["rank"]),
@@ -79,7 +81,7 @@ def tabulate_ranking(ranking: Sequence[Mapping[str, Any]]) -> TextTable:
             _score(row["score"]),
             "" if row["low"] is None else f"{_score(row['low'])} – {_score(row['high'])}",
             TIED if row["tied"] else "",
-            _worded("metric", row["metric"]),
+            f"predicted {row['metric']}" if row.get("predicted") else _worded("metric", row["metric"]),
             _worded("n test", row["n_test"]),
             *(_worded(column, row[column]) for column in layers),
         )
@@ -90,7 +92,7 @@ def tabulate_ranking(ranking: Sequence[Mapping[str, Any]]) -> TextTable:
         header=tuple(header),
         rows=tuple(line for line, row in zip(lines, ranking, strict=True) if not row.get("baseline")),
         beneath=tuple(line for line, row in zip(lines, ranking, strict=True) if row.get("baseline")),
-        numeric=frozenset(numeric | {"rank", "score", "95 % interval", "n test"}),
+        numeric=frozenset(numeric | {"rank", "score", interval, "n test"}),
     )
 
 

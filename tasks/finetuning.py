@@ -46,7 +46,7 @@ def finetune_model(
     A stratified fifth of the training rows is held out; the weights of the epoch with the highest accuracy on it
     are measured, once, on the test rows. Returns `accuracy`, `per_row_correct` (a list of 0 and 1),
     `validation_accuracy` and `curve` (validation accuracy after each epoch), `collapsed` (whether all test rows are
-    given one class, wrong for some) and `seconds`; where a loss is not finite `reason`, `collapsed` and `seconds` alone.
+    given one class, wrong for some) and `seconds`; where a loss is not finite only `reason`, `collapsed`, `seconds`.
     Raises EvaluationError when the model cannot be loaded, or files changed meanwhile.
     """
     started = time.perf_counter()

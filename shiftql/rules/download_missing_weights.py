@@ -10,6 +10,8 @@ from shiftql.plan import Download, Embed, Evaluate, Step
 from shiftql.rules.knowledge import Knowledge
 from storage.evaluations import Subject
 
+# Methods that open the model itself rather than its features.
+_ON_THE_MODEL = {"finetune", "task2vec"}
 _Plan = TypeVar("_Plan", bound=Step)
 
 
@@ -24,5 +26,8 @@ def _opened(evaluate: Evaluate) -> Iterator[Subject]:
     """The models that computing the evaluations has to open."""
     if isinstance(evaluate.below, Embed):
         yield from (embedding.model for embedding in evaluate.below.embeddings if embedding.new_rows)
-    elif evaluate.ranker.spec.kind in {"finetune", "task2vec"}:
-        yield from (planned.evaluation.model for planned in evaluate.evaluations if not planned.known)
+    yield from (
+        planned.evaluation.model
+        for planned in evaluate.evaluations
+        if not planned.known and planned.evaluation.method in _ON_THE_MODEL
+    )

@@ -56,6 +56,14 @@ class History:
     seconds: Mapping[str, np.ndarray]
 
 
+def no_history() -> History:
+    """Nothing is known of any model elsewhere."""
+    import numpy as np
+
+    nothing = np.empty((0, 0))
+    return History((), (), nothing, nothing, {}, {})
+
+
 @dataclass(frozen=True, eq=False)
 class Problem:
     """Models to choose from for a target dataset, and what is known of models elsewhere, by their names."""

@@ -15,20 +15,15 @@ if TYPE_CHECKING:
 def get_ranker(name: str, **arguments: Any) -> Ranker:
     """The ranker called `name`, in any spelling, ready to `score`: `get_ranker("Cosine NN", k=5)`.
 
-    Raises BindingError for an unknown name or argument, for FineTune, which has no features to score, and for a
+    Raises BindingError for an unknown name or argument, for what scores no features, as FineTune, and for a
     plug-in that cannot be imported.
     """
     spec = find_ranker(name)
-    if not spec.is_executable:
-        raise BindingError(
-            f"{spec.label} is not executable yet",
-            subject=name,
-            allowed=[each.label for each in RANKERS.values() if each.implementation],
-        )
     if spec.implementation is None:
         raise BindingError(
-            f"{spec.label} trains the model itself and cannot score features",
+            f"{spec.label} scores no features",
             subject=name,
+            allowed=[each.label for each in RANKERS.values() if each.implementation],
             fix=f"ask for it in a query: SELECT … ORDER BY {spec.label} … TRAINED ON … TESTED ON …",
         )
     bound = bind_arguments(spec, (), arguments)

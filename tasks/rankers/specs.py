@@ -47,9 +47,9 @@ class RankerSpec:
 
     `version` is part of the fingerprint of every score: raise it whenever the same input may score
     differently. `tasks` are those it is defined for. `kind` tells what it works on: features, the model itself
-    (finetune), columns of the catalog, embeddings of datasets (task2vec), or the scores of other rankers
-    (strategy). `example` is a question on the playground's names. `implementation` is "module:Class"; None for
-    what is not an estimator on features. `ranks` tells what stands in its rows.
+    (finetune), columns of the catalog, embeddings of datasets (task2vec), or what a strategy of shiftql.strategies
+    chooses to evaluate (strategy). `example` is a question on the playground's names. `implementation` is
+    "module:Class"; None for what is not an estimator on features. `ranks` tells what stands in its rows.
     A plug-in's `version` is its own, followed by the package and its version.
     """
 
@@ -65,7 +65,6 @@ class RankerSpec:
     example: str
     aliases: tuple[str, ...] = ()
     implementation: str | None = None
-    is_executable: bool = True
     ranks: Literal["models", "datasets"] = "models"
 
 
@@ -109,6 +108,30 @@ _FEATURES = (
         chooses_features=True,
     ),
 )
+
+_PROXY = Argument(
+    "proxy",
+    str,
+    "LEEP",
+    allowed=("LEEP", "NLEEP", "LogME", "HScore", "NCE", "TransRate", "GBC", "Linear", "Cosine NN", "Euclidean NN"),
+)
+
+
+def _strategy(label: str, summary: str, example: str, *arguments: Argument) -> RankerSpec:
+    """A strategy of shiftql.strategies under its own name, which ranks by the accuracy after fine-tuning."""
+    return RankerSpec(
+        name=fold(label),
+        label=label,
+        version=1,
+        summary=summary,
+        arguments=arguments,
+        tasks=_CLASSIFICATION,
+        needs_test=True,
+        needs_source_probabilities=False,
+        kind="strategy",
+        example=example,
+    )
+
 
 RANKERS: dict[str, RankerSpec] = {
     spec.name: spec
@@ -291,28 +314,53 @@ RANKERS: dict[str, RankerSpec] = {
             example="SELECT name FROM datasets ORDER BY Task2Vec(probe='resnet-letters') TRAINED ON drawn-digits-train",
             ranks="datasets",
         ),
-        RankerSpec(
-            name="twophase",
-            label="TwoPhase",
-            version=1,
-            summary="the k best of a cheap proxy, then fine-tuned in rounds that drop who falls behind",
-            arguments=(
-                Argument("k", int, 10, minimum=1),
-                Argument("threshold", float, 0.0, minimum=0),
-                Argument(
-                    "proxy",
-                    str,
-                    "LEEP",
-                    allowed=("LEEP", "NLEEP", "LogME", "HScore", "NCE", "TransRate", "GBC", "Linear"),
-                ),
-            ),
-            tasks=_CLASSES,
-            needs_test=True,
-            needs_source_probabilities=False,
-            kind="strategy",
-            example="SELECT name FROM image_models ORDER BY TwoPhase(k=3, proxy='LogME')\n"
+        _strategy(
+            "TwoPhase",
+            "clusters models by what they did elsewhere, asks a proxy of one of each, fine-tunes the k most promising",
+            "SELECT name FROM image_models ORDER BY TwoPhase(k=3, proxy='LogME')\n"
             "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
-            is_executable=False,
+            Argument("k", int, 10, minimum=1),
+            Argument("threshold", float, 0.05, minimum=0),
+            _PROXY,
+        ),
+        _strategy(
+            "Proxy",
+            "a proxy of every model, then fine-tunes the k best by it",
+            "SELECT name FROM image_models ORDER BY Proxy('LogME', k=2)\n"
+            "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
+            replace(_PROXY, default="Linear"),
+            Argument("k", int, 1, minimum=1),
+        ),
+        _strategy(
+            "Hybrid",
+            "fine-tunes the best models by upstream accuracy beside the k best by a proxy",
+            "SELECT name FROM image_models ORDER BY Hybrid(k=2)\n"
+            "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
+            replace(_PROXY, default="Linear"),
+            Argument("k", int, 1, minimum=1),
+            Argument("upstream", int, 1, minimum=1),
+        ),
+        _strategy(
+            "BestAverage",
+            "fine-tunes the k models that ranked best on other datasets, on average",
+            "SELECT name FROM image_models ORDER BY BestAverage(k=3)\n"
+            "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
+            Argument("k", int, 10, minimum=1),
+        ),
+        _strategy(
+            "BestPerBenchmark",
+            "fine-tunes the k best models of every other dataset",
+            "SELECT name FROM image_models ORDER BY BestPerBenchmark\n"
+            "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
+            Argument("k", int, 1, minimum=1),
+        ),
+        _strategy(
+            "NearestBenchmark",
+            "fine-tunes some probes, then the k best models of the datasets on which these did alike",
+            "SELECT name FROM image_models ORDER BY NearestBenchmark(k=2, probes=2)\n"
+            "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
+            Argument("k", int, 10, minimum=1),
+            Argument("probes", int, 10, minimum=1),
         ),
         RankerSpec(
             name="random",
@@ -325,7 +373,6 @@ RANKERS: dict[str, RankerSpec] = {
             needs_source_probabilities=False,
             kind="catalog",
             example="SELECT name FROM image_models ORDER BY Random(seed=1) TRAINED ON drawn-digits-train LIMIT 3",
-            is_executable=False,
         ),
         RankerSpec(
             name="upstream",
@@ -338,21 +385,12 @@ RANKERS: dict[str, RankerSpec] = {
             needs_source_probabilities=False,
             kind="catalog",
             example="SELECT name FROM image_models ORDER BY Upstream TRAINED ON drawn-digits-train LIMIT 3",
-            is_executable=False,
         ),
-        RankerSpec(
-            name="auto",
-            label="Auto",
-            version=1,
-            summary="predicted accuracy after fine-tuning, with whatever evaluations pay to find it out",
-            arguments=(),
-            tasks=_ALL_TASKS,
-            needs_test=True,
-            needs_source_probabilities=False,
-            kind="strategy",
-            example="SELECT name FROM image_models ORDER BY Auto\n"
-            "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test WITHIN 10m",
-            is_executable=False,
+        _strategy(
+            "Auto",
+            "predicted accuracy after fine-tuning, with whatever evaluations pay to find it out",
+            "SELECT name FROM image_models ORDER BY Auto\nTRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
+            Argument("share", float, 0.06, minimum=0),
         ),
     )
 }

@@ -20,6 +20,7 @@ from shiftql.plan import PlanNode, Split
 from shiftql.planner import Stores
 from shiftql.planner import plan as make_plan
 from shiftql.script import read_script
+from shiftql.strategies.base import no_history
 from storage.catalog import Catalog
 from storage.database import Database
 from storage.derivation import parts_with
@@ -294,4 +295,4 @@ def first_as_they_stand(split: Split, rows: int) -> tuple[Part, ...]:
     return parts_with(split.parts, np.arange(rows))
 
 
-EMPTY_STORES = Stores(together, first_as_they_stand, lambda _: {})
+EMPTY_STORES = Stores(together, first_as_they_stand, lambda _: {}, lambda models, target: no_history())

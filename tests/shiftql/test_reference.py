@@ -154,11 +154,6 @@ def test_help_of_a_ranker_tells_its_arguments(spec):
             assert name in help_text(spec.label)
 
 
-def test_help_says_what_is_not_executable_yet():
-    for spec in RANKERS.values():
-        assert ("not executable yet" in help_text(spec.label)) != spec.is_executable
-
-
 def test_shortcuts_are_explained():
     text = help_text("shortcuts")
     assert all(shortcut.word in text for shortcut in SHORTCUTS)
