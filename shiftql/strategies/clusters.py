@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Up to so many models all pairs are compared, as published.
 _COMPARED = 2000
 # Another search for near clusters that brings fewer merges than this share of them is the last.
-_WORTHWHILE = 0.001
+_WORTHWHILE = 0.01
 
 Mode = Literal["own", "representative"]
 

@@ -32,7 +32,7 @@ def merge(
 ) -> np.ndarray:
     """The labels (models,), 0, 1, …, once no two clusters are `threshold` or less apart on average, as far as seen.
 
-    `labels` are those of the clusters to begin with, `pairs` (pairs, 2) those of clusters that may be near. Clusters that
+    `labels` are those of the clusters to begin with, `pairs` (pairs, 2) those of clusters that may be near. Any that
     are each other's nearest become one, all at a time. How far it is from others follows from what was measured of its
     parts, and is measured where it does not. This is average linkage if all that are near are among the pairs, but for
     the shortcuts that the constants above allow where clusters have many members.
