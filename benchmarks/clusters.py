@@ -2,7 +2,7 @@
 
     python benchmarks/clusters.py [--json] [MODELS]
 
-By default 100,000 models x 50 datasets. Some pools are of families of very uneven sizes, one with a fifth of all models,
+By default 100,000 models x 50 datasets. Some are of families of very uneven sizes, one with a fifth of all models,
 whose members differ by 0.1 to 3 points of accuracy; families differ by a general quality, five factors and themselves.
 Others are models of the shipped `vision_1k`, each changed by 0.1 to 3 points. A pool is clustered in a process of its
 own. For 2,000 models, agreement is the adjusted Rand index with exact average linkage, and the rank correlation of what
