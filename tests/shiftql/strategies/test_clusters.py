@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import shiftql
-from shiftql.strategies.clusters import Clusters, averages, cluster, distances, recall
+from shiftql.strategies.clusters import Clusters, averages, cluster, recall
+from shiftql.strategies.distances import distances
 
 RECORDS = Path(shiftql.__file__).parent / "records"
 
