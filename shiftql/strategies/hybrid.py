@@ -9,11 +9,11 @@ from storage.evaluations import Evaluation
 
 
 class Hybrid(Proxy):
-    """Evaluates the best `upstream` models by upstream accuracy beside the `k` best by the proxy `by`."""
+    """Evaluates the best `upstream` models by upstream accuracy beside the `k` best by the `proxy`."""
 
-    def __init__(self, problem: Problem, by: str, k: int = 1, upstream: int = 1) -> None:
+    def __init__(self, problem: Problem, proxy: str, k: int = 1, upstream: int = 1) -> None:
         self._upstream = [arm.final for arm in by_upstream(problem)[:upstream]]
-        super().__init__(problem, by, k)
+        super().__init__(problem, proxy, k)
 
     def _besides(self) -> list[Evaluation]:
         return self._upstream

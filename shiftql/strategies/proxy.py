@@ -10,18 +10,18 @@ from storage.evaluations import Evaluation
 
 
 class Proxy(Staged):
-    """Asks for the proxy `by` of every model that has it, then for the full evaluation of the `k` best by it.
+    """Asks for the `proxy` of every model that has it, then for the full evaluation of the `k` best by it.
 
     Raises PlanError when no model has such a proxy.
     """
 
-    def __init__(self, problem: Problem, by: str, k: int = 1) -> None:
+    def __init__(self, problem: Problem, proxy: str, k: int = 1) -> None:
         self._final = {arm.model: arm.final for arm in problem.arms}
-        self._proxies = [offer.evaluation for arm in problem.arms for offer in arm.hints if offer.kind == by]
+        self._proxies = [offer.evaluation for arm in problem.arms for offer in arm.hints if offer.kind == proxy]
         if problem.arms and not self._proxies:
             kinds = sorted({offer.kind for arm in problem.arms for offer in arm.hints})
             fix = "name one of those" if kinds else "have proxies measured first, or name a table of cheap runs"
-            raise PlanError(f"no model has the proxy {by}", subject=by, allowed=kinds, fix=fix)
+            raise PlanError(f"no model has the proxy {proxy}", subject=proxy, allowed=kinds, fix=fix)
         self._k = k
         super().__init__(self._proxies)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class TwoPhase(Staged):
     """Recalls the `k` most promising models, and trains on, rung by rung, those that may still become the best.
 
-    Models that are no farther apart than `threshold` elsewhere are one cluster. The proxy `by` is asked of every model
+    Models that are no farther apart than `threshold` elsewhere are one cluster. The `proxy` is asked of every model
     that has it (`mode` own) or of the clusters' representatives alone (representative); where nobody has it, averages
     decide. A model is dropped once another validates better and, as runs that looked like theirs at this rung ended
     elsewhere (one of `trends` kinds), will end better by more than `tolerance`, relative; at least half are dropped.
@@ -30,7 +30,7 @@ class TwoPhase(Staged):
         k: int = 10,
         threshold: float = 0.05,
         mode: str = "representative",
-        by: str = "leep",
+        proxy: str = "leep",
         trends: int = 3,
         tolerance: float = 0.1,
     ) -> None:
@@ -41,7 +41,7 @@ class TwoPhase(Staged):
         self._k = k
         asked = range(len(self._arms)) if self._mode == "own" else self._clusters.representatives
         self._proxies = {
-            number: offer.evaluation for number in asked for offer in self._arms[number].hints if offer.kind == by
+            number: offer.evaluation for number in asked for offer in self._arms[number].hints if offer.kind == proxy
         }
         self._trends = Trends(problem, trends)
         self._tolerance = tolerance

@@ -188,7 +188,7 @@ def test_a_ranker_of_two_words_is_completed_in_quotes(typed):
         ("FineTune(learning_rate=0.1, ", ["epochs=", "batch_size=", "seed="]),
         ("FineTune(3, ", ["lr=", "batch_size=", "seed="]),
         ("FineTune(3, seed=1, ", ["lr=", "batch_size="]),
-        ("acc CLASSIFIED BY [Linear, TwoPhase(k=3, ", ["threshold=", "by=", "proxy="]),
+        ("acc CLASSIFIED BY [Linear, TwoPhase(k=3, ", ["threshold=", "proxy="]),
         ("TwoPhase(proxy=n", ["NLEEP", "NCE"]),
         ("TwoPhase(k=", []),
         ("LEEP(", []),

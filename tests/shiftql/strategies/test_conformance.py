@@ -57,7 +57,7 @@ TEXTS = {
     "Random": "Random(k=5, seed=1)",
     "SuccessiveHalving": "SuccessiveHalving(eta=2)",
     "NearestBenchmark": "NearestBenchmark(k=2, probes=3)",
-    "TwoPhase": "TwoPhase(k=3, by='linear')",
+    "TwoPhase": "TwoPhase(k=3, proxy='linear')",
 }
 MAKERS = [pytest.param(read_strategy(TEXTS.get(name, name)).make, id=name) for name in STRATEGIES]
 # What is known already changes what is worth buying, and the best is predicted rather than measured.
