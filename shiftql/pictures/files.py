@@ -87,12 +87,12 @@ def _draw(directory: Path, replayed: Replayed, sections: list[Section]) -> Itera
     estimates = _estimates(replayed)
     for source, by_source in estimates.items():
         path = directory / f"{table}-truth-{_worded_as_name(source)}.png"
-        png.draw_truth(path, f"{table}, {source}: estimates against fine-tuned accuracy", by_source)
+        png.draw_truth(path, f"{table}: estimates against fine-tuned accuracy\n{source}", by_source)
         yield path
     if estimates:
         text = (
             "Diamonds were fine-tuned by the strategy itself. Agreement is weighted Kendall tau (τw), Pearson (r) and "
-            "Spearman (ρ). The menu names the target, the legend shows and hides who estimates."
+            "Spearman (ρ) over n models. The menu names the target, the legend shows and hides who estimates."
         )
         title = f"{table}: estimates against fine-tuned accuracy"
         sections.append(html.Section(title, text, html.truth_figure(targets, list(estimates.values()))))

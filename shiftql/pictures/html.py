@@ -209,7 +209,7 @@ def _points(number: int, said: Estimates) -> dict[str, Any]:
             "size": [10 if each.is_trained else 6 for each in said.models],
             "symbol": ["diamond" if each.is_trained else "circle" for each in said.models],
         },
-        "name": f"{escape(said.source)}<br>{worded_agreement(said.agreement)}",
+        "name": f"{escape(said.source)}<br>{worded_agreement(said)}",
         "text": [escape(each.model) for each in said.models],
         "customdata": [_worded_rest(each) for each in said.models],
         "hovertemplate": f"<b>%{{text}}</b> on {escape(said.target)}<br>{escape(said.source)}: %{{x:.1f}} %"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from shiftql.agreement import Agreement
 from shiftql.pictures.curves import Curve
+from shiftql.pictures.estimates import Estimates
 
 # Okabe and Ito's palette, which the colour-blind can tell apart, without its yellow; then grey.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
@@ -22,7 +22,7 @@ _MARKERS = (
     ("v", "triangle-down"),
     ("P", "cross"),
     ("X", "x"),
-    ("*", "star"),
+    ("h", "hexagon"),
 )
 _DASHES = (("-", "solid"), ("--", "dash"), (":", "dot"))
 
@@ -48,7 +48,8 @@ class Look:
 def look(number: int) -> Look:
     """The look of the first, second, … of what is drawn together."""
     turn, place = divmod(number, len(COLOURS))
-    return Look(COLOURS[place], _MARKERS[place], _DASHES[turn % len(_DASHES)])
+    # The same colour comes again with another dash and another marker.
+    return Look(COLOURS[place], _MARKERS[(place + 3 * turn) % len(_MARKERS)], _DASHES[turn % len(_DASHES)])
 
 
 def grid(count: int) -> tuple[int, int]:
@@ -98,10 +99,12 @@ def worded_end(curve: Curve) -> str:
     return f"{100 * curve.regret:.1f}{error} % at {_worded_cost(100 * curve.cost)} %"
 
 
-def worded_agreement(found: Agreement) -> str:
-    """`τw .83  r .91  ρ .88`; what is not defined is a dash."""
+def worded_agreement(said: Estimates) -> str:
+    """`τw .83  r .91  ρ .88  n 291`, the last of them the number of models; what is not defined is a dash."""
+    found = said.agreement
     figures = (("τw", found.weighted_tau), ("r", found.pearson), ("ρ", found.spearman))
-    return "  ".join(f"{name} {'–' if value is None else _short(value)}" for name, value in figures)
+    words = [f"{name} {'–' if value is None else _short(value)}" for name, value in figures]
+    return "  ".join([*words, f"n {len(said.models)}"])
 
 
 def _scale(values: np.ndarray, most: int) -> Scale:

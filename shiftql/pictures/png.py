@@ -45,22 +45,26 @@ _STYLE: Any = {
 }
 _TRAINED, _ESTIMATED, _PLAIN = COLOURS[0], COLOURS[1], COLOURS[-1]
 _LOGARITHMIC = {"xscale": "log", "yscale": "log"}
-_LEGEND_INCHES = 0.22
+_LINE_INCHES, _LETTER_INCHES, _HANDLE_INCHES = 0.2, 0.062, 0.6
+_ENDS, _EQUAL = "ends with regret at cost (marked)", "equal"
+# As many letters of a target's name as a panel has room for.
+_NAME_LETTERS = 34
 
 
 def draw_mean(path: Path, title: str, curves: Sequence[Curve]) -> None:
     """Regret against cost of every strategy in one chart, with a band of the standard error."""
     with rc_context(_STYLE):
-        figure, above, below = _with_legend_below(1, 3.9, math.ceil(len(curves) / 2) + 1)
+        labels = [f"{curve.strategy}: {worded_end(curve)}" for curve in curves]
+        figure, above, below = _with_legend_below(1, 3.9, [*labels, _ENDS])
         (axes,) = _panels(above, 1, subplot_kw=_LOGARITHMIC)
         for number, curve in enumerate(curves):
             costs, low, high = band(curve)
             axes.fill_between(costs, low, high, step="post", color=look(number).colour, alpha=0.1, linewidth=0)
         for number, curve in enumerate(curves):
-            _draw_curve(axes, number, curve, f"{curve.strategy}: {worded_end(curve)}")
+            _draw_curve(axes, number, curve, labels[number])
         _set_scales(axes, curves, 8, 12)
         _set_labels(above, title, COST_LABEL, REGRET_LABEL)
-        _set_legend(below, [axes], 2, "ends with regret at cost (marked)")
+        _set_legend(below, [axes], _ENDS)
         figure.savefig(path)
 
 
@@ -68,27 +72,27 @@ def draw_targets(path: Path, title: str, targets: Sequence[str], curves: Sequenc
     """Regret against cost of every strategy, a panel for each target."""
     drawn = [curve for of_target in curves for curve in of_target]
     with rc_context(_STYLE):
-        figure, above, below = _with_legend_below(len(targets), 1.75, math.ceil(len(curves[0]) / 4))
+        figure, above, below = _with_legend_below(len(targets), 1.75, [curve.strategy for curve in curves[0]])
         panels = _panels(above, len(targets), sharex=True, sharey=True, subplot_kw=_LOGARITHMIC)
         for axes, target, of_target in zip(panels, targets, curves, strict=True):
             for number, curve in enumerate(of_target):
                 _draw_curve(axes, number, curve, curve.strategy)
-            axes.set_title(target, fontsize=8)
+            axes.set_title(_shortened(target), fontsize=8)
             _set_scales(axes, drawn, 7, 6)
         _set_labels(above, title, COST_LABEL, REGRET_LABEL)
-        _set_legend(below, panels, 4)
+        _set_legend(below, panels)
         figure.savefig(path)
 
 
 def draw_truth(path: Path, title: str, estimates: Sequence[Estimates]) -> None:
     """The estimate of every model against what it reaches fine-tuned, a panel for each target."""
     with rc_context(_STYLE):
-        figure, above, below = _with_legend_below(len(estimates), 2.25, 1)
+        figure, above, below = _with_legend_below(len(estimates), 2.25, [_EQUAL])
         panels = _panels(above, len(estimates))
         for axes, said in zip(panels, estimates, strict=True):
             _draw_estimates(axes, said)
         _set_labels(above, title, ESTIMATE_LABEL, TESTED_LABEL)
-        _set_legend(below, panels, 3)
+        _set_legend(below, panels)
         figure.savefig(path)
 
 
@@ -124,11 +128,11 @@ def _draw_estimates(axes: Axes, said: Estimates) -> None:
     low, high = (values.min(), values.max()) if len(values) else (0.0, 100.0)
     room = max(0.05 * (high - low), 0.5)
     limits = low - room, high + room
-    axes.plot(limits, limits, color=_PLAIN, linewidth=0.8, zorder=0, label="equal")
+    axes.plot(limits, limits, color=_PLAIN, linewidth=0.8, zorder=0, label=_EQUAL)
     axes.set(xlim=limits, ylim=limits, aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(4))
-    axes.set_title(f"{said.target}\n{worded_agreement(said.agreement)}", fontsize=8)
+    axes.set_title(f"{_shortened(said.target)}\n{worded_agreement(said)}", fontsize=8)
 
 
 def _set_scales(axes: Axes, curves: Sequence[Curve], most_regrets: int, most_costs: int) -> None:
@@ -147,20 +151,32 @@ def _set_labels(figure: SubFigure, title: str, across: str, up: str) -> None:
     figure.supylabel(up, fontsize=9)
 
 
-def _set_legend(figure: SubFigure, panels: Sequence[Axes], columns: int, title: str | None = None) -> None:
+def _set_legend(figure: SubFigure, panels: Sequence[Axes], title: str | None = None) -> None:
     """One for all panels: what has the same label looks the same in each."""
     shown = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    columns = _legend_columns(list(shown), figure.bbox.width / figure.figure.dpi)
     figure.legend(shown.values(), shown.keys(), loc="center", ncols=columns, fontsize=8, title=title)
 
 
-def _with_legend_below(count: int, height: float, lines: int) -> tuple[Figure, SubFigure, SubFigure]:
-    """A figure with a part for so many panels, each `height` inches high, and one for a legend of some lines."""
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many stand beside each other in so many inches."""
+    return max(1, min(len(labels), int(width / (_HANDLE_INCHES + _LETTER_INCHES * max(map(len, labels))))))
+
+
+def _with_legend_below(count: int, height: float, labels: Sequence[str]) -> tuple[Figure, SubFigure, SubFigure]:
+    """A figure with a part for so many panels, each `height` inches high, and one for a legend."""
     rows, columns = grid(count)
-    legend = _LEGEND_INCHES * lines
+    width = max(2.1 * columns, 6.4)
+    legend = _LINE_INCHES * (math.ceil(len(labels) / _legend_columns(labels, width)) + 1)
     charts = max(height * rows, 3.2) + 0.8
-    figure = Figure(figsize=(max(2.1 * columns, 6.4), charts + legend), layout="constrained")
+    figure = Figure(figsize=(width, charts + legend), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=[charts, legend])
     return figure, *parts
+
+
+def _shortened(name: str) -> str:
+    half = _NAME_LETTERS // 2
+    return name if len(name) <= _NAME_LETTERS else f"{name[:half]}…{name[1 - half :]}"
 
 
 def _panels(figure: SubFigure, count: int, **alike: Any) -> list[Axes]:

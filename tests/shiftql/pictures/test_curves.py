@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shiftql.pictures.curves import costs_of, last_picks, mean_curve
-from shiftql.pictures.looks import FLOOR, band, cost_scale, regret_scale, worded_end
+from shiftql.pictures.looks import FLOOR, band, cost_scale, look, regret_scale, worded_end
 
 EARLY = ((0.1, 0.4), (0.2, 0.2))
 LATE = ((0.2, 0.6), (0.4, 0.0))
@@ -82,3 +82,9 @@ def test_scales_hold_what_is_drawn_with_few_round_ticks(outcome: Any) -> None:
 def test_what_is_next_to_nothing_lies_on_the_floor(outcome: Any) -> None:
     curves = [mean_curve("Some", [[outcome(LATE)]], COSTS)]
     assert regret_scale(curves, 4).ticks[FLOOR] == "≤ 0.1"
+
+
+def test_what_is_drawn_together_looks_different() -> None:
+    looks = [look(number) for number in range(20)]
+    assert len(set(looks)) == 20
+    assert len({each.colour for each in looks[:8]}) == len({each.marker for each in looks[:8]}) == 8

@@ -37,13 +37,16 @@ def test_the_best_models_weigh_most() -> None:
     ("tested", "estimated"), [([0.1, 0.2], [0.1, 0.2]), ([0.1] * 4, [1, 2, 3, 4]), ([1, 2, 3], [0.5] * 3), ([], [])]
 )
 def test_where_agreement_says_nothing_it_is_none(tested: list[float], estimated: list[float]) -> None:
-    found = agreement(tested, estimated)
-    assert found == Agreement(None, None, None)
-    assert worded_agreement(found) == "τw –  r –  ρ –"
+    assert agreement(tested, estimated) == Agreement(None, None, None)
 
 
-def test_agreement_is_worded_without_leading_zeros() -> None:
-    assert worded_agreement(Agreement(0.834, -0.071, 1.0)) == "τw .83  r −.07  ρ 1.00"
+def test_agreement_is_worded_as_in_a_table(outcome: Any) -> None:
+    alike = of_answer("Some", outcome([(0.1, 0.1)], estimates=[(0.1, 0.1), (0.3, 0.3), (0.2, 0.2)]))
+    assert worded_agreement(alike) == "τw 1.00  r 1.00  ρ 1.00  n 3"
+    opposed = of_answer("Some", outcome([(0.1, 0.1)], estimates=[(0.1, 0.3), (0.3, 0.1), (0.2, 0.3), (0.2, 0.1)]))
+    assert worded_agreement(opposed).endswith("r −.71  ρ −.71  n 4")
+    few = of_answer("Some", outcome([(0.1, 0.1)], estimates=[(0.1, 0.1)]))
+    assert worded_agreement(few) == "τw –  r –  ρ –  n 1"
 
 
 def test_an_answer_is_held_against_what_models_reach(outcome: Any) -> None:
