@@ -31,6 +31,7 @@ from shiftql.pictures.looks import (
     grid,
     look,
     regret_scale,
+    shortened,
     worded_agreement,
     worded_end,
 )
@@ -105,7 +106,7 @@ def targets_figure(targets: Sequence[str], curves: Sequence[Sequence[Curve]]) ->
         columns,
         shared_xaxes="all",
         shared_yaxes="all",
-        subplot_titles=targets,
+        subplot_titles=[escape(shortened(target)) for target in targets],
         horizontal_spacing=0.02,
         vertical_spacing=40 / height,
         x_title=COST_LABEL,

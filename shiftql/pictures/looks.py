@@ -30,6 +30,7 @@ _DASHES = (("-", "solid"), ("--", "dash"), (":", "dot"))
 FLOOR = 0.1
 # With which digits ticks begin, from many to few.
 _DIGITS = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,))
+_NAME_LETTERS = 26
 REGRET_LABEL = "regret (% of the best test accuracy)"
 COST_LABEL = "cost (% of fine-tuning every model)"
 ESTIMATE_LABEL = "estimated accuracy (%)"
@@ -105,6 +106,12 @@ def worded_agreement(said: Estimates) -> str:
     figures = (("τw", found.weighted_tau), ("r", found.pearson), ("ρ", found.spearman))
     words = [f"{name} {'–' if value is None else _short(value)}" for name, value in figures]
     return "  ".join([*words, f"n {len(said.models)}"])
+
+
+def shortened(name: str) -> str:
+    """A target's name as far as there is room for it above a panel: its ends, where it is too long."""
+    half = _NAME_LETTERS // 2
+    return name if len(name) <= _NAME_LETTERS else f"{name[:half]}…{name[1 - half :]}"
 
 
 def _scale(values: np.ndarray, most: int) -> Scale:

@@ -27,6 +27,7 @@ from shiftql.pictures.looks import (
     grid,
     look,
     regret_scale,
+    shortened,
     worded_agreement,
     worded_end,
 )
@@ -47,8 +48,6 @@ _TRAINED, _ESTIMATED, _PLAIN = COLOURS[0], COLOURS[1], COLOURS[-1]
 _LOGARITHMIC = {"xscale": "log", "yscale": "log"}
 _LINE_INCHES, _LETTER_INCHES, _HANDLE_INCHES = 0.2, 0.062, 0.6
 _ENDS, _EQUAL = "ends with regret at cost (marked)", "equal"
-# As many letters of a target's name as a panel has room for.
-_NAME_LETTERS = 34
 
 
 def draw_mean(path: Path, title: str, curves: Sequence[Curve]) -> None:
@@ -77,7 +76,7 @@ def draw_targets(path: Path, title: str, targets: Sequence[str], curves: Sequenc
         for axes, target, of_target in zip(panels, targets, curves, strict=True):
             for number, curve in enumerate(of_target):
                 _draw_curve(axes, number, curve, curve.strategy)
-            axes.set_title(_shortened(target), fontsize=8)
+            axes.set_title(shortened(target), fontsize=8)
             _set_scales(axes, drawn, 7, 6)
         _set_labels(above, title, COST_LABEL, REGRET_LABEL)
         _set_legend(below, panels)
@@ -132,7 +131,7 @@ def _draw_estimates(axes: Axes, said: Estimates) -> None:
     axes.set(xlim=limits, ylim=limits, aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(4))
-    axes.set_title(f"{_shortened(said.target)}\n{worded_agreement(said)}", fontsize=8)
+    axes.set_title(f"{shortened(said.target)}\n{worded_agreement(said)}", fontsize=8)
 
 
 def _set_scales(axes: Axes, curves: Sequence[Curve], most_regrets: int, most_costs: int) -> None:
@@ -172,11 +171,6 @@ def _with_legend_below(count: int, height: float, labels: Sequence[str]) -> tupl
     figure = Figure(figsize=(width, charts + legend), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=[charts, legend])
     return figure, *parts
-
-
-def _shortened(name: str) -> str:
-    half = _NAME_LETTERS // 2
-    return name if len(name) <= _NAME_LETTERS else f"{name[:half]}…{name[1 - half :]}"
 
 
 def _panels(figure: SubFigure, count: int, **alike: Any) -> list[Axes]:
