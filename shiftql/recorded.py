@@ -6,6 +6,7 @@ A row is one fine-tuning of a model on a dataset, or with a column `epoch` one e
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,13 @@ class Records:
     seconds: tuple[np.ndarray, ...]
     has_epochs: bool
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @cached_property
+    def is_complete(self) -> np.ndarray:
+        """Of each model and dataset, whether its test and the validation after every epoch are recorded."""
+        import numpy as np
+
+        return np.asarray(~np.isnan([*self.validation, self.test]).any(axis=0))
 
 
 def load_records(path: Path) -> Records:

@@ -20,6 +20,21 @@ _METHOD, _VERSION = "finetune", "recorded"
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What an answer says of a model, and the test accuracy that it has fully fine-tuned.
+
+    `is_trained` says that it was fully fine-tuned before that answer; `low` and `high` are the 90 % interval, if any.
+    """
+
+    model: str
+    utility: float
+    tested: float
+    is_trained: bool
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of one target. Regrets are relative to the best test accuracy, costs to fine-tuning every model.
 
@@ -27,7 +42,8 @@ class Outcome:
     those trained where the records tell epochs, else it is 0. `top_k_mean` is the mean test accuracy of the first k of
     its ranking. Where the strategy tells intervals, `coverage` is the share of models that were not fully fine-tuned
     whose test accuracy lies in theirs; `chance` is the stated probability that the pick is within 1 % of the best.
-    `path` says after each evaluation what a pick would then have cost in all, and its regret.
+    `path` says after each evaluation what a pick would then have cost in all, and its regret; `picks` which model it
+    would have been. `estimates` are the last answer's of all models that it ranks, best first.
     """
 
     dataset: str
@@ -41,6 +57,8 @@ class Outcome:
     coverage: float | None
     chance: float | None
     path: tuple[tuple[float, float], ...]
+    picks: tuple[str, ...]
+    estimates: tuple[Estimate, ...]
 
 
 def replay(
@@ -59,15 +77,16 @@ def replay(
     """
     record = _Record(records, target, low_fidelity)
     strategy = make(Problem(target, record.arms, _history(records, target, low_fidelity, families)))
-    path = []
+    path, picks = [], []
     while wanted := strategy.ask(1):
         strategy.tell({evaluation.fingerprint: record.buy(evaluation) for evaluation in wanted})
         if ranking := strategy.answer().ranking:
             pick = ranking[0].model
             path.append((record.spent_after(pick), record.regret([pick])))
+            picks.append(pick.name)
     answer = strategy.answer()
     ranking = answer.ranking
-    coverage = record.coverage(ranking)
+    coverage, estimates = record.coverage(ranking), record.estimates(ranking)
     for ranked in ranking[:1]:
         record.finish(ranked.model)
     return Outcome(
@@ -82,7 +101,30 @@ def replay(
         coverage=coverage,
         chance=answer.chance,
         path=tuple(path),
+        picks=tuple(picks),
+        estimates=tuple(estimates),
     )
+
+
+def problem_of(
+    records: Records, target: str, low_fidelity: Records | None = None, families: Sequence[str] = ()
+) -> Problem:
+    """What strategies are told of a recorded dataset at first; arguments as in `replay`."""
+    arms = _Record(records, target, low_fidelity).arms
+    return Problem(target, arms, _history(records, target, low_fidelity, families))
+
+
+def unfit(records: Records, target: str) -> str | None:
+    """Why nothing can be chosen for a dataset of a table; None where something can."""
+    column = records.datasets.index(target)
+    complete = records.is_complete[:, column]
+    if not complete.any():
+        return "no model has all its epochs recorded" if records.has_epochs else "no model has a complete row"
+    if not (records.test[complete, column] > 0).any():
+        return "no model has a test accuracy above 0"
+    if not any((seconds[complete, column] > 0).any() for seconds in records.seconds):
+        return "no model took any time"
+    return None
 
 
 class _Record:
@@ -92,8 +134,7 @@ class _Record:
         import numpy as np
 
         column = records.datasets.index(target)
-        complete = ~np.isnan([values[:, column] for values in (*records.validation, records.test)]).any(axis=0)
-        rows = np.flatnonzero(complete).tolist()
+        rows = np.flatnonzero(records.is_complete[:, column]).tolist()
         kinds = kinds_of(records)
         self._subjects = {row: Subject(records.models[row], fingerprint_of(records.models[row])) for row in rows}
         self._test = {self._subjects[row]: float(records.test[row, column]) for row in rows}
@@ -191,6 +232,21 @@ class _Record:
         ]
         return sum(told) / len(told) if told else None
 
+    def estimates(self, ranking: Sequence[Ranked]) -> list[Estimate]:
+        """What is said of each model of a ranking, beside what is true."""
+        finished = set(self.finished)
+        return [
+            Estimate(
+                ranked.model.name,
+                ranked.utility,
+                self._test[ranked.model],
+                ranked.model in finished,
+                ranked.low,
+                ranked.high,
+            )
+            for ranked in ranking
+        ]
+
     def mean_test(self, models: Sequence[Subject]) -> float:
         return sum(self._test[model] for model in models) / max(1, len(models))
 
@@ -249,15 +305,22 @@ def _measured(value: float, seconds: float) -> Measurement:
 
 
 def summarize(rows: Sequence[Mapping[str, Any]], figures: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """The mean of figures over rows, its standard error (None of a single row), and the largest."""
+    """The mean of figures over rows, its standard error over datasets (None of a single one), and the largest.
+
+    Rows of one dataset with several seeds are no more datasets than one.
+    """
     import numpy as np
 
     values = {name: np.array([row[name] for row in rows], dtype=float) for name in figures}
+    datasets = [(row.get("records"), row["dataset"]) for row in rows]
+    of_dataset = [np.array([each == dataset for each in datasets]) for dataset in dict.fromkeys(datasets)]
+
+    def standard_error(each: np.ndarray) -> float | None:
+        means = [each[rows_of].mean() for rows_of in of_dataset]
+        return float(np.std(means, ddof=1) / np.sqrt(len(means))) if len(means) > 1 else None
+
     return {
         "mean": {name: float(each.mean()) for name, each in values.items()},
-        "standard_error": {
-            name: float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else None
-            for name, each in values.items()
-        },
+        "standard_error": {name: standard_error(each) for name, each in values.items()},
         "max": {name: float(each.max()) for name, each in values.items()},
     }
