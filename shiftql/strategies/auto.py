@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -37,18 +38,14 @@ class Auto:
             for offer in (*arm.rungs, *arm.hints)
         }
         self._places = {offer.evaluation.fingerprint: place for place, offer in self._offers.items()}
-        self._gain = gain
-        self._left = share * sum(offer.seconds for arm in self._arms for offer in arm.rungs)
+        self._share, self._gain = share, gain
         self._model = self._made(problem) if self._arms else None
         self._asked: set[tuple[int, int]] = set()
         self._told: dict[tuple[int, int], Measurement] = {}
-        # The model that is trained to its end before all is over.
-        self._ending: int | None = None
 
     def ask(self, count: int) -> Sequence[Evaluation]:
         wanted: list[Evaluation] = []
         while len(wanted) < count and (place := self._next()) is not None:
-            self._left -= self._offers[place].seconds
             self._asked.add(place)
             wanted.append(self._offers[place].evaluation)
         return wanted
@@ -99,21 +96,56 @@ class Auto:
         return Confidence.of(self._model)
 
     def _next(self) -> tuple[int, int] | None:
-        """What to buy next; in the end, what is left to train of the model that is best by then."""
+        """What to buy next; in the end, what is left to train of the model that is best by then.
+
+        It depends on nothing but what is known and under way, so that who begins anew goes on alike.
+        """
         if self._model is None:
             return None
-        pending = {number for number, _ in self._asked - self._told.keys()}
-        best = next(iter(self._begun()), None)
-        if self._ending is None:
-            reserve = 0.0 if best is None else sum(self._offers[best, rung].seconds for rung in self._rungs_left(best))
-            offered = [place for place in self._offers if place[0] not in pending and self._is_offered(place)]
-            found = self._model.next(offered, self._left - reserve, self._gain)
-            if found is not None or pending:
-                return found
-            self._ending = best
-        if self._ending is None or self._ending in pending or not self._rungs_left(self._ending):
-            return None
-        return self._ending, self._rungs_left(self._ending)[0]
+        pending = self._asked - self._told.keys()
+        busy = {number for number, _ in pending}
+        begun, levels = self._begun(), self._levels()
+        left = self._left(levels)
+        reserve = self._price_to_end(begun[0], levels) if begun else 0.0
+        offered = [place for place in self._offers if place[0] not in busy and self._is_offered(place)]
+        model = self._model.believing(pending)
+        found = model.next(offered, left - reserve, self._gain, levels)
+        if found is not None or pending:
+            return found
+        has_finished = any(not self._rungs_left(number) for number in begun)
+        for number in begun:
+            if not self._rungs_left(number):
+                return None
+            if not has_finished or self._price_to_end(number, levels) <= left:
+                return number, self._rungs_left(number)[0]
+        has_hints = len(self._kinds) > self._num_rungs
+        return None if begun or has_hints else model.next(offered, math.inf, self._gain, levels)
+
+    def _levels(self) -> list[float]:
+        """By kind how many times the predicted price is paid, as far as is known: rungs have one level, hints another."""
+        logs: tuple[list[float], list[float]] = [], []
+        for place, result in self._told.items():
+            if result.status == "completed" and result.cost_seconds > 0 and self._offers[place].seconds > 0:
+                logs[place[1] >= self._num_rungs].append(math.log(result.cost_seconds / self._offers[place].seconds))
+        both = [*logs[0], *logs[1]]
+        typical = math.fsum(both) / max(len(both), 1)
+        rungs, hints = (math.exp(math.fsum([typical, *each]) / (len(each) + 1)) for each in logs)
+        return [rungs if kind < self._num_rungs else hints for kind in range(len(self._kinds))]
+
+    def _left(self, levels: Sequence[float]) -> float:
+        """What may still be spent, of the share of all, by what purchases were predicted to cost or did, if that is more.
+
+        Who told a result has paid for it as if it had been asked for.
+        """
+        total = sum(offer.seconds * levels[kind] for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
+        places = sorted(self._asked | self._told.keys())
+        predicted = [self._offers[place].seconds * levels[place[1]] for place in places]
+        paid = [self._told[place].cost_seconds if place in self._told else 0.0 for place in places]
+        paid = [seconds or expected for seconds, expected in zip(paid, predicted, strict=True)]
+        return self._share * total - max(math.fsum(predicted), math.fsum(paid))
+
+    def _price_to_end(self, number: int, levels: Sequence[float]) -> float:
+        return sum(self._offers[number, rung].seconds * levels[rung] for rung in self._rungs_left(number))
 
     def _begun(self) -> list[int]:
         """The models of which some rung is known, the best by predicted accuracy first."""

@@ -14,6 +14,7 @@ improvement).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +71,6 @@ class AutoModel:
         self._relations = Relations.of(tables)
         self._num_datasets = int(known.sum())
         self.cost = _filled(np.stack([kind.cost for kind in kinds], axis=1))
-        self.total = float(sum(self.cost[:, number].sum() for number, kind in enumerate(kinds) if kind.full)) or 1.0
         scarcity = 1 / (1 + (self._num_datasets / _FEW_DATASETS) ** 4)
         self._own, self._name = _OWN + scarcity, _NAME + scarcity
         self._general_weight = 1 - (1 - _GENERAL_WEIGHT) * (1 - scarcity) if self._num_datasets else 1.0
@@ -82,8 +82,7 @@ class AutoModel:
             target, [name for name, is_known in zip(datasets, known, strict=True) if is_known], zs[0], average
         )
         self._columns: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self._places: list[tuple[int, int]] = []
-        self._values: list[float] = []
+        self._told: dict[tuple[int, int], float] = {}
         self._failed: set[int] = set()
         self._fitted: _Posterior | None = None
 
@@ -92,9 +91,28 @@ class AutoModel:
         if value is None or not np.isfinite(value):
             self._failed.add(model)
         else:
-            self._places.append((model, kind))
-            self._values.append(value)
+            self._told[model, kind] = value
         self._fitted = None
+
+    def believing(self, pending: Iterable[tuple[int, int]]) -> AutoModel:
+        """The same as if what is under way had brought what is expected of it (kriging believer)."""
+        believed = copy(self)
+        mean, posterior, relations = self.predict()[0], self.posterior, self._relations
+        believed._told = dict(self._told)
+        for model, kind in pending:
+            z = (mean[model] - posterior.offset) / posterior.scale
+            seen = relations.shift[kind + 1] + np.exp(relations.log_ratio[kind + 1]) * z
+            believed._told[model, kind] = float(posterior.offset + posterior.scale * seen)
+        believed._fitted = None if believed._told != self._told else self._fitted
+        return believed
+
+    @property
+    def _places(self) -> list[tuple[int, int]]:
+        return sorted(self._told)
+
+    @property
+    def _values(self) -> list[float]:
+        return [self._told[place] for place in self._places]
 
     def predict(self) -> tuple[np.ndarray, np.ndarray]:
         """The mean and the standard deviation of every model's final accuracy."""
@@ -106,7 +124,7 @@ class AutoModel:
         """The models of which a full evaluation is known."""
         return sorted({model for model, kind in self._places if self.kinds[kind].full})
 
-    def next(self, offered: Iterable[tuple[int, int]], budget: float, gain: float) -> tuple[int, int] | None:
+    def next(self, offered: Iterable[tuple[int, int]], budget: float, gain: float, levels: Sequence[float] | None = None) -> tuple[int, int] | None:
         """Of the offered (model, kind) the one worth most for its price; None where none is, or none can be paid.
 
         The budget is in units of the prices. A purchase is worth it while what it is expected to gain, relative, for
@@ -115,19 +133,22 @@ class AutoModel:
         is_offered = np.zeros(self.cost.shape, dtype=bool)
         for place in offered:
             is_offered[place] = place[0] not in self._failed
-        is_offered &= self.cost <= budget
-        worth, improvement = self._utilities()
-        if not self.evaluated():
-            # Enough is kept for one evaluation that counts.
-            full = next(number for number, kind in enumerate(self.kinds) if kind.full)
-            kept = self.cost[int(np.argmax(self.predict()[0])), full]
-            for number, kind in enumerate(self.kinds):
-                if not kind.full:
-                    is_offered[:, number] &= self.cost[:, number] + kept <= budget
+        price = self.cost * (np.ones(len(self.kinds)) if levels is None else np.asarray(levels))
+        is_full = np.array([kind.full for kind in self.kinds])
+        worth, improvement = self._utilities(price)
+        done = self.evaluated()
+        if not done:
+            # What is begun is trained to its end, and enough is kept for one evaluation that counts.
+            whole = price[:, is_full].sum(axis=1)
+            kept = whole[int(np.argmax(self.predict()[0]))]
+            is_offered[:, is_full] &= whole[:, None] <= budget
+            if kept <= budget:
+                is_offered[:, ~is_full] &= price[:, ~is_full] + kept <= budget
+        is_offered &= price <= budget
         if not is_offered.any():
             return None
-        if done := self.evaluated():
-            most = (improvement / self.cost)[is_offered].max() * 0.01 * self.total
+        if done:
+            most = (improvement / price)[is_offered].max() * 0.01 * price[:, is_full].sum()
             if most < gain * abs(self.predict()[0][done].max()):
                 return None
         best = int(np.argmax(np.where(is_offered, worth, -np.inf)))
@@ -335,7 +356,7 @@ class AutoModel:
 
     # --- what is worth buying -----------------------------------------------------------------------------------------
 
-    def _utilities(self) -> tuple[np.ndarray, np.ndarray]:
+    def _utilities(self, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What every purchase is worth for its price, and how much it is expected to improve, both (models, kinds)."""
         posterior, done = self.posterior, self.evaluated()
         mean = posterior.weights @ posterior.means
@@ -347,8 +368,8 @@ class AutoModel:
             if rest := [model for model in done if model != best]:
                 second = rest[int(np.argmax(mean[rest]))]
                 to_beat[best], variances[:, best] = mean[second], variances[:, second]
-        told, deviation = self._told(), np.sqrt(variances)
-        improvement, chance = np.zeros(self.cost.shape), np.zeros(self.cost.shape)
+        told, deviation = self._informative(), np.sqrt(variances)
+        improvement, chance = np.zeros(cost.shape), np.zeros(cost.shape)
         for kind in range(len(self.kinds)):
             width = np.maximum(deviation * told[:, kind], 1e-12)
             ahead = (posterior.means - to_beat) / width
@@ -358,12 +379,12 @@ class AutoModel:
             if done:
                 # What is known of the best already counts.
                 improvement[best, kind] = max(improvement[best, kind] - max(mean[best] - to_beat[best], 0), 0)
-        price = self.cost.copy()
+        price = cost.copy()
         full = next(number for number, kind in enumerate(self.kinds) if kind.full)
         for number, sold in enumerate(self.kinds):
             if not sold.full:
                 # What it promises has to be paid for afterwards.
-                price[:, number] += chance[:, number] * self.cost[:, full]
+                price[:, number] += chance[:, number] * cost[:, full]
         return improvement / price**_COST_POWER, improvement
 
     def _variances_beside(self, other: int, solved: Sequence[np.ndarray]) -> np.ndarray:
@@ -382,7 +403,7 @@ class AutoModel:
             rows.append(scales[:, None] * relative + spreads[:, None] * apart)
         return np.concatenate(rows)
 
-    def _told(self) -> np.ndarray:
+    def _informative(self) -> np.ndarray:
         """Which share of what is unknown of a model each purchase would tell, (models, kinds), as deviations."""
         noise = _NOISE**2 / max(float(np.median(self._variances()[1])), 1e-9)
         correlation = self._relations.correlation
