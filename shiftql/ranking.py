@@ -85,7 +85,7 @@ def rank_chosen(
     """The rows of the ranking that a strategy answers with, in its order.
 
     A model that was evaluated fully has the score and 95 % interval of that; of any other they are what it is
-    `predicted` to reach and the 90 % interval of that, and it is tied when this holds what the best reached.
+    `predicted` to reach and the 90 % interval of that.
     """
     assert evaluate.choice is not None
     method = evaluate.choice.problem.arms[0].final.method if evaluate.choice.problem.arms else None
@@ -99,7 +99,7 @@ def rank_chosen(
     first = answer.ranking[0] if answer.ranking else None
     best = full.get(first.model) if first else None
     chosen = [
-        (name, _predicted(ranked, first) if reached is None else _figures(reached, None if ranked is first else best))
+        (name, _predicted(ranked) if reached is None else _figures(reached, None if ranked is first else best))
         for ranked in answer.ranking
         for reached in [full.get(ranked.model)]
         for name in evaluate.choice.names[ranked.model]
@@ -111,15 +111,14 @@ def rank_chosen(
     )
 
 
-def _predicted(ranked: Ranked, first: Ranked | None) -> dict[str, Any]:
-    is_close = ranked.high is not None and first is not None and ranked.high >= first.utility
+def _predicted(ranked: Ranked) -> dict[str, Any]:
     return {
         "score": ranked.utility,
         "metric": "accuracy",
         "higher_is_better": True,
         "low": ranked.low,
         "high": ranked.high,
-        "tied": is_close and ranked is not first,
+        "tied": False,
         "n_test": None,
         "layer": None,
         "predicted": True,

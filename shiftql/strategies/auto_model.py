@@ -124,7 +124,9 @@ class AutoModel:
         """The models of which a full evaluation is known."""
         return sorted({model for model, kind in self._places if self.kinds[kind].full})
 
-    def next(self, offered: Iterable[tuple[int, int]], budget: float, gain: float, levels: Sequence[float] | None = None) -> tuple[int, int] | None:
+    def next(
+        self, offered: Iterable[tuple[int, int]], budget: float, gain: float, levels: Sequence[float] | None = None
+    ) -> tuple[int, int] | None:
         """Of the offered (model, kind) the one worth most for its price; None where none is, or none can be paid.
 
         The budget is in units of the prices. A purchase is worth it while what it is expected to gain, relative, for

@@ -1,0 +1,163 @@
+"""Strategies that choose live what is evaluated next, on tiny models and what is known of them elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from flows import run as run_module
+from flows.registration import register_model
+from shiftql.answers import ExplainAnswer, RankingAnswer
+from shiftql.engine import query
+from storage.catalog import Catalog
+
+COLOURS = "TRAINED ON 'colours-train' TESTED ON 'colours-test'"
+PHOTOS = "TRAINED ON 'photos-train' TESTED ON 'photos-test'"
+IMAGE_MODELS = ["resnet", "vit"]
+
+
+@pytest.fixture(autouse=True)
+def _here(here: None) -> None:
+    """Hosts answer from this process."""
+
+
+@pytest.fixture
+def no_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a flow was started")
+
+    monkeypatch.setattr(run_module, "run_search", refuse)
+
+
+def ask(ranker: str, splits: str = COLOURS) -> RankingAnswer:
+    answer = query(f"SELECT name FROM image_models ORDER BY {ranker} {splits}")
+    assert isinstance(answer, RankingAnswer)
+    return answer
+
+
+def models(answer: RankingAnswer) -> list[str]:
+    return [row["model"] for row in answer.ranking]
+
+
+def finetuned(splits: str = COLOURS) -> dict[str, float]:
+    return {row["model"]: row["score"] for row in ask("FineTune", splits).ranking}
+
+
+def test_a_proxy_chooses_who_is_fine_tuned() -> None:
+    by_proxy = [row["model"] for row in ask("Linear").ranking if not row.get("baseline")]
+    answer = ask("Proxy(k=1)")
+    # The proxies are known, and one model is fine-tuned.
+    assert (answer.evaluated, answer.reused) == (1, 2)
+    assert models(answer) == by_proxy[:1]
+    assert answer.ranking[0]["score"] == finetuned()[by_proxy[0]]
+
+
+def test_what_a_strategy_chose_is_known_when_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for ranker in ("Proxy(LogME)", "Auto", "Hybrid", "TwoPhase(k=1)"):
+        first = ask(ranker)
+        with monkeypatch.context() as patch:
+            patch.setattr(run_module, "run_search", lambda *_: pytest.fail("a flow was started"))
+            again = ask(ranker)
+        assert again.evaluated == 0
+        assert again.ranking == first.ranking
+        assert again.chance == first.chance
+
+
+def test_auto_predicts_what_it_does_not_measure() -> None:
+    answer = ask("Auto")
+    assert sorted(models(answer)) == IMAGE_MODELS
+    assert answer.failed == ()
+    for row in answer.ranking:
+        assert row["low"] <= row["score"] <= row["high"]
+        assert row["metric"] == "accuracy"
+    assert answer.chance is not None
+    assert 0 < answer.chance < 1
+
+
+def test_a_question_that_names_no_order_means_auto() -> None:
+    answer = query(f"SELECT name FROM image_models {COLOURS}")
+    assert isinstance(answer, RankingAnswer)
+    assert answer.ranking == ask("Auto").ranking
+
+
+def test_auto_takes_what_is_known_for_what_it_is(no_flow: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    reached = finetuned()
+    answer = ask("Auto")
+    assert {row["model"]: row["score"] for row in answer.ranking} == reached
+    assert models(answer)[0] == max(reached, key=lambda name: (reached[name], name))
+    assert not any(row.get("predicted") for row in answer.ranking)
+
+
+def test_what_models_did_elsewhere_chooses_among_them() -> None:
+    elsewhere = finetuned(PHOTOS)
+    best = max(elsewhere.values())
+    (chosen,) = models(ask("BestAverage(k=1)"))
+    assert elsewhere[chosen] == best
+    assert "results on 1 other dataset" in explained("BestAverage(k=1)")
+
+
+def explained(ranker: str) -> str:
+    answer = query(f"EXPLAIN SELECT name FROM image_models ORDER BY {ranker} {COLOURS}")
+    assert isinstance(answer, ExplainAnswer)
+    return answer.text
+
+
+def test_the_target_is_no_history_of_itself() -> None:
+    finetuned()
+    assert "results on 0 other datasets" in explained("Auto")
+
+
+def test_a_model_that_cannot_be_opened_is_no_choice(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
+    path = shutil.copytree(pool.models["vit"], tmp_path / "torn")
+    content = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(content[: len(content) // 2])
+    register_model(catalog, "torn", str(path))
+    for ranker in ("Auto", "Proxy(k=3)"):
+        answer = ask(ranker)
+        assert [failure["model"] for failure in answer.failed] == ["torn"]
+        assert "torn" not in models(answer)
+        assert set(models(answer)) == set(IMAGE_MODELS)
+
+
+def test_copies_of_a_model_are_one_choice(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
+    register_model(catalog, "twin", str(shutil.copytree(pool.models["resnet"], tmp_path / "twin")))
+    answer = ask("Proxy(k=3)")
+    assert answer.evaluated == 4
+    scores = {row["model"]: row["score"] for row in answer.ranking}
+    assert set(scores) == {*IMAGE_MODELS, "twin"}
+    assert scores["twin"] == scores["resnet"]
+
+
+def test_a_collapsed_run_is_tried_once_more(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
+    path = shutil.copytree(pool.models["bert"], tmp_path / "zero")
+    weights = load_file(path / "model.safetensors")
+    for array in weights.values():
+        array.fill(0 * array.dtype.type(1) if np.issubdtype(array.dtype, np.floating) else 0)
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    register_model(catalog, "zero", str(path))
+    text = (
+        "SELECT name FROM models WHERE name = 'zero' ORDER BY FineTune(epochs=1) "
+        "TRAINED ON 'nature-train' TESTED ON 'nature-test'"
+    )
+    answer = query(text)
+    assert isinstance(answer, RankingAnswer)
+    assert answer.evaluated == 2
+    assert [row["model"] for row in answer.ranking] == ["zero"]
+    again = query(text)
+    assert isinstance(again, RankingAnswer)
+    assert (again.evaluated, again.reused) == (0, 2)
+
+
+def test_upstream_accuracy_and_chance_open_no_model(no_flow: None, catalog: Catalog) -> None:
+    catalog.save_model("vit", {"upstream_accuracy": 0.7})
+    answer = ask("Upstream")
+    assert [(row["model"], row["score"]) for row in answer.ranking] == [("vit", 0.7)]
+    drawn = {seed: models(ask(f"Random(seed={seed})")) for seed in range(20)}
+    assert {tuple(each) for each in drawn.values()} == {("resnet", "vit"), ("vit", "resnet")}
+    assert models(ask("Random(seed=3)")) == drawn[3]
