@@ -19,9 +19,10 @@ from shiftql.bound import (
     Ranked,
     nothing_known,
 )
+from shiftql.catalog_ranking import rank_by_catalog
 from shiftql.plan import Distances, PlanNode, Query, Rank
 from shiftql.preparation import prepare
-from shiftql.ranking import failures, rank_by_catalog, rank_chosen, rank_models
+from shiftql.ranking import failures, rank_chosen, rank_models
 from storage.database import Database
 from storage.errors import EvaluationError
 from storage.results import ResultStore

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from shiftql.bound import BoundRanker
 from shiftql.plan import Evaluate, PlannedEvaluation, Rank
 from shiftql.statistics import (
     SIGNIFICANCE,
@@ -16,9 +15,7 @@ from shiftql.statistics import (
 )
 from shiftql.strategies.base import Answer, Ranked
 from shiftql.strategies.retried import second_chance
-from storage.catalog import ModelRecord
 from storage.evaluations import Evaluation, Measurement, Subject
-from storage.fingerprints import fingerprint_of
 
 
 def rank_models(
@@ -123,43 +120,6 @@ def _predicted(ranked: Ranked) -> dict[str, Any]:
         "layer": None,
         "predicted": True,
     }
-
-
-def rank_by_catalog(
-    ranker: BoundRanker,
-    models: Sequence[ModelRecord],
-    columns: Mapping[str, Mapping[str, Any]],
-    *,
-    descending: bool,
-    limit: int | None,
-) -> tuple[dict[str, Any], ...]:
-    """The rows of a ranking that opens no model: by upstream accuracy, unknown ones left out, or by chance."""
-    if "seed" in ranker.params:
-        metric, scores = "random", [(_chance(ranker.params["seed"], model), model.name) for model in models]
-    else:
-        metric = "upstream_accuracy"
-        scores = [(each.upstream_accuracy, each.name) for each in models if each.upstream_accuracy is not None]
-    best = max((score for score, _ in scores), default=None)
-    ordered = sorted(scores, key=lambda each: (-each[0], each[1]))
-    figures = {"metric": metric, "higher_is_better": True, "low": None, "high": None}
-    return tuple(
-        {
-            "rank": rank,
-            "model": name,
-            "score": score,
-            **figures,
-            "tied": (score, name) != ordered[0] and score == best,
-            "n_test": None,
-            "layer": None,
-            **columns.get(name, {}),
-        }
-        for rank, (score, name) in enumerate((ordered[::-1] if descending else ordered)[:limit], start=1)
-    )
-
-
-def _chance(seed: int, model: ModelRecord) -> float:
-    """A number from 0 to 1 that is the same for the same seed and content, whatever else is in the pool."""
-    return int(fingerprint_of(seed, model.fingerprint)[:12], 16) / 16**12
 
 
 _GONE = "its files or the dataset's changed, or its result was purged, while the query ran; ask again"

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from shiftql.bound import BoundRanker
 from shiftql.cost import Cost
-from shiftql.plan import Evaluate, PlannedEvaluation, Rank, Round
-from shiftql.ranking import failures, rank_models
+from shiftql.plan import Choice, Evaluate, PlannedEvaluation, Rank, Round
+from shiftql.ranking import failures, rank_chosen, rank_models
+from shiftql.strategies.base import Answer, Arm, Offer, Problem, Ranked, no_history
+from shiftql.strategies.retried import second_chance
+from shiftql.strategies.specs import NamedStrategy
 from shiftql.tables import RANKING_KEYS
-from storage.evaluations import Evaluation, Measurement, Subject
+from storage.evaluations import COLLAPSED, Evaluation, Measurement, Subject
 from tasks.rankers.specs import find_ranker
 
 ROWS = 100
@@ -246,3 +249,53 @@ def test_who_came_further_is_better_and_counts_by_the_last_round() -> None:
     ]
     measured[planned[3].evaluation.fingerprint] = Measurement("failed", 0.0, reason="out of memory")
     assert [row["model"] for row in rank_models(evaluate, measured, {}, descending=False, limit=None)] == ["a", "c"]
+
+
+def _chosen(names: Sequence[str], evaluations: Sequence[Evaluation]) -> Evaluate:
+    """What a strategy has the choice of; `a` is registered twice."""
+    arms = [Arm(Subject(name, name), (Offer("finetune", _finetuning(name), 1.0),)) for name in names]
+    known = {Subject(name, name): (name, "copy-of-a") if name == "a" else (name,) for name in names}
+    choice = Choice(NamedStrategy("Enumerate", {}), Problem("target", arms, no_history()), known)
+    planned = tuple(PlannedEvaluation(each, Cost()) for each in evaluations)
+    return Evaluate(BoundRanker(find_ranker("auto"), {}), planned, None, choice=choice)
+
+
+def _finetuning(name: str) -> Evaluation:
+    return replace(_evaluation(name, "finetune"), params={"seed": 0})
+
+
+def test_a_strategy_ranks_by_what_was_measured_where_it_was_and_by_its_prediction_elsewhere() -> None:
+    evaluate = _chosen(["a", "b"], [_finetuning("a"), _evaluation("b")])
+    answer = Answer((Ranked(Subject("b", "b"), 0.9, 0.8, 0.95), Ranked(Subject("a", "a"), 0.7, 0.6, 0.8)))
+    measured = {_finetuning("a").fingerprint: _accuracy(75), _evaluation("b").fingerprint: _accuracy(20)}
+    beside = {"b": {"size": 3}}
+    rows = rank_chosen(evaluate, answer, measured, beside, descending=False, limit=None)
+    assert [(row["rank"], row["model"], row["score"]) for row in rows] == [
+        (1, "b", 0.9),
+        (2, "a", 0.75),
+        (3, "copy-of-a", 0.75),
+    ]
+    predicted, reached, _ = rows
+    assert (predicted["low"], predicted["high"], predicted["n_test"], predicted["size"]) == (0.8, 0.95, None, 3)
+    assert predicted["predicted"]
+    assert reached["n_test"] == ROWS
+    assert "predicted" not in reached
+    worst_first = rank_chosen(evaluate, answer, measured, beside, descending=True, limit=2)
+    assert [row["model"] for row in worst_first] == ["copy-of-a", "a"]
+
+
+def test_of_two_tries_the_better_counts_and_a_collapse_that_was_made_up_for_is_no_failure() -> None:
+    first = _finetuning("a")
+    second = second_chance(first)
+    assert second is not None
+    collapsed = Measurement("failed", 1.0, metrics={COLLAPSED: 1.0}, reason="the loss is not finite")
+    measured = {first.fingerprint: collapsed, second.fingerprint: _accuracy(80)}
+    evaluate = _chosen(["a"], [first, second])
+    answer = Answer((Ranked(Subject("a", "a"), 0.8),))
+    assert rank_chosen(evaluate, answer, measured, {}, descending=False, limit=1)[0]["score"] == 0.8
+    plain = replace(evaluate, choice=None)
+    assert [row["score"] for row in rank_models(plain, measured, {}, descending=False, limit=None)] == [0.8]
+    plan = Rank("Enumerate", (plain,), None, None, None, descending=False, limit=None)
+    assert failures(plan, measured, partial=False) == ()
+    measured[second.fingerprint] = collapsed
+    assert [each["model"] for each in failures(plan, measured, partial=False)] == ["a"]
