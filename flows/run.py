@@ -26,10 +26,18 @@ from storage.settings import Settings
 from storage.uncollected import uncollected
 from tasks.host import host
 
+# What most models are opened in.
+_USUAL_HOST = "torch"
+
 
 def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, Any]:
     """Run the search flow for one statement and return what it did; see flows.search."""
     return _run_flow("flows.search:search", {"statement": statement}, hosts_needed(plan), settings)
+
+
+def run_benchmark(parameters: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Run the flow that fills the performance matrix and return what it did; see flows.benchmark."""
+    return _run_flow("flows.benchmark:benchmark", parameters, [_USUAL_HOST], settings)
 
 
 def _run_flow(name: str, parameters: Mapping[str, Any], hosts: Collection[str], settings: Settings) -> dict[str, Any]:
