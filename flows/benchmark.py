@@ -14,11 +14,11 @@ from prefect.runtime import flow_run
 from flows.downloading import Downloads
 from flows.search import Search, Work
 from shiftql.benchmark import Cell, Grid, known_matrix, open_grid, order_of
-from shiftql.cost import worded_seconds
 from shiftql.plan import Rank
 from shiftql.preparation import prepare
 from shiftql.progress import progress
 from shiftql.render import render
+from shiftql.wording import worded_seconds
 from storage.catalog import Catalog
 from storage.database import Database
 from storage.evaluations import Measurement

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from shiftql.actuals import Actual
-from shiftql.cost import worded_bytes, worded_seconds
+from shiftql.cost import worded_bytes
 from shiftql.plan import PlanNode
+from shiftql.wording import worded_seconds
 
 _NOTHING = Actual()
 

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 from shiftql.answers import Answer, ExplainAnswer, MatrixAnswer, RankingAnswer, RowsAnswer, TextAnswer
-from shiftql.cost import worded_seconds
 from shiftql.tables import (
     RANKING_KEYS,
     TIED,
@@ -21,6 +20,7 @@ from shiftql.tables import (
     tabulate_record,
     tabulate_rows,
 )
+from shiftql.wording import worded_seconds
 
 # A vertical bar inside a cell of a Markdown table.
 BAR = r"\|"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from shiftql.cost import worded_seconds
+from shiftql.wording import worded_seconds
 from storage.views import LAST, PROBABILITIES
 
 # What every row of a ranking says besides the selected columns.
