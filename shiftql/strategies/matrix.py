@@ -26,8 +26,8 @@ class MatrixOrder:
 
     Its covariance is what is known of it from the cells so far, shrunk to that of equally correlated datasets. A cell
     is worth the variance that it takes away from the unknown cells of its row, and, by what it tells of the dataset's
-    mean, from those of its column; that by the root of its price in seconds is what cells are compared by. So models
-    and datasets of which nothing is known come first, and among those the cheap.
+    mean, from those of its column; that by the root of its price in seconds is what cells are compared by. Models that
+    were not tried at all come first, each on one dataset: of who is left out because of its price nothing is learnt.
 
     Arrays are (models, datasets): `values`, NaN where unknown, `offered` the cells that may be measured, `predicted`
     seconds of all, and `measured` seconds, NaN where unknown, which correct those predicted. The same arrays give the
@@ -38,6 +38,7 @@ class MatrixOrder:
         import numpy as np
 
         self._values, self._known, self._offered = values.copy(), ~np.isnan(values), offered.copy()
+        self._tried = self._known.any(axis=1)
         self._predicted, self._measured = predicted, measured.copy()
         self.seconds = corrected(predicted, measured)
         self._gain = np.zeros(values.shape)
@@ -51,6 +52,9 @@ class MatrixOrder:
         allowed = self._offered & (self.seconds <= within)
         if not allowed.any():
             return None
+        untried = allowed & ~self._tried[:, None]
+        if untried.any():
+            allowed = untried
         known = self._known.sum(axis=0)
         of_means = np.diag(self._covariance) / ((known + 1) * (known + 2)) * self._offered.sum(axis=0)
         worth = np.where(allowed, (self._gain + of_means) / np.sqrt(np.maximum(self.seconds, _LEAST_SECONDS)), -1.0)
@@ -64,7 +68,7 @@ class MatrixOrder:
         """
         import numpy as np
 
-        self._offered[cell] = False
+        self._offered[cell], self._tried[cell[0]] = False, True
         if value is not None:
             self._values[cell], self._known[cell] = value, True
         if seconds is not None:
