@@ -6,8 +6,9 @@ import asyncio
 import contextvars
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,27 @@ from storage.settings import Settings
 from storage.uncollected import uncollected
 from tasks.host import host
 
+# What most models are opened in.
+_USUAL_HOST = "torch"
+
 
 def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, Any]:
-    """Run the search flow for one statement and return what it did; see flows.search.
+    """Run the search flow for one statement and return what it did; see flows.search."""
+    return _run_flow("flows.search:search", {"statement": statement}, hosts_needed(plan), settings)
+
+
+def run_benchmark(parameters: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Run the flow that fills the performance matrix and return what it did; see flows.benchmark."""
+    return _run_flow("flows.benchmark:benchmark", parameters, [_USUAL_HOST], settings)
+
+
+def _run_flow(name: str, parameters: Mapping[str, Any], hosts: Collection[str], settings: Settings) -> dict[str, Any]:
+    """Run the flow of that name, as module:function, and return what it did.
 
     Frameworks start loading in their own processes at once, while this one imports Prefect and finds its server.
     """
-    for name in hosts_needed(plan):
-        host(name).start()
+    for each in hosts:
+        host(each).start()
     if not _is_api_configured():
         server, is_new = ensure_server(settings)
         if is_new:
@@ -55,7 +69,8 @@ def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, 
             temporary_settings,
         )
 
-        from flows.search import search
+        module, _, function = name.partition(":")
+        flow = getattr(import_module(module), function)
 
     updates: dict[Any, Any] = {}
     if api_url is not None:
@@ -70,7 +85,7 @@ def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, 
     detached = [os.environ[RUN_VARIABLE]] if RUN_VARIABLE in os.environ else []
     with temporary_settings(updates=updates), tags(*detached):
         try:
-            return _run(lambda: search(statement))
+            return _run(lambda: flow(**parameters))
         except (ShiftError, DBAPIError):
             raise
         except Exception as error:

@@ -84,7 +84,8 @@ async def _compute(statement: str, database: Database) -> dict[str, Any]:
             continue
         pending, failed = downloads.give_up(pending)
         work.computed += failed
-        await _Search(pending, database, work).run()
+        progress.get().begin(len(pending.new_evaluations))
+        await Search(pending, database, work).run()
         # What somebody purged since it was recorded is computed again, though not for ever.
         tries.update(attempting)
         recorded = ResultStore(database).outcomes(attempting)
@@ -120,7 +121,7 @@ class Work:
     download_seconds: float = 0.0
 
 
-class _Search:
+class Search:
     """One step of a question: claims what is unknown, drives its stages, one model at a time on a host, and records."""
 
     def __init__(self, plan: Step, database: Database, work: Work) -> None:
@@ -156,7 +157,6 @@ class _Search:
         # Of copies of a model it asks for the first, which is the one that is embedded with.
         strategy = Batch(evaluations)
         strategy.tell(self._results.known(evaluation.fingerprint for evaluation in evaluations))
-        progress.get().begin(len(self._plan.new_evaluations))
         async with self._alive(), self._exporting():
             while wanted := strategy.ask(len(evaluations)):
                 by_model: dict[Subject, list[Evaluation]] = {}

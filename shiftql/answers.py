@@ -67,6 +67,50 @@ class RowsAnswer(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MatrixAnswer(RowsAnswer):
+    """A row for each model, with a column for each dataset: what it is measured at there, None where that is unknown.
+
+    `metrics` says by dataset what the values are. `failed` lists cells, `refused` models and datasets that `method`
+    is not for. `evaluated` and `reused` count cells; `left` are still unknown, and predicted to cost `left_seconds`.
+    Of a matrix that is only planned, `upcoming` are the cells to be measured next, in order, as far as a budget pays
+    for them, and `expected` the predicted seconds of all unknown ones by model and dataset.
+    """
+
+    method: str
+    metrics: Mapping[str, str | None]
+    refused: tuple[Mapping[str, str], ...]
+    evaluated: int
+    reused: int
+    spent_seconds: float
+    left: int
+    left_seconds: float
+    interrupted: bool = False
+    upcoming: tuple[Mapping[str, Any], ...] | None = None
+    expected: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def has_values(self) -> bool:
+        """Whether anything is known."""
+        _, *datasets = self.columns
+        return any(row[dataset] is not None for row in self.rows for dataset in datasets)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **super().to_json(),
+            "method": self.method,
+            "metrics": dict(self.metrics),
+            "failed": list(self.failed),
+            "refused": list(self.refused),
+            "evaluated": self.evaluated,
+            "reused": self.reused,
+            "spent_seconds": round(self.spent_seconds, 3),
+            "left": {"cells": self.left, "predicted_seconds": round(self.left_seconds, 3)},
+            "partial": self.interrupted or self.left > 0,
+            **({} if self.upcoming is None else {"next": list(self.upcoming)}),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class RankingAnswer(Answer):
     """Models ranked by one or several rankers.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
-from shiftql.answers import Answer, ErrorAnswer, RankingAnswer, RowsAnswer
+from shiftql.answers import Answer, ErrorAnswer, MatrixAnswer, RankingAnswer, RowsAnswer
 from shiftql.render import render
 from shiftql.terminal import shown_progress
 from storage.errors import BindingError, PositionedError, ShiftError
@@ -42,19 +42,19 @@ def surface() -> Surface:
 
 def ask(session: Session, text: str, format: str) -> int:
     """Show the answer to each statement as it is found. Returns the exit status of the command."""
-    status = ANSWERED
+    worst = ANSWERED
     without_result: Answer | None = None
     with shown_progress():
         for number, answer in enumerate(session.run(text)):
             if number and format != "json" and not isinstance(answer, ErrorAnswer):
                 click.echo()
-            _show(answer, format)
-            status = max(status, _status(answer))
+            show(answer, format)
+            worst = max(worst, status(answer))
             if _found_nothing(answer):
                 without_result = answer
     if without_result is not None:
         _explain_nothing(session, without_result)
-    return status
+    return worst
 
 
 def tell(error: ShiftError) -> int:
@@ -63,24 +63,29 @@ def tell(error: ShiftError) -> int:
     return _status_of(error)
 
 
-def _show(answer: Answer, format: str) -> None:
+def show(answer: Answer, format: str) -> None:
+    """Print an answer on standard output, and on standard error what is wrong or does not fit the format."""
     if isinstance(answer, ErrorAnswer):
         tell(answer.error)
         if format == "json":
             click.echo(render(answer, format))
         return
     click.echo(render(answer, format, **surface()))
-    if format == "csv" and isinstance(answer, RankingAnswer):
+    if format == "csv" and isinstance(answer, RankingAnswer | MatrixAnswer):
         for failure in answer.failed:
-            click.echo(f"failed: {failure['model']}: {failure['reason']}", err=True)
+            on = f" on {failure['dataset']}" if "dataset" in failure else ""
+            click.echo(f"failed: {failure['model']}{on}: {failure['reason']}", err=True)
 
 
-def _status(answer: Answer) -> int:
+def status(answer: Answer) -> int:
+    """The exit status an answer calls for."""
     match answer:
         case ErrorAnswer():
             return _status_of(answer.error)
         case RankingAnswer(failed=failed, partial=partial) if (failed or partial) and not _has_models(answer):
             return INTERRUPTED if partial else NOT_ANSWERED
+        case MatrixAnswer() if not answer.has_values:
+            return INTERRUPTED if answer.interrupted else NOT_ANSWERED
         case _:
             return ANSWERED
 

@@ -9,6 +9,7 @@ from typing import IO, Any, Literal, cast
 
 import click
 
+from shiftql.benchmark_commands import benchmark
 from shiftql.catalog_commands import datasets, models
 from shiftql.options import format_option
 from shiftql.replay_commands import replay
@@ -139,6 +140,7 @@ def parse(context: click.Context, text: str | None, query: str | None) -> None:
 
 main.add_command(models)
 main.add_command(datasets)
+main.add_command(benchmark)
 main.add_command(purge)
 main.add_command(doctor)
 main.add_command(replay)

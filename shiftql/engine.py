@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from shiftql import ast
-from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RowsAnswer, TextAnswer
+from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, MatrixAnswer, RowsAnswer, TextAnswer
 from shiftql.parser import parse
 from shiftql.progress import progress
 from storage.errors import BindingError, PlanError, ShiftError, StoreError
@@ -19,6 +19,7 @@ from storage.uncollected import uncollected
 
 if TYPE_CHECKING:
     from flows.registration import Outcome
+    from shiftql.benchmark import Grid
     from shiftql.bound import Declaration, Question
     from shiftql.plan import PlanNode
     from storage.catalog import Catalog, DatasetRecord, ModelRecord
@@ -167,6 +168,48 @@ class Session:
 
         return examine(self.catalog, fix=fix, rebuild=rebuild)
 
+    def benchmark(self, models: str = "*", datasets: str = "*", by: str = "FineTune") -> MatrixAnswer:
+        """The performance matrix as far as it is known, of models and datasets named as `name,pattern,…`."""
+        from shiftql.benchmark import known_matrix
+
+        return known_matrix(self._open_grid(models, datasets, by))
+
+    def plan_benchmark(
+        self, models: str = "*", datasets: str = "*", by: str = "FineTune", *, budget: float | None = None
+    ) -> MatrixAnswer:
+        """What `build_benchmark` would measure, in which order, and what that is predicted to cost."""
+        from shiftql.benchmark import expected_matrix
+
+        self._register_benchmarks(datasets)
+        try:
+            return expected_matrix(self._open_grid(models, datasets, by), budget)
+        finally:
+            self._forget_paths()
+
+    def build_benchmark(
+        self, models: str = "*", datasets: str = "*", by: str = "FineTune", *, budget: float | None = None
+    ) -> MatrixAnswer:
+        """Measure the unknown cells of the performance matrix, within a budget of evaluation seconds if there is one.
+
+        Cells that tell most for their price come first. What is interrupted goes on when it is asked for again.
+        """
+        from shiftql.benchmark import known_matrix
+
+        self._register_benchmarks(datasets)
+        grid = self._open_grid(models, datasets, by)
+        work: Mapping[str, Any] = {}
+        is_interrupted = False
+        if any(cell.outcome is None for cell in grid.cells.values()):
+            parameters = {"models": models, "datasets": datasets, "by": by, "budget_seconds": budget}
+            work, is_interrupted = self._measure(grid, parameters)
+        return known_matrix(
+            self._open_grid(models, datasets, by),
+            computed=work.get("computed", ()),
+            spent=work.get("spent_seconds", 0.0),
+            attempted=work.get("failed"),
+            interrupted=is_interrupted,
+        )
+
     def stop_server(self) -> bool:
         """Stop the home's background Prefect server; False when none runs."""
         from flows.server import stop_server
@@ -284,6 +327,50 @@ class Session:
             progress.get().note("interrupted: this is the answer so far; asking again goes on from here")
             known = ResultStore(self._database).known(e.fingerprint for e in plan.new_evaluations)
             return {"computed": list(known)}, True
+        finally:
+            progress.get().end()
+
+    # --- the performance matrix -----------------------------------------------------------------------------------
+
+    def _register_benchmarks(self, written: str) -> None:
+        """Register the paths among datasets that are written as `name,pattern,…`."""
+        from flows.registration import register_paths
+        from storage.locations import is_remote, looks_like_path
+
+        parts = map(str.strip, written.split(","))
+        self._new_paths = register_paths(
+            self.catalog, {each for each in parts if is_remote(each) or looks_like_path(each)}
+        )
+
+    def _open_grid(self, models: str, datasets: str, by: str) -> Grid:
+        from flows.registration import refresh_datasets, refresh_models
+        from shiftql.benchmark import choose_benchmarks, open_grid
+
+        refresh_models(self.catalog)
+        found = choose_benchmarks(datasets, self.catalog.datasets())
+        for name in refresh_datasets(self.catalog, {split for benchmark in found for split in benchmark.splits}):
+            progress.get().note(f"the files of {name} changed and were read again")
+        with uncollected():
+            return open_grid(self._database, models, datasets, by)
+
+    def _measure(self, grid: Grid, parameters: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+        """Run a build as a flow; what it did, and whether it was interrupted before its end."""
+        from flows.run import run_benchmark
+        from storage.results import ResultStore
+
+        try:
+            return run_benchmark(parameters, current_settings()), False
+        except KeyboardInterrupt:
+            progress.get().note("interrupted: what is measured is kept, and the same command goes on from here")
+            unknown = [cell.fingerprint for cell in grid.cells.values() if cell.outcome is None]
+            known = ResultStore(self._database).known(unknown)
+            spent = sum(outcome.cost_seconds for outcome in known.values())
+            return {"computed": list(known), "spent_seconds": spent}, True
+        except Exception as error:
+            problem = _explained(error)
+            if problem is None:
+                raise
+            raise problem from error
         finally:
             progress.get().end()
 

@@ -8,6 +8,7 @@ from typing import Any
 from shiftql.actuals import Actual
 from shiftql.cost import worded_bytes
 from shiftql.plan import PlanNode
+from shiftql.wording import worded_seconds
 
 _NOTHING = Actual()
 
@@ -20,7 +21,7 @@ def plan_as_tree(plan: PlanNode, actual: Mapping[int, Actual] | None = None) -> 
     total = plan.total_cost
     actual = actual or {}
     download = f", {worded_bytes(total.download_bytes)} to download" if total.download_bytes else ""
-    figures = f"{_seconds(total.seconds)}, {worded_bytes(total.size_bytes)}{download}"
+    figures = f"{worded_seconds(total.seconds)}, {worded_bytes(total.size_bytes)}{download}"
     lines = [f"{_line(plan, actual)}  total {figures}"]
     _append_children(plan, "", lines, actual)
     return "\n".join(lines)
@@ -55,7 +56,7 @@ def _append_children(node: PlanNode, indent: str, lines: list[str], actual: Mapp
 
 def _line(node: PlanNode, actual: Mapping[int, Actual]) -> str:
     rows = "" if node.rows is None else f"{node.rows} rows, "
-    estimate = f"{rows}{_seconds(node.cost.seconds)}"
+    estimate = f"{rows}{worded_seconds(node.cost.seconds)}"
     found = actual.get(id(node))
     return f"{node.description}  [{estimate}{'' if found is None else f'; actual {_figures(found)}'}]"
 
@@ -69,11 +70,3 @@ def _figures(actual: Actual) -> str:
     if actual.new is not None:
         figures.append(f"{actual.new} new and {actual.reused} reused")
     return ", ".join(figures)
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 100:
-        return f"~{seconds:.1f} s"
-    if seconds < 6000:
-        return f"~{seconds / 60:.0f} min"
-    return f"~{seconds / 3600:.1f} h"

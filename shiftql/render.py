@@ -9,19 +9,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from shiftql.answers import Answer, ExplainAnswer, RankingAnswer, RowsAnswer, TextAnswer
+from shiftql.answers import Answer, ExplainAnswer, MatrixAnswer, RankingAnswer, RowsAnswer, TextAnswer
 from shiftql.tables import (
     RANKING_KEYS,
     TIED,
     TextTable,
     selected_columns,
+    tabulate_matrix,
     tabulate_ranking,
     tabulate_record,
     tabulate_rows,
 )
+from shiftql.wording import worded_seconds
 
 # A vertical bar inside a cell of a Markdown table.
 BAR = r"\|"
+# Of the cells that would be measured.
+_SHOWN_CELLS = 3
 
 
 def render(answer: Answer, format: str, *, width: int | None = None, colour: bool = False) -> str:
@@ -67,9 +71,11 @@ def render_record(record: Mapping[str, Any], format: str, *, width: int | None =
 def _parts(answer: Answer) -> list[TextTable | str]:
     """What people read of an answer, from top to bottom."""
     match answer:
+        case MatrixAnswer():
+            return _matrix_parts(answer)
         case RowsAnswer():
             count = "1 row" if len(answer.rows) == 1 else f"{len(answer.rows)} rows"
-            failed = [_failed(answer.failed, "dataset")] if answer.failed else []
+            failed = [_listed("failed", _with_reasons(answer.failed, "dataset"))] if answer.failed else []
             return [tabulate_rows(answer.columns, answer.rows), *failed, f"{count}, {_seconds(answer)}"]
         case RankingAnswer():
             return _ranking_parts(answer)
@@ -95,7 +101,7 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
     if answer.chance is not None:
         parts.append(f"the first is within 1 % of the best there is with a probability of {answer.chance:.2f}")
     if answer.failed:
-        parts.append(_failed(answer.failed, "model"))
+        parts.append(_listed("failed", _with_reasons(answer.failed, "model")))
     if answer.running:
         unfinished = f"; still being evaluated: {', '.join(answer.running)}"
     else:
@@ -104,12 +110,64 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
     return parts
 
 
-def _failed(failures: Iterable[Mapping[str, str]], kind: str) -> str:
-    """What failed, line by line; what failed for the same reason in one."""
+def _matrix_parts(answer: MatrixAnswer) -> list[TextTable | str]:
+    parts: list[TextTable | str] = [
+        f"{_metrics(answer)} by {answer.method}",
+        tabulate_matrix(answer.columns, answer.rows, answer.expected),
+    ]
+    if answer.failed:
+        cells = [(f"{failure['model']} on {failure['dataset']}", failure["reason"]) for failure in answer.failed]
+        parts.append(_listed("failed", cells))
+    if answer.refused:
+        parts.append(
+            _listed(
+                "refused", [(each.get("model", each.get("dataset", "")), each["reason"]) for each in answer.refused]
+            )
+        )
+    left = f"{_cells(answer.left)} left: {worded_seconds(answer.left_seconds)}" if answer.left else "no cell is left"
+    if answer.upcoming is None:
+        spent = f"{answer.spent_seconds:.1f} s of evaluations"
+        done = f"evaluated {answer.evaluated}, reused {answer.reused}, {spent}"
+        parts.append(f"{done if answer.evaluated else f'{_cells(answer.reused)} known'}; {left}")
+    else:
+        parts.append(f"{_cells(answer.reused)} known, {left}")
+        if answer.left:
+            parts.append(_upcoming(answer))
+    return parts
+
+
+def _metrics(answer: MatrixAnswer) -> str:
+    metrics = list(dict.fromkeys(metric for metric in answer.metrics.values() if metric))
+    if len(metrics) < 2:
+        return "".join(metrics) or "measured"
+    return ", ".join(f"{metric} of {dataset}" for dataset, metric in answer.metrics.items())
+
+
+def _upcoming(answer: MatrixAnswer) -> str:
+    """What would be measured, and with what it would begin."""
+    cells = answer.upcoming or ()
+    if not cells:
+        return "the budget pays for none of them"
+    seconds = worded_seconds(sum(each["predicted_seconds"] for each in cells))
+    number = "all of them" if len(cells) == answer.left else f"{_cells(len(cells))}, {seconds}"
+    first = [f"{each['model']} on {each['dataset']}" for each in cells[:_SHOWN_CELLS]]
+    return f"to be measured: {number}, beginning with {', '.join(first)}"
+
+
+def _cells(number: int) -> str:
+    return f"{number:,} cell" if number == 1 else f"{number:,} cells"
+
+
+def _with_reasons(failures: Iterable[Mapping[str, str]], kind: str) -> list[tuple[str, str]]:
+    return [(failure[kind], failure["reason"]) for failure in failures]
+
+
+def _listed(title: str, reasons: Iterable[tuple[str, str]]) -> str:
+    """What failed or was refused with its reason, line by line; what is for the same reason in one."""
     names: dict[str, list[str]] = {}
-    for failure in failures:
-        names.setdefault(failure["reason"], []).append(failure[kind])
-    return "\n".join(["failed", *(f"- {', '.join(each)}: {reason}" for reason, each in names.items())])
+    for name, reason in reasons:
+        names.setdefault(reason, []).append(name)
+    return "\n".join([title, *(f"- {', '.join(each)}: {reason}" for reason, each in names.items())])
 
 
 def _seconds(answer: Answer) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from shiftql.wording import worded_seconds
 from storage.views import LAST, PROBABILITIES
 
 # What every row of a ranking says besides the selected columns.
@@ -52,6 +53,20 @@ def tabulate_rows(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> 
         rows=tuple(tuple(_worded(column, row[column]) for column in columns) for row in rows),
         numeric=frozenset(column for column in columns if _is_numeric(row[column] for row in rows)),
     )
+
+
+def tabulate_matrix(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], expected: Mapping[tuple[str, str], float]
+) -> TextTable:
+    """A matrix with a row for each model; what is not known is blank, or what it is expected to cost."""
+    model, *datasets = columns
+
+    def worded(name: str, dataset: str, value: float | None) -> str:
+        seconds = expected.get((name, dataset))
+        return _score(value) if seconds is None else worded_seconds(seconds)
+
+    lines = [(row[model], *(worded(row[model], dataset, row[dataset]) for dataset in datasets)) for row in rows]
+    return TextTable(header=tuple(columns), rows=tuple(lines), numeric=frozenset(datasets))
 
 
 def tabulate_record(record: Mapping[str, Any]) -> TextTable:

@@ -8,24 +8,8 @@ from typing import Any
 
 import click
 
-from shiftql.options import format_option
+from shiftql.options import Duration, format_option
 from shiftql.vocabulary import PURGED
-
-
-class Duration(click.ParamType[float]):
-    """A duration as the language writes it, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
-        from shiftql.parser import read_duration
-
-        if isinstance(value, float):
-            return value
-        seconds = read_duration(value)
-        if seconds is None:
-            self.fail(f"{value!r} is not a duration: write for example 12h or 30d", parameter, context)
-        return seconds
 
 
 def is_terminal() -> bool:

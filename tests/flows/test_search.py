@@ -278,7 +278,7 @@ def test_equal_models_under_two_names_are_evaluated_once(here: None, catalog: Ca
 
 
 def test_what_is_purged_while_the_query_runs_is_computed_again(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = search_module._Search.run
+    original = search_module.Search.run
     runs = []
 
     async def run(search: Any) -> None:
@@ -287,20 +287,20 @@ def test_what_is_purged_while_the_query_runs_is_computed_again(here: None, monke
         if len(runs) == 1:
             Session().purge("results")
 
-    monkeypatch.setattr(search_module._Search, "run", run)
+    monkeypatch.setattr(search_module.Search, "run", run)
     answer = ask(LINEAR)
     assert sorted(models(answer)) == ["bert", "roberta"]
     assert (answer.failed, answer.evaluated, len(runs)) == ((), 2, 2)
 
 
 def test_what_is_always_purged_is_a_failure_in_the_end(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = search_module._Search.run
+    original = search_module.Search.run
 
     async def run(search: Any) -> None:
         await original(search)
         Session().purge("results")
 
-    monkeypatch.setattr(search_module._Search, "run", run)
+    monkeypatch.setattr(search_module.Search, "run", run)
     answer = ask(LINEAR)
     assert models(answer) == []
     assert {failed["model"] for failed in answer.failed} >= {"bert", "roberta"}

@@ -1,0 +1,118 @@
+"""The benchmark flow: fills the performance matrix of the pool, the cells that tell most for their price first."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.runtime import flow_run
+
+from flows.downloading import Downloads
+from flows.search import Search, Work
+from shiftql.benchmark import Cell, Grid, known_matrix, open_grid, order_of
+from shiftql.plan import Rank
+from shiftql.preparation import prepare
+from shiftql.progress import progress
+from shiftql.render import render
+from shiftql.wording import worded_seconds
+from storage.catalog import Catalog
+from storage.database import Database
+from storage.evaluations import Measurement
+from storage.eviction import features_in_use
+from storage.results import ResultStore
+from storage.settings import current_settings
+
+
+@flow(name="benchmark")
+async def benchmark(models: str, datasets: str, by: str, budget_seconds: float | None = None) -> dict[str, Any]:
+    """Measure what is unknown of models on datasets, and leave the matrix as an artifact.
+
+    It stops before a cell that would cost more than what the budget of evaluation seconds leaves. Returns what was
+    done: what flows.search does, `spent_seconds`, and `failed` (reasons by fingerprint).
+    """
+    settings = current_settings()
+    database = Database(settings)
+    with features_in_use(settings):
+        built = _Build(open_grid(database, models, datasets, by), database)
+        await built.run(math.inf if budget_seconds is None else budget_seconds)
+    # What rests on the whole matrix, such as clusters of models that did alike, is brought up to date here.
+    matrix = known_matrix(open_grid(database, models, datasets, by))
+    await acreate_markdown_artifact(key="benchmark", markdown=render(matrix, "markdown"), description=flow_run.name)
+    return {**asdict(built.work), **asdict(built.done), "flow_run_id": str(flow_run.id)}
+
+
+@dataclass
+class Done:
+    """What became of the cells of a build."""
+
+    spent_seconds: float = 0.0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class _Build:
+    """Measures the cells of a grid one after the other, each as the question that asks for it alone."""
+
+    def __init__(self, grid: Grid, database: Database) -> None:
+        self._grid = grid
+        self._database = database
+        self._catalog = Catalog(database)
+        self._results = ResultStore(database)
+        self._order = order_of(grid)
+        self._downloads = Downloads(database)
+        self.work = Work()
+        self.done = Done()
+
+    async def run(self, budget: float) -> None:
+        """Measure cells until none is left that the budget pays for."""
+        progress.get().begin(self._grid.new)
+        while (place := self._order.next(budget - self.done.spent_seconds)) is not None:
+            cell = self._grid.cells[place]
+            outcome, seconds = await self._measure(cell)
+            self.done.spent_seconds += seconds or 0.0
+            # Copies of a model are measured together.
+            for each, alike in self._grid.cells.items():
+                if alike.fingerprint == cell.fingerprint:
+                    value = outcome.utility if outcome is not None and outcome.status == "completed" else None
+                    self._order.tell(each, value, seconds)
+            self._report(cell, outcome, budget)
+
+    async def _measure(self, cell: Cell) -> tuple[Measurement | None, float | None]:
+        """What came of a cell, and the seconds it took where it was measured here."""
+        plan = self._plan(cell)
+        if await self._downloads.fetch(plan):
+            # The fingerprint of a model that is here is of its content.
+            plan = self._plan(cell)
+        fingerprint = next(p.evaluation.fingerprint for p in plan.evaluates[0].evaluations if not p.baseline)
+        step, failed = self._downloads.give_up(plan)
+        self.work.computed += failed
+        started = time.monotonic()
+        await Search(step, self._database, self.work).run()
+        took = time.monotonic() - started
+        outcome = self._results.outcomes([fingerprint]).get(fingerprint)
+        if outcome is None or fingerprint not in self.work.computed:
+            return outcome, None
+        if outcome.status == "completed":
+            return outcome, outcome.cost_seconds
+        self.done.failed[fingerprint] = outcome.reason or "unknown"
+        # What failed tells no cost of its own.
+        return outcome, took
+
+    def _plan(self, cell: Cell) -> Rank:
+        plan = prepare(self._grid.question(cell, self._catalog), self._database)
+        assert isinstance(plan, Rank)
+        return plan
+
+    def _report(self, cell: Cell, outcome: Measurement | None, budget: float) -> None:
+        if outcome is None or outcome.value is None:
+            told = f"failed: {outcome.reason if outcome is not None else 'its result was deleted meanwhile'}"
+        else:
+            told = f"{outcome.value:.3f}"
+        number, seconds = self._order.left
+        of = "" if math.isinf(budget) else f" of {budget:.0f}"
+        spent = f"{self.done.spent_seconds:.0f}{of} s spent"
+        left = f"{number} left: {worded_seconds(seconds)}"
+        progress.get().note(f"{cell.model} on {cell.dataset}: {told} ({spent}, {left})")
