@@ -209,7 +209,9 @@ def answer_ranking(
         if evaluate.choice is not None:
             chosen = evaluate.choice.after(measured).answer()
             rankings[label] = rank_chosen(evaluate, chosen, measured, beside, **shown)
-            chance = chance if chosen.chance is None else chosen.chance
+            # Where everything is measured nothing is left to chance.
+            is_open = any(row.get("predicted") for row in rankings[label])
+            chance = chosen.chance if is_open and chance is None else chance
         elif evaluate.ranker.spec.kind == "catalog":
             rankings[label] = rank_by_catalog(evaluate.ranker, question.models, beside, **shown)
         else:
