@@ -485,9 +485,8 @@ def _by_default(name: str) -> BoundRanker:
 
 def _proxy_of(ranker: BoundRanker) -> RankerSpec | None:
     """The proxy that a strategy may buy of every model, if any."""
-    if "proxy" in ranker.params:
-        return find_ranker(ranker.params["proxy"])
-    return find_ranker(_USUAL_PROXY) if ranker.spec.label == "Auto" else None
+    named = ranker.params.get("proxy", _USUAL_PROXY if ranker.spec.label == "Auto" else None)
+    return None if named is None else find_ranker(named)
 
 
 def _named(ranker: BoundRanker, proxy: RankerSpec | None) -> NamedStrategy:

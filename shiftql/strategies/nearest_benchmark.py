@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from shiftql.strategies.base import Problem
 from shiftql.strategies.batch import Batch
 from shiftql.strategies.best_average import by_average_rank
-from shiftql.strategies.known import known_of_arms
+from shiftql.strategies.known import known_of_arms, of_arms
+from shiftql.strategies.proxy import proxies_of
 from shiftql.strategies.ranks import ranks_among_known
 from shiftql.strategies.staged import Staged
 
@@ -16,29 +17,33 @@ if TYPE_CHECKING:
 
 
 class NearestBenchmark(Staged):
-    """Evaluates `probes` models of the best average rank, then the `k` best on the datasets nearest by these.
+    """Evaluates the `k` best models on the datasets that are nearest by their profiles.
 
-    How near a dataset is says Spearman's correlation of the probes' results there and here (a dataset's profile by
-    models in place of a Task2Vec vector). Datasets take turns in naming their next best model, a nearer one sooner.
+    A dataset's profile is what a `proxy` says of each model there, or else what `probes` models of the best average
+    rank reach, which are evaluated for it; how near two are says Spearman's correlation. Datasets take turns in naming
+    their next best model, a nearer one sooner. Raises PlanError when no model has such a proxy.
     """
 
-    def __init__(self, problem: Problem, k: int = 10, probes: int = 10) -> None:
+    def __init__(self, problem: Problem, k: int = 10, probes: int = 10, proxy: str | None = None) -> None:
         self._arms = list(problem.arms)
         self._known = known_of_arms(problem)
-        numbers = {arm.model: number for number, arm in enumerate(self._arms)}
-        self._probes = [numbers[arm.model] for arm in by_average_rank(problem)[:probes]]
         self._k = k
-        super().__init__(self._arms[number].final for number in self._probes)
+        numbers = {arm.model: number for number, arm in enumerate(self._arms)}
+        probed = [numbers[arm.model] for arm in by_average_rank(problem)[:probes]] if proxy is None else []
+        self._probed = {number: self._arms[number].final for number in probed}
+        self._profile = self._probed if proxy is None else proxies_of(problem, proxy)
+        self._profiles = self._known if proxy is None else of_arms(problem, problem.history.seen.get(proxy))
+        super().__init__(self._profile.values())
 
     def _then(self) -> Batch:
-        return Batch(self._arms[number].final for number in [*self._probes, *self._of_the_nearest()])
+        return Batch([*self._probed.values(), *(self._arms[number].final for number in self._of_the_nearest())])
 
     def _of_the_nearest(self) -> list[int]:
-        """The best models of the datasets, the nearer sooner, that are no probes."""
+        """The best models of the datasets, the nearer sooner, that are not evaluated yet."""
         import numpy as np
 
-        here = np.array([self._told[self._arms[number].final.fingerprint].utility for number in self._probes])
-        near = np.array([_correlation(column[self._probes], here) for column in self._known.T])
+        here = np.array([self._told[each.fingerprint].utility for each in self._profile.values()])
+        near = [_correlation(column[list(self._profile)], here) for column in self._profiles.T]
         chosen: dict[int, None] = {}
         # The n-th best of a dataset stands behind those of datasets that are n times as far.
         turns = []
@@ -46,7 +51,7 @@ class NearestBenchmark(Staged):
             best = [n for n in np.argsort(-column, kind="stable").tolist() if not np.isnan(column[n])]
             turns += [((place + 1) * (1.0 - nearness + 1e-6), place, number) for place, number in enumerate(best)]
         for _, _, number in sorted(turns):
-            if number not in self._probes:
+            if number not in self._probed:
                 chosen[number] = None
             if len(chosen) == self._k:
                 break

@@ -17,11 +17,7 @@ class Proxy(Staged):
 
     def __init__(self, problem: Problem, proxy: str, k: int = 1) -> None:
         self._final = {arm.model: arm.final for arm in problem.arms}
-        self._proxies = [offer.evaluation for arm in problem.arms for offer in arm.hints if offer.kind == proxy]
-        if problem.arms and not self._proxies:
-            kinds = sorted({offer.kind for arm in problem.arms for offer in arm.hints})
-            fix = "name one of those" if kinds else "have proxies measured first, or name a table of cheap runs"
-            raise PlanError(f"no model has the proxy {proxy}", subject=proxy, allowed=kinds, fix=fix)
+        self._proxies = list(proxies_of(problem, proxy).values())
         self._k = k
         super().__init__(self._proxies)
 
@@ -32,3 +28,21 @@ class Proxy(Staged):
     def _besides(self) -> list[Evaluation]:
         """What is fully evaluated whatever the proxy says."""
         return []
+
+
+def proxies_of(problem: Problem, proxy: str) -> dict[int, Evaluation]:
+    """The evaluations by a proxy of the models that have it, by the number of the arm.
+
+    Raises PlanError when no model has such a proxy.
+    """
+    found = {
+        number: offer.evaluation
+        for number, arm in enumerate(problem.arms)
+        for offer in arm.hints
+        if offer.kind == proxy
+    }
+    if problem.arms and not found:
+        kinds = sorted({offer.kind for arm in problem.arms for offer in arm.hints})
+        fix = "name one of those" if kinds else "have proxies measured first, or name a table of cheap runs"
+        raise PlanError(f"no model has the proxy {proxy}", subject=proxy, allowed=kinds, fix=fix)
+    return found

@@ -356,11 +356,12 @@ RANKERS: dict[str, RankerSpec] = {
         ),
         _strategy(
             "NearestBenchmark",
-            "fine-tunes some probes, then the k best models of the datasets on which these did alike",
+            "fine-tunes the k best models of the datasets on which some probes, or a proxy of all models, did alike",
             "SELECT name FROM image_models ORDER BY NearestBenchmark(k=2, probes=2)\n"
             "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
             Argument("k", int, 10, minimum=1),
             Argument("probes", int, 10, minimum=1),
+            replace(_PROXY, default=None),
         ),
         RankerSpec(
             name="random",

@@ -59,7 +59,11 @@ TEXTS = {
     "NearestBenchmark": "NearestBenchmark(k=2, probes=3)",
     "TwoPhase": "TwoPhase(k=3, proxy='linear')",
 }
-MAKERS = [pytest.param(read_strategy(TEXTS.get(name, name)).make, id=name) for name in STRATEGIES]
+FURTHER = ["NearestBenchmark(k=2, proxy='linear')"]
+MAKERS = [
+    pytest.param(read_strategy(text).make, id=text.partition("(")[0])
+    for text in (*(TEXTS.get(name, name) for name in STRATEGIES), *FURTHER)
+]
 # What is known already changes what is worth buying, and the best is predicted rather than measured.
 PLAIN = [each for each in MAKERS if each.id != "Auto"]
 Maker = Callable[[Problem], Strategy]
