@@ -27,7 +27,7 @@ from storage.results import ResultStore
 from storage.settings import current_settings
 
 
-@flow(name="benchmark")
+@flow(name="benchmark", flow_run_name="{models} on {datasets} by {by}")
 async def benchmark(models: str, datasets: str, by: str, budget_seconds: float | None = None) -> dict[str, Any]:
     """Measure what is unknown of models on datasets, and leave the matrix as an artifact.
 
