@@ -27,7 +27,7 @@ from storage.results import ResultStore
 from storage.settings import current_settings
 
 
-@flow(name="benchmark")
+@flow(name="benchmark", flow_run_name="{models} on {datasets} by {by}")
 async def benchmark(models: str, datasets: str, by: str, budget_seconds: float | None = None) -> dict[str, Any]:
     """Measure what is unknown of models on datasets, and leave the matrix as an artifact.
 
@@ -83,9 +83,11 @@ class _Build:
     async def _measure(self, cell: Cell) -> tuple[Measurement | None, float | None]:
         """What came of a cell, and the seconds it took where it was measured here."""
         plan = self._plan(cell)
-        if await self._downloads.fetch(plan):
-            # The fingerprint of a model that is here is of its content.
-            plan = self._plan(cell)
+        if plan.download is not None:
+            if await self._downloads.fetch(plan):
+                # The fingerprint of a model that is here is of its content.
+                plan = self._plan(cell)
+            progress.get().begin(self._order.left[0])
         fingerprint = next(p.evaluation.fingerprint for p in plan.evaluates[0].evaluations if not p.baseline)
         step, failed = self._downloads.give_up(plan)
         self.work.computed += failed

@@ -124,10 +124,8 @@ def test_a_budget_stops_before_the_cell_that_would_overrun_it(session: Session, 
     assert (nothing.evaluated, nothing.left, nothing.spent_seconds) == (0, CELLS, 0.0)
     cheapest = min(each["predicted_seconds"] for each in planned.upcoming)
     some = build(session, budget=cheapest * 1.01)
-    last = some.spent_seconds
-    assert (some.evaluated, some.left) == (1, CELLS - 1)
-    assert last > 0
-    assert "cells left" not in " ".join(heard.notes)
+    # What it took is known only afterwards: the last cell may overrun, and nothing is begun after it.
+    assert (some.evaluated, some.left, len(heard.cells)) == (1, CELLS - 1, 1)
     assert build(session, budget=math.inf).left == 0
 
 

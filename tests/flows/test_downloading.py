@@ -12,7 +12,7 @@ from flows import downloading
 from flows.downloading import Downloads
 from flows.registration import register_model
 from shiftql.answers import ExplainAnswer, RankingAnswer
-from shiftql.engine import query
+from shiftql.engine import Session, query
 from shiftql.progress import Progress, progress
 from storage.catalog import Catalog
 from storage.database import Database
@@ -215,3 +215,15 @@ def test_an_interrupted_download_stops_at_its_next_bytes(catalog: Catalog, hub: 
         progress.reset(token)
     assert surface.reported == 1
     assert not catalog.model("hub-bert").is_local
+
+
+def test_a_benchmark_downloads_what_it_measures_and_tells_what_it_cannot_have(catalog: Catalog, hub: Hub) -> None:
+    hub.repositories["me/bert"].gated = "manual"
+    built = Session().build_benchmark("hub-*", "nature", "Linear")
+    assert [failure["model"] for failure in built.failed] == ["hub-bert"]
+    assert "HF_TOKEN" in built.failed[0]["reason"]
+    # What failed was evaluated too, and is not tried twice by one build.
+    assert (built.evaluated, built.left) == (2, 0)
+    measured = {row["model"]: row["nature"] for row in built.rows}
+    assert measured["hub-roberta"] is not None
+    assert ranked(ask(LINEAR)) == {"hub-roberta": measured["hub-roberta"]}
