@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
 from sqlalchemy import select
 from sqlmodel import Session
 
@@ -236,7 +237,7 @@ def _version(written: str) -> tuple[int, ...]:
 
 def _add_epochs(table: _Table, column: str, model: str, curve: str, seconds: float | None) -> None:
     """What a full fine-tune showed after each epoch before the last, as runs that ended there; `curve` is JSON."""
-    accuracies = json.loads(curve)
+    accuracies = orjson.loads(curve)
     for epochs, accuracy in enumerate(accuracies[:-1], start=1):
         share = None if seconds is None else seconds * epochs / len(accuracies)
         table.column(_after(epochs), column)[model] = accuracy, share
