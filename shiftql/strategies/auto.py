@@ -12,7 +12,6 @@ from shiftql.strategies.known import of_arms
 from storage.evaluations import Evaluation, Measurement
 
 if TYPE_CHECKING:
-
     from shiftql.strategies.auto_confidence import Confidence
     from shiftql.strategies.auto_model import AutoModel
 
