@@ -134,7 +134,7 @@ class Auto:
         return [rungs if kind < self._num_rungs else hints for kind in range(len(self._kinds))]
 
     def _left(self, levels: Sequence[float]) -> float:
-        """What may still be spent, of the share of all, by what purchases were predicted to cost or did, if that is more.
+        """What may still be spent of the share, by what purchases were predicted to cost or did, if that is more.
 
         Who told a result has paid for it as if it had been asked for.
         """

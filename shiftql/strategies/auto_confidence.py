@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 from shiftql.strategies.auto_model import AutoModel, Kind
 
 # Runs are replayed on so many datasets, of so many models, and looked at after so many evaluations.
-_DATASETS, _MODELS, _STEPS = 10, 200, (8, 16)
+_DATASETS, _MODELS, _STEPS = 10, 200, (2, 4, 8, 16)
 _LEAST_CELLS, _LEAST_DATASETS = 10, 3
 # Of an interval of 90 %.
 _NORMAL = 1.645

@@ -129,8 +129,9 @@ class AutoModel:
     ) -> tuple[int, int] | None:
         """Of the offered (model, kind) the one worth most for its price; None where none is, or none can be paid.
 
-        The budget is in units of the prices, which by kind are `levels` times what was predicted. A purchase is worth it while what it is expected to gain, relative, for
-        every per cent of the price of all full evaluations is at least `gain`.
+        The budget is in units of the prices, which by kind are `levels` times what was predicted. A purchase is worth
+        it while what it is expected to gain, relative, for every per cent of the price of all full evaluations is at
+        least `gain`.
         """
         is_offered = np.zeros(self.cost.shape, dtype=bool)
         for place in offered:
