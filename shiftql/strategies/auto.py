@@ -16,10 +16,15 @@ if TYPE_CHECKING:
     from shiftql.strategies.auto_model import AutoModel
 
 
+# What may be spent at least, in full evaluations of the average price.
+_LEAST_EVALUATIONS = 2
+
+
 class Auto:
     """Buys evaluations of any kind by expected improvement over their price, until none is worth it.
 
-    It ends when what it bought was predicted to cost `share` of evaluating every model fully, or when nothing within
+    It ends when what it bought was predicted to cost `share` of evaluating every model fully (two models', if that is
+    more), or when nothing within
     that is expected to gain `gain`, relative to the best accuracy so far, for every per cent of that cost. The most
     promising model is then trained to its end. See shiftql.strategies.auto_model.
     """
@@ -119,8 +124,7 @@ class Auto:
                 return None
             if not has_finished or self._price_to_end(number, levels) <= left:
                 return number, self._rungs_left(number)[0]
-        has_hints = len(self._kinds) > self._num_rungs
-        return None if begun or has_hints else model.next(offered, math.inf, self._gain, levels)
+        return None
 
     def _levels(self) -> list[float]:
         """By kind how many times the predicted price is paid, as far as is known: rungs have one level, hints another."""
@@ -136,14 +140,17 @@ class Auto:
     def _left(self, levels: Sequence[float]) -> float:
         """What may still be spent of the share, by what purchases were predicted to cost or did, if that is more.
 
-        Who told a result has paid for it as if it had been asked for.
+        Who told a result has paid for it as if it had been asked for. However small the pool is, a look at it and one
+        full evaluation, of the average price each, are in it.
         """
         total = sum(offer.seconds * levels[kind] for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
         places = sorted(self._asked | self._told.keys())
         predicted = [self._offers[place].seconds * levels[place[1]] for place in places]
         paid = [self._told[place].cost_seconds if place in self._told else 0.0 for place in places]
         paid = [seconds or expected for seconds, expected in zip(paid, predicted, strict=True)]
-        return self._share * total - max(math.fsum(predicted), math.fsum(paid))
+        return max(self._share, _LEAST_EVALUATIONS / len(self._arms)) * total - max(
+            math.fsum(predicted), math.fsum(paid)
+        )
 
     def _price_to_end(self, number: int, levels: Sequence[float]) -> float:
         return sum(self._offers[number, rung].seconds * levels[rung] for rung in self._rungs_left(number))
