@@ -51,12 +51,9 @@ def without_prices(records: Records, random: np.random.Generator) -> Records:
 
 
 def without_epochs(records: Records, random: np.random.Generator) -> Records:
-    return replace(
-        records,
-        validation=records.validation[-1:],
-        seconds=(sum(records.seconds),),  # type: ignore[arg-type]
-        has_epochs=False,
-    )
+    """As if only the last epoch had been recorded; the same where there is one."""
+    seconds = np.sum(records.seconds, axis=0)
+    return replace(records, validation=records.validation[-1:], seconds=(seconds,), has_epochs=False)
 
 
 def _selected(records: Records, rows: np.ndarray, columns: np.ndarray) -> Records:
@@ -75,3 +72,16 @@ def _mapped(records: Records, changed: Callable[[np.ndarray], np.ndarray]) -> Re
         test=changed(records.test),
         seconds=tuple(map(changed, records.seconds)),
     )
+
+
+PERTURBED: dict[str, Perturbed] = {
+    "30 models": fewer_models(30),
+    "100 models": fewer_models(100),
+    "history of 3": fewer_datasets(4),
+    "history of 6": fewer_datasets(7),
+    "30 % of cells lost": lost(0.3),
+    "anonymous": anonymous,
+    "without prices": without_prices,
+    "without epochs": without_epochs,
+    "no history": fewer_datasets(1),
+}

@@ -1,10 +1,11 @@
 """Strategies on recorded results: regret and cost, leaving one dataset out.
 
-    python benchmarks/replay.py [--json] [--plain] [RECORDS]
+    python benchmarks/replay.py [--json] [--plain] [--perturbed] [RECORDS]
 
 RECORDS is the directory of the tables, by default those that are shipped. Targets are taken in alphabetical order:
 `Auto` was tuned on the odd ones (the first, the third, …) and has not seen the even ones. Regrets are per cent of the
 target's best test accuracy, costs per cent of fine-tuning every model. `--plain` leaves `Auto` out.
+`--perturbed` replays `Auto` alone, on pools made from the tables: fewer models, less history, lost cells, other names.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from figures import Figures
+from perturbing import PERTURBED
 
 import shiftql
 from shiftql.recorded import Records, load_records
@@ -51,6 +53,8 @@ SETTINGS: dict[str, tuple[str | None, tuple[str, ...], tuple[float | None, ...]]
         (4.3, None, None, 6.0),
     ),
 }
+# Of a perturbed table so many draws, and of each so many targets.
+DRAWS, TARGETS = 4, 5
 MEASURES = ("mean final regret", "mean search regret", "worst search regret", "mean cost")
 
 
@@ -59,6 +63,7 @@ def main() -> None:
     arguments.add_argument("records", nargs="?", type=Path, default=SHIPPED)
     arguments.add_argument("--json", action="store_true", help="one JSON object instead of the tables")
     arguments.add_argument("--plain", action="store_true", help="without Auto")
+    arguments.add_argument("--perturbed", action="store_true", help="Auto on pools made from the tables")
     options = arguments.parse_args()
     has_auto = AUTO in STRATEGIES and not options.plain
     figures = Figures(
@@ -69,7 +74,9 @@ def main() -> None:
             if limit is not None
         }
     )
-    for table, (cheap, strategies, _) in SETTINGS.items():
+    if options.perturbed:
+        measure_perturbed(figures, options.records)
+    for table, (cheap, strategies, _) in {} if options.perturbed else SETTINGS.items():
         records = load_records(options.records / f"{table}.csv")
         low_fidelity = load_records(options.records / f"{cheap}.csv") if cheap else None
         paths = {}
@@ -118,6 +125,29 @@ def measure(
         f"{table}: {strategy}: deciding", 1000 * float(np.mean(deciding)), "ms", f"at most {1000 * max(deciding):.0f}"
     )
     return outcomes
+
+
+def measure_perturbed(figures: Figures, directory: Path) -> None:
+    """Replay Auto on a few targets of pools drawn from each table."""
+    make = read_strategy(AUTO).make
+    for table, (cheap, _, _) in SETTINGS.items():
+        records = load_records(directory / f"{table}.csv")
+        low_fidelity = load_records(directory / f"{cheap}.csv") if cheap else None
+        for name, perturbed in PERTURBED.items():
+            outcomes = []
+            for draw in range(DRAWS):
+                random = np.random.default_rng(draw)
+                pool = perturbed(records, random)
+                known = low_fidelity if low_fidelity and set(pool.datasets) & set(low_fidelity.datasets) else None
+                targets = [each for each in pool.datasets if known is None or each in known.datasets]
+                for target in random.permutation(targets)[:TARGETS].tolist():
+                    outcomes.append(replay(pool, target, make, low_fidelity=known))
+            final, search, cost = (
+                100 * np.array([getattr(outcome, measured) for outcome in outcomes])
+                for measured in ("final_regret", "search_regret", "cost_fraction")
+            )
+            detail = f"± {worded(final).split()[-1]}, search {worded(search)}, cost {worded(cost)}"
+            figures.add(f"{table}, {name}: {AUTO}: {MEASURES[0]}", float(final.mean()), "%", detail)
 
 
 def timed(make: Callable[[Problem], Strategy], deciding: list[float]) -> Callable[[Problem], Strategy]:

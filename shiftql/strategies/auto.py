@@ -127,7 +127,7 @@ class Auto:
         return None
 
     def _levels(self) -> list[float]:
-        """By kind how many times the predicted price is paid, as far as is known: rungs have one level, hints another."""
+        """By kind how many times the predicted price is paid, as far as is known: one level of rungs, one of hints."""
         logs: tuple[list[float], list[float]] = [], []
         for place, result in self._told.items():
             if result.status == "completed" and result.cost_seconds > 0 and self._offers[place].seconds > 0:
