@@ -23,10 +23,9 @@ _LEAST_EVALUATIONS = 2
 class Auto:
     """Buys evaluations of any kind by expected improvement over their price, until none is worth it.
 
-    It ends when what it bought was predicted to cost `share` of evaluating every model fully (two models', if that is
-    more), or when nothing within
-    that is expected to gain `gain`, relative to the best accuracy so far, for every per cent of that cost. The most
-    promising model is then trained to its end. See shiftql.strategies.auto_model.
+    It ends when what it bought was predicted to cost `share` of evaluating every model fully (or two models, if that is
+    more), or when nothing within that is expected to gain `gain`, relative to the best accuracy so far, for every per
+    cent of that cost. The most promising model is then trained to its end. See shiftql.strategies.auto_model.
     """
 
     def __init__(self, problem: Problem, share: float = 0.06, gain: float = 0.0002) -> None:
