@@ -43,6 +43,7 @@ class Auto:
         }
         self._places = {offer.evaluation.fingerprint: place for place, offer in self._offers.items()}
         self._share, self._gain = share, gain
+        self._is_validation = bool(self._arms) and _is_validation(problem)
         self._model = self._made(problem) if self._arms else None
         self._asked: set[tuple[int, int]] = set()
         self._told: dict[tuple[int, int], Measurement] = {}
@@ -81,7 +82,8 @@ class Auto:
         finished = [number for number in begun if (number, last) in self._told]
         means, _ = self._model.predict()
         # What a validation showed is noisy, and so is what was made of it: their mean is better than either.
-        shown = {number: self._told[number, last].utility + means[number] for number in finished}
+        weight = float(self._is_validation)
+        shown = {number: self._told[number, last].utility + weight * means[number] for number in finished}
         finished.sort(key=lambda number: (-shown[number], self._arms[number].model.name))
         failed = self._failed()
         others = np.argsort(-means, kind="stable").tolist()
@@ -196,3 +198,12 @@ class Auto:
         ]
         names = [arm.model.name for arm in self._arms]
         return AutoModel(names, problem.target, of_arms(problem, history.tested), history.datasets, kinds)
+
+
+def _is_validation(problem: Problem) -> bool:
+    """Whether full evaluations tell something else than models are tested by, as far as the history says."""
+    import numpy as np
+
+    history = problem.history
+    seen = history.seen.get(problem.kind or "")
+    return seen is not None and not np.array_equal(seen, history.tested, equal_nan=True)
