@@ -14,7 +14,7 @@ from prefect.runtime import flow_run
 from flows.downloading import Downloads
 from flows.search import Search, Work
 from shiftql.benchmark import Cell, Grid, known_matrix, open_grid, order_of
-from shiftql.plan import Rank
+from shiftql.plan import PlannedEvaluation, Rank
 from shiftql.preparation import prepare
 from shiftql.progress import progress
 from shiftql.render import render
@@ -87,18 +87,24 @@ class _Build:
                 # The fingerprint of a model that is here is of its content.
                 plan = self._plan(cell)
             progress.get().begin(self._order.left[0])
-        fingerprint = next(p.evaluation.fingerprint for p in plan.evaluates[0].evaluations if not p.baseline)
-        step, failed = self._downloads.give_up(plan)
-        self.work.computed += failed
+        tries: list[str] = []
         started = time.monotonic()
-        await Search(step, self._database, self.work).run()
+        # What collapsed is planned once more.
+        while not {each.evaluation.fingerprint for each in _tries(plan)} <= set(tries):
+            tries = [each.evaluation.fingerprint for each in _tries(plan)]
+            step, failed = self._downloads.give_up(plan)
+            self.work.computed += failed
+            await Search(step, self._database, self.work).run()
+            plan = self._plan(cell)
         took = time.monotonic() - started
-        outcome = self._results.outcomes([fingerprint]).get(fingerprint)
-        if outcome is None or fingerprint not in self.work.computed:
+        outcomes = self._results.outcomes(tries)
+        computed = [outcomes[each] for each in tries if each in outcomes and each in self.work.computed]
+        outcome = max(outcomes.values(), key=lambda each: each.utility, default=None)
+        if outcome is None or not computed:
             return outcome, None
         if outcome.status == "completed":
-            return outcome, outcome.cost_seconds
-        self.done.failed[fingerprint] = outcome.reason or "unknown"
+            return outcome, sum(each.cost_seconds for each in computed)
+        self.done.failed[tries[-1]] = outcome.reason or "unknown"
         # What failed tells no cost of its own.
         return outcome, took
 
@@ -117,3 +123,7 @@ class _Build:
         spent = f"{self.done.spent_seconds:.0f}{of} s spent"
         left = f"{number} left: {worded_seconds(seconds)}"
         progress.get().note(f"{cell.model} on {cell.dataset}: {told} ({spent}, {left})")
+
+
+def _tries(plan: Rank) -> list[PlannedEvaluation]:
+    return [each for each in plan.evaluates[0].evaluations if not each.baseline]

@@ -17,7 +17,7 @@ from shiftql.answers import MatrixAnswer
 from shiftql.binder import bind
 from shiftql.bound import BoundRanker, BoundRanking
 from shiftql.parser import parse
-from shiftql.plan import Rank
+from shiftql.plan import PlannedEvaluation, Rank
 from shiftql.preparation import prepare
 from shiftql.ranker_binder import RankerBinder
 from shiftql.strategies.matrix import MatrixOrder
@@ -56,13 +56,20 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Cell:
-    """One evaluation of the matrix, what it is predicted to cost, and what came of it, where that is known."""
+    """One evaluation of the matrix, what it is predicted to cost, and what came of it, where that is known.
+
+    `fingerprint` is of the last of its `tries`: what collapsed is tried twice, and the better counts.
+    """
 
     model: str
     dataset: str
-    fingerprint: str
+    tries: tuple[str, ...]
     seconds: float
     outcome: Measurement | None
+
+    @property
+    def fingerprint(self) -> str:
+        return self.tries[-1]
 
 
 @dataclass(frozen=True)
@@ -203,10 +210,17 @@ class _Columns:
                 before = embedding.get(part.model.fingerprint)
                 passes = part.row_cost.seconds * part.new_rows
                 embedding[part.model.fingerprint] = (part.opening_seconds if before is None else before) + passes
+        tries: dict[str, list[PlannedEvaluation]] = {}
         for each in planned:
-            model, fingerprint = each.evaluation.model, each.evaluation.fingerprint
-            seconds = each.cost.seconds + embedding.get(model.fingerprint, 0.0)
-            yield Cell(model.name, benchmark.name, fingerprint, seconds, known.get(fingerprint))
+            tries.setdefault(each.evaluation.model.name, []).append(each)
+        for name, of_model in tries.items():
+            last = of_model[-1]
+            seconds = last.cost.seconds + embedding.get(last.evaluation.model.fingerprint, 0.0)
+            outcomes = [known.get(each.evaluation.fingerprint) for each in of_model]
+            best = max((each for each in outcomes if each is not None), key=lambda each: each.utility, default=None)
+            is_settled = None not in outcomes
+            fingerprints = tuple(each.evaluation.fingerprint for each in of_model)
+            yield Cell(name, benchmark.name, fingerprints, seconds, best if is_settled else None)
 
 
 def values_of(grid: Grid) -> np.ndarray:
@@ -262,7 +276,7 @@ def known_matrix(
         elif cell.outcome is not None or reason is not None:
             told = reason or (cell.outcome and cell.outcome.reason) or "unknown"
             failed.append({"model": cell.model, "dataset": cell.dataset, "reason": told})
-    evaluated = {cell.fingerprint for cell in grid.cells.values()} & set(computed)
+    evaluated = {cell.fingerprint for cell in grid.cells.values() if not set(computed).isdisjoint(cell.tries)}
     return MatrixAnswer(
         statement="",
         seconds=0.0,

