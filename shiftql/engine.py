@@ -179,11 +179,12 @@ class Session:
         from shiftql.pool_clusters import clusters_of, listed
         from storage.kept_clusters import ClusterStore
 
+        started = time.perf_counter()
         grid = self._open_grid(models, datasets, by)
         answer = listed(clusters_of(grid, models, datasets, ClusterStore(current_settings().clusters)))
         if answer.rows and all(row["models"] == 1 for row in answer.rows):
             progress.get().note("no two models did alike on at least 6 datasets that both are measured on")
-        return answer
+        return replace(answer, seconds=time.perf_counter() - started)
 
     def plan_benchmark(
         self, models: str = "*", datasets: str = "*", by: str = "FineTune", *, budget: float | None = None
