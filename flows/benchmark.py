@@ -39,7 +39,6 @@ async def benchmark(models: str, datasets: str, by: str, budget_seconds: float |
     with features_in_use(settings):
         built = _Build(open_grid(database, models, datasets, by), database)
         await built.run(math.inf if budget_seconds is None else budget_seconds)
-    # What rests on the whole matrix, such as clusters of models that did alike, is brought up to date here.
     matrix = known_matrix(open_grid(database, models, datasets, by))
     await acreate_markdown_artifact(key="benchmark", markdown=render(matrix, "markdown"), description=flow_run.name)
     return {**asdict(built.work), **asdict(built.done), "flow_run_id": str(flow_run.id)}

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shiftql import ast
 from shiftql.answers import MatrixAnswer
@@ -29,6 +29,9 @@ from storage.locations import TEST_SPLITS, full_name
 from storage.names import near
 from storage.results import ResultStore
 from tasks.rankers.specs import all_rankers
+
+if TYPE_CHECKING:
+    import numpy as np
 
 EVERYTHING = "*"
 FINETUNE = "FineTune"
@@ -220,21 +223,30 @@ class _Columns:
             yield Cell(name, benchmark.name, fingerprints, seconds, best if is_settled else None)
 
 
+def values_of(grid: Grid) -> np.ndarray:
+    """The utilities of a grid, (models, datasets), NaN where they are unknown."""
+    import numpy as np
+
+    values = np.full((len(grid.models), len(grid.datasets)), np.nan)
+    for place, cell in grid.cells.items():
+        if cell.outcome is not None and cell.outcome.status == "completed":
+            values[place] = cell.outcome.utility
+    return values
+
+
 def order_of(grid: Grid) -> MatrixOrder:
     """The order in which the unknown cells of a grid are to be measured."""
     import numpy as np
 
-    shape = len(grid.models), len(grid.datasets)
-    values, measured = np.full(shape, np.nan), np.full(shape, np.nan)
-    offered, predicted = np.zeros(shape, dtype=bool), np.ones(shape)
+    values = values_of(grid)
+    measured = np.full(values.shape, np.nan)
+    offered, predicted = np.zeros(values.shape, dtype=bool), np.ones(values.shape)
     for place, cell in grid.cells.items():
         predicted[place] = cell.seconds
         offered[place] = cell.outcome is None
-        if cell.outcome is not None and cell.outcome.status == "completed":
-            values[place] = cell.outcome.utility
-            # What a proxy of stored features took says nothing of one whose features have to be made.
-            if grid.ranker.spec.kind == "finetune":
-                measured[place] = cell.outcome.cost_seconds
+        # What a proxy of stored features took says nothing of one whose features have to be made.
+        if grid.ranker.spec.kind == "finetune" and cell.outcome is not None and not np.isnan(values[place]):
+            measured[place] = cell.outcome.cost_seconds
     return MatrixOrder(values, offered, predicted, measured)
 
 

@@ -75,12 +75,20 @@ def build(
 
 @benchmark.command("show")
 @_matrix_options
+@click.option("--clusters", is_flag=True, help="List the clusters of models that did alike, with the best of each.")
 @format_option
-def show_known(models: str, datasets: str, by: str, format: str) -> None:
-    """The matrix as far as it is known; computes nothing."""
+def show_known(models: str, datasets: str, by: str, clusters: bool, format: str) -> None:
+    """The matrix as far as it is known; measures nothing.
+
+    With --clusters, the models that are within 0.05 of each other where they differ most, as TwoPhase takes them to be
+    alike: trying the representative of a cluster tells of all its members. At least 6 datasets have to be known of two
+    models before they are compared.
+    """
     from shiftql.asking import show
     from shiftql.engine import Session
     from shiftql.terminal import shown_progress
 
     with shown_progress():
-        show(Session().benchmark(models, datasets, by), format)
+        session = Session()
+        known = session.benchmark_clusters if clusters else session.benchmark
+        show(known(models, datasets, by), format)

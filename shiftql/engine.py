@@ -174,6 +174,18 @@ class Session:
 
         return known_matrix(self._open_grid(models, datasets, by))
 
+    def benchmark_clusters(self, models: str = "*", datasets: str = "*", by: str = "FineTune") -> RowsAnswer:
+        """The clusters of models that did alike in the performance matrix, each with its best, the representative."""
+        from shiftql.pool_clusters import clusters_of, listed
+        from storage.kept_clusters import ClusterStore
+
+        started = time.perf_counter()
+        grid = self._open_grid(models, datasets, by)
+        answer = listed(clusters_of(grid, models, datasets, ClusterStore(current_settings().clusters)))
+        if answer.rows and all(row["models"] == 1 for row in answer.rows):
+            progress.get().note("no two models did alike on at least 6 datasets that both are measured on")
+        return replace(answer, seconds=time.perf_counter() - started)
+
     def plan_benchmark(
         self, models: str = "*", datasets: str = "*", by: str = "FineTune", *, budget: float | None = None
     ) -> MatrixAnswer:
@@ -194,6 +206,8 @@ class Session:
         Cells that tell most for their price come first. What is interrupted goes on when it is asked for again.
         """
         from shiftql.benchmark import known_matrix
+        from shiftql.pool_clusters import clusters_of
+        from storage.kept_clusters import ClusterStore
 
         self._register_benchmarks(datasets)
         grid = self._open_grid(models, datasets, by)
@@ -202,8 +216,10 @@ class Session:
         if any(cell.outcome is None for cell in grid.cells.values()):
             parameters = {"models": models, "datasets": datasets, "by": by, "budget_seconds": budget}
             work, is_interrupted = self._measure(grid, parameters)
+            grid = self._open_grid(models, datasets, by)
+        clusters_of(grid, models, datasets, ClusterStore(current_settings().clusters))
         return known_matrix(
-            self._open_grid(models, datasets, by),
+            grid,
             computed=work.get("computed", ()),
             spent=work.get("spent_seconds", 0.0),
             attempted=work.get("failed"),

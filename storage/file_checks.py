@@ -63,6 +63,7 @@ def check_temporary_files(settings: Settings) -> Iterator[Finding]:
     found = [
         *settings.features.glob("*/.*.tmp"),
         *settings.neighbours.glob("*/*/.*.tmp"),
+        *settings.clusters.glob(".*.tmp"),
         *settings.manifests.glob(".*.tmp"),
         *settings.home.glob(".*.tmp"),
     ]

@@ -41,6 +41,11 @@ class Settings:
         return self.home / "neighbours"
 
     @property
+    def clusters(self) -> Path:
+        """Clusters of models that did alike in the performance matrix."""
+        return self.home / "clusters"
+
+    @property
     def running(self) -> Path:
         """A file for every query that runs and uses features."""
         return self.home / "running"

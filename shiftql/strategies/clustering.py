@@ -20,11 +20,13 @@ _SMALL = 32
 class Clustering:
     """The clusters of models by their accuracies (models, datasets), NaN where unknown, merged as by `cluster`.
 
+    Where `known_labels` of these accuracies are given, (models,), nothing is merged to begin with.
+
     Models are numbered by their rows. One that is added, or whose row changes, is compared with all others; then only
     its old cluster and those of its nearest models are made anew, the large ones among them but for those models.
     """
 
-    def __init__(self, accuracies: np.ndarray, threshold: float) -> None:
+    def __init__(self, accuracies: np.ndarray, threshold: float, known_labels: np.ndarray | None = None) -> None:
         import numpy as np
 
         self._threshold = threshold
@@ -32,7 +34,8 @@ class Clustering:
         # These have room for more models than there are.
         self._accuracies = np.array(accuracies, dtype=float)
         self._profiles = profiles(self._accuracies).astype(np.float32)
-        self._labels = np.unique(labels(self._accuracies, threshold), return_inverse=True)[1]
+        first = labels(self._accuracies, threshold) if known_labels is None else known_labels
+        self._labels = np.unique(first, return_inverse=True)[1]
         self._next = self._count
         order = np.argsort(self._labels, kind="stable")
         ends = np.cumsum(np.bincount(self._labels, minlength=1))
@@ -40,6 +43,11 @@ class Clustering:
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def labels(self) -> np.ndarray:
+        """A number for each model, (models,): models of the same number are one cluster."""
+        return self._labels[: self._count].copy()
 
     @property
     def clusters(self) -> Clusters:

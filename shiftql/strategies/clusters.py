@@ -16,8 +16,10 @@ from shiftql.strategies.near_pairs import near_pairs
 if TYPE_CHECKING:
     import numpy as np
 
+# Models of the same cluster are no farther apart on average, unless somebody says otherwise.
+THRESHOLD = 0.05
 # Up to so many models all pairs are compared, as published.
-_COMPARED = 2000
+COMPARED = 2000
 # Another search for near clusters that brings fewer merges than this share of them is the last.
 _WORTHWHILE = 0.01
 
@@ -44,7 +46,7 @@ def cluster(accuracies: np.ndarray, threshold: float) -> Clusters:
 
 def labels(accuracies: np.ndarray, threshold: float) -> np.ndarray:
     """A number for each model, (models,): models of the same number are one cluster."""
-    return (exact if len(accuracies) <= _COMPARED else approximate)(accuracies, threshold)
+    return (exact if len(accuracies) <= COMPARED else approximate)(accuracies, threshold)
 
 
 def exact(accuracies: np.ndarray, threshold: float) -> np.ndarray:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from shiftql.strategies.base import Answer, Arm, Problem
-from shiftql.strategies.clusters import Mode, cluster, recall
+from shiftql.strategies.clusters import COMPARED, THRESHOLD, Clusters, Mode, cluster, recall
 from shiftql.strategies.known import known_of_arms
 from shiftql.strategies.staged import Staged
 from shiftql.strategies.successive_halving import Halving
@@ -28,7 +29,7 @@ class TwoPhase(Staged):
         self,
         problem: Problem,
         k: int = 10,
-        threshold: float = 0.05,
+        threshold: float = THRESHOLD,
         mode: str = "representative",
         proxy: str = "leep",
         trends: int = 3,
@@ -36,7 +37,7 @@ class TwoPhase(Staged):
     ) -> None:
         self._arms = list(problem.arms)
         self._known = known_of_arms(problem)
-        self._clusters = cluster(self._known, threshold)
+        self._clusters = _clusters_of(self._known, threshold)
         self._mode: Mode = "own" if mode == "own" else "representative"
         self._k = k
         asked = range(len(self._arms)) if self._mode == "own" else self._clusters.representatives
@@ -68,6 +69,21 @@ class TwoPhase(Staged):
             return 0.0
         measured = self._told[proxy.fingerprint]
         return measured.utility if measured.status == "completed" else float("-inf")
+
+
+def _clusters_of(known: np.ndarray, threshold: float) -> Clusters:
+    """The clusters of accuracies (models, datasets); those of many models are remembered, which take long to find."""
+    if len(known) <= COMPARED:
+        return cluster(known, threshold)
+    return _large_clusters(known.tobytes(), known.shape, threshold)
+
+
+# A live question makes its strategy anew after each round, about the same models and history.
+@lru_cache(maxsize=1)
+def _large_clusters(known: bytes, shape: tuple[int, int], threshold: float) -> Clusters:
+    import numpy as np
+
+    return cluster(np.frombuffer(known).reshape(shape), threshold)
 
 
 class _FineSelection(Halving):

@@ -17,6 +17,7 @@ from shiftql.engine import Session
 from shiftql.progress import Progress, progress
 from storage.catalog import Catalog
 from storage.errors import BindingError
+from storage.settings import current_settings
 
 BY = "FineTune(epochs=1)"
 IMAGES = ["resnet", "vit"]
@@ -88,6 +89,26 @@ def test_an_added_model_fills_its_row_alone_and_an_added_dataset_its_column(
     heard.notes.clear()
     assert build(session, models="vit,resnet", datasets="colours,photos").evaluated == 2
     assert sorted(heard.cells) == ["resnet on photos", "vit on photos"]
+
+
+def test_a_build_brings_the_clusters_up_to_date_and_with_nothing_new_leaves_them_as_they_are(
+    session: Session, heard: Heard
+) -> None:
+    def kept() -> list[tuple[Path, int]]:
+        return [(file, file.stat().st_mtime_ns) for file in current_settings().clusters.iterdir()]
+
+    build(session, datasets="colours", by="Linear")
+    built = kept()
+    assert len(built) == 1
+    build(session, datasets="colours", by="Linear")
+    listed = session.benchmark_clusters(datasets="colours", by="Linear")
+    assert {(row["members"], row["models"]) for row in listed.rows} == {(name, 1) for name in IMAGES}
+    assert "at least 6 datasets" in heard.notes[-1]
+    assert kept() == built
+    built[0][0].write_bytes(b"damaged")
+    assert session.benchmark_clusters(datasets="colours", by="Linear").rows == listed.rows
+    assert [file for file, _ in kept()] == [built[0][0]]
+    assert built[0][0].stat().st_size > 100
 
 
 def test_a_cell_is_what_the_question_about_it_measures(session: Session) -> None:

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import shiftql.engine
-from shiftql.answers import MatrixAnswer
+from shiftql.answers import MatrixAnswer, RowsAnswer
 from shiftql.cli import main
 
 BUILT = MatrixAnswer(
@@ -27,6 +27,12 @@ BUILT = MatrixAnswer(
     spent_seconds=3.25,
     left=1,
     left_seconds=130.0,
+)
+CLUSTERS = RowsAnswer(
+    statement="",
+    seconds=0.0,
+    columns=("representative", "average", "models", "members"),
+    rows=({"representative": "vit", "average": 0.25, "models": 2, "members": "vit, bert"},),
 )
 NOTHING = replace(BUILT, rows=(), evaluated=0, reused=0)
 PLANNED = replace(
@@ -47,6 +53,10 @@ class FakeSession:
     def benchmark(self, *arguments: Any) -> MatrixAnswer:
         self.asked.append(("show", *arguments))
         return replace(self.answer, evaluated=0, reused=2)
+
+    def benchmark_clusters(self, *arguments: Any) -> RowsAnswer:
+        self.asked.append(("clusters", *arguments))
+        return CLUSTERS
 
     def build_benchmark(self, *arguments: Any, budget: float | None) -> MatrixAnswer:
         self.asked.append(("build", *arguments, budget))
@@ -96,6 +106,13 @@ def test_a_build_prints_the_matrix_what_failed_was_refused_and_is_left(session: 
 
 def test_what_is_known_is_shown(session: FakeSession) -> None:
     assert run("show").stdout.splitlines()[-1] == "2 cells known; 1 cell left: ~2 min"
+
+
+def test_clusters_are_shown_with_their_representatives(session: FakeSession) -> None:
+    lines = run("show", "--clusters", "--by", "Linear").stdout.splitlines()
+    assert session.asked == [("clusters", "*", "*", "Linear")]
+    assert lines[0].split() == ["representative", "average", "models", "members"]
+    assert lines[2].split() == ["vit", "0.25", "2", "vit,", "bert"]
 
 
 def test_a_plan_prices_unknown_cells_and_says_where_it_would_begin(session: FakeSession) -> None:

@@ -141,3 +141,16 @@ def test_a_single_model_is_recalled_by_its_mean_cosine_with_the_representatives(
             np.nanmean(accuracies[model]) * (known[chosen] @ known[model] / lengths * np.exp(leep[chosen])).mean()
         )
         assert scores[model] == pytest.approx(expected)
+
+
+def test_clusters_that_are_known_are_gone_on_from() -> None:
+    accuracies = _families(200, 0.2)
+    whole = Clustering(accuracies, THRESHOLD)
+    begun = Clustering(accuracies[:150], THRESHOLD)
+    again = Clustering(accuracies[:150], THRESHOLD, begun.labels)
+    assert again.clusters == begun.clusters
+    for row in accuracies[150:]:
+        begun.add(row)
+        again.add(row)
+    assert again.clusters == begun.clusters
+    assert Clustering(accuracies, THRESHOLD, whole.labels).clusters == whole.clusters
