@@ -106,8 +106,22 @@ def _first_to_compute(question: Question, database: Database, attempted: set[str
         plan = prepare(step, database, attempted)
         if any(evaluation.fingerprint not in attempted for evaluation in plan.new_evaluations):
             assert isinstance(plan, Step)
-            return plan
+            return _without(plan, attempted)
     return None
+
+
+def _without(plan: Step, attempted: set[str]) -> Step:
+    """The plan without what was tried in vain: a round of a strategy does not try what the one before did."""
+    evaluates = tuple(
+        replace(
+            evaluate,
+            evaluations=tuple(
+                each for each in evaluate.evaluations if each.known or each.evaluation.fingerprint not in attempted
+            ),
+        )
+        for evaluate in plan.evaluates
+    )
+    return replace(plan, evaluates=evaluates)
 
 
 @dataclass

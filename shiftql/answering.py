@@ -231,7 +231,8 @@ def answer_ranking(
         evaluated=evaluated,
         reused=reused,
         partial=partial,
-        chance=chance,
+        # Of the worst first it would say nothing.
+        chance=None if plan.descending else chance,
         work={
             "embedded_rows": work.get("embedded_rows", 0),
             "reused_rows": work.get("reused_rows", 0),

@@ -82,7 +82,9 @@ def status(answer: Answer) -> int:
     match answer:
         case ErrorAnswer():
             return _status_of(answer.error)
-        case RankingAnswer(failed=failed, partial=partial) if (failed or partial) and not _has_models(answer):
+        case RankingAnswer(running=None, failed=failed, partial=partial) if (failed or partial) and not _has_models(
+            answer
+        ):
             return INTERRUPTED if partial else NOT_ANSWERED
         case MatrixAnswer() if not answer.has_values:
             return INTERRUPTED if answer.interrupted else NOT_ANSWERED

@@ -38,8 +38,9 @@ class DatasetBinder(Places):
             if ranker.spec.needs_test and not select.tested_on and not all(map(_is_path, select.trained_on, train)):
                 self.fail_missing(ranker, "TESTED ON", place)
         test = tuple(map(self.bind, select.tested_on))
+        is_implied = not (select.order_by or select.classified_by)
         for written, dataset in zip((*select.trained_on, *select.tested_on), (*train, *test), strict=True):
-            self.check_fit(written, dataset.record, train[0].record, rankers)
+            self.check_fit(written, dataset.record, train[0].record, rankers, is_implied)
         self._check_classes(select, train, test)
         if train and not test and any(ranker.spec.needs_test for ranker in rankers):
             own = list(map(self._own_test_split, train))
@@ -128,9 +129,17 @@ class DatasetBinder(Places):
         return found
 
     def check_fit(
-        self, place: ast.Node, dataset: DatasetRecord, first: DatasetRecord, rankers: Iterable[BoundRanker]
+        self,
+        place: ast.Node,
+        dataset: DatasetRecord,
+        first: DatasetRecord,
+        rankers: Iterable[BoundRanker],
+        is_implied: bool = False,
     ) -> None:
-        """Refuse a dataset of other rows than the first, or of a task that some ranker or its metric is not for."""
+        """Refuse a dataset of other rows than the first, or of a task that some ranker or its metric is not for.
+
+        Rankers that are implied are not written anywhere.
+        """
         if dataset.modality != first.modality:
             self.fail(
                 place,
@@ -143,7 +152,12 @@ class DatasetBinder(Places):
                     place,
                     f"{ranker.spec.label} is not defined for {dataset.task}, the task of {dataset.name}",
                     allowed=[spec.label for spec in all_rankers() if dataset.task in spec.tasks],
-                    fix=f"{ranker.spec.label} is for {', '.join(sorted(ranker.spec.tasks))}",
+                    fix=f"{ranker.spec.label} is for {', '.join(sorted(ranker.spec.tasks))}"
+                    + (
+                        f"; no ORDER BY means {ranker.spec.label}: name another, as ORDER BY Linear"
+                        if is_implied
+                        else ""
+                    ),
                 )
             metric = ranker.params.get("metric")
             if metric is not None and metric not in metrics_of(dataset.task):

@@ -210,7 +210,11 @@ class Session:
         from storage.kept_clusters import ClusterStore
 
         self._register_benchmarks(datasets)
-        grid = self._open_grid(models, datasets, by)
+        try:
+            grid = self._open_grid(models, datasets, by)
+        except ShiftError:
+            self._forget_paths()
+            raise
         work: Mapping[str, Any] = {}
         is_interrupted = False
         if any(cell.outcome is None for cell in grid.cells.values()):
@@ -287,6 +291,8 @@ class Session:
         work, partial = self._compute(question, planned)
         # What rested on rankings, rounds or fingerprints that were not known yet is another question now.
         bound, plan = self._prepare(question, text, final=True)
+        if partial:
+            work = {"computed": sorted(_known_in(plan) - _known_in(planned))}
         return Ran(answer(bound, plan, self._database, work, partial=partial), work, planned, plan)
 
     def _bind(self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False) -> Question:
@@ -335,14 +341,12 @@ class Session:
         """Run what is new as a flow; what it did, and whether it was interrupted before its end."""
         from flows.run import run_search
         from shiftql.script import write_script
-        from storage.results import ResultStore
 
         try:
             return run_search(write_script(question, self.declared), plan, current_settings()), False
         except KeyboardInterrupt:
             progress.get().note("interrupted: this is the answer so far; asking again goes on from here")
-            known = ResultStore(self._database).known(e.fingerprint for e in plan.new_evaluations)
-            return {"computed": list(known)}, True
+            return {}, True
         finally:
             progress.get().end()
 
@@ -575,6 +579,14 @@ def _culprit(question: ast.Query | ast.Finetune) -> ast.Node:
     if not isinstance(question, ast.Select):
         return question
     return question.chunk or question.budget or next(iter(question.order_by), question)
+
+
+def _known_in(plan: PlanNode) -> set[str]:
+    """The fingerprints of what is known of a plan."""
+    from shiftql.plan import Evaluate
+
+    nodes = [node for node in plan.walk() if isinstance(node, Evaluate)]
+    return {each.evaluation.fingerprint for node in nodes for each in node.evaluations if each.known}
 
 
 def _not_executable(what: str, node: ast.Node, text: str, culprit: ast.Node | None = None) -> PlanError:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from shiftql.bound import BoundAverage, BoundDistances, BoundRanker, BoundRows
 from shiftql.cost import Cost, worded_bytes
+from shiftql.strategies.auto import Auto
 from shiftql.strategies.base import Problem, Strategy
 from shiftql.strategies.retried import Retried
 from shiftql.strategies.specs import NamedStrategy
@@ -333,10 +334,13 @@ class Choice:
 
     @cached_property
     def seconds(self) -> float:
-        """What it would take from the beginning if every evaluation came out as well as every other."""
+        """What it may take from the beginning: all that Auto may spend, or what others do if all models did alike."""
+        strategy = self.strategy.make(self.problem)
+        if isinstance(strategy, Auto):
+            return strategy.budget
         offers = [offer for arm in self.problem.arms for offer in (*arm.rungs, *arm.hints)]
         price = {offer.evaluation.fingerprint: offer.seconds for offer in offers}
-        strategy, total = self.strategy.make(self.problem), 0.0
+        total = 0.0
         while wanted := strategy.ask(len(offers)):
             total += sum(price[evaluation.fingerprint] for evaluation in wanted)
             strategy.tell({each.fingerprint: Measurement("completed", 0.0, value=_TYPICAL) for each in wanted})

@@ -48,6 +48,7 @@ from shiftql.strategies.specs import NamedStrategy
 from shiftql.strategies.successive_halving import Halving, Schedule, schedule
 from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
 from storage.catalog import DatasetRecord, ModelRecord
+from storage.errors import PlanError
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.parts import Part, one_per_dataset
 from storage.views import EMBEDDING_VERSION, LAST, PROBABILITIES, View
@@ -59,8 +60,10 @@ _FINETUNABLE = {"huggingface"}
 # The proxy that Auto may buy, and what stands in for one that needs the classes of a head where there is none.
 _USUAL_PROXY, _WITHOUT_HEAD = "Linear", "LogME"
 _FULL = "FineTune"
-# A strategy is asked for about so much work at a time: planning the next of it takes a fraction of that.
+# Auto, which learns from each result, is asked for about so much work at a time: planning takes a fraction of that.
 _ROUND_SECONDS = 10.0
+# Strategies that rest on results elsewhere alone.
+_META_LEARNED = {"BestAverage", "BestPerBenchmark", "NearestBenchmark"}
 _TRAIN = "-train"
 
 # Up to this many parameters a model is fine-tuned at the highest default learning rate.
@@ -335,13 +338,15 @@ class _Builder:
 
     def _tries(self, strategy: Strategy, planned: Sequence[PlannedEvaluation]) -> Iterator[PlannedEvaluation]:
         """The second tries of what collapsed, once that is known."""
-        by_fingerprint = {each.evaluation.fingerprint: each for each in planned}
-        by_model = {each.evaluation.model: each for each in planned}
+        known = {each.evaluation.fingerprint for each in planned}
         while wanted := strategy.ask(len(planned)):
             strategy.tell(self._stores.outcomes(wanted))
-            for each in wanted:
-                if each.fingerprint not in by_fingerprint:
-                    yield replace(by_model[each.model], evaluation=each)
+            for second in wanted:
+                if second.fingerprint not in known:
+                    # Of every copy.
+                    for first in planned:
+                        if first.evaluation.model.fingerprint == second.model.fingerprint:
+                            yield replace(first, evaluation=replace(second, model=first.evaluation.model))
 
     def _finetuning(self, ranker: BoundRanker, model: ModelRecord, train: Split) -> PlannedEvaluation:
         params = {**ranker.params, "lr": ranker.params["lr"] or default_learning_rate(model)}
@@ -363,13 +368,18 @@ class _Builder:
         models = [first for first, *_ in copies.values()]
         finals = {_subject(model): self._finetuning(_by_default(_FULL), model, train) for model in models}
         proxy = _proxy_of(ranker)
+        if proxy is not None and proxy.needs_source_probabilities and not all(json.loads(m.labels) for m in models):
+            # Scores of two kinds cannot be ranked together.
+            proxy = find_ranker(_WITHOUT_HEAD)
         hints = {} if proxy is None else {_subject(model): self._proxy(proxy, model, train) for model in models}
         planned = {each.evaluation.fingerprint: each for each in (*finals.values(), *hints.values())}
         known = dict(self._stores.outcomes([each.evaluation for each in planned.values()]))
         failed = {
             subject
             for subject, hint in hints.items()
-            if (outcome := known.get(hint.evaluation.fingerprint)) and outcome.status == "failed"
+            if (outcome := known.get(hint.evaluation.fingerprint)) is not None
+            and outcome.status == "failed"
+            and _failed_or_unknown(known.get(finals[subject].evaluation.fingerprint))
         }
         arms = [
             Arm(
@@ -383,13 +393,21 @@ class _Builder:
         ]
         splits = (train, *([self._test] if self._test else []))
         target = {split.subject for split in splits} | {part.dataset for split in splits for part in split.parts}
+        history = self._stores.history(models, target)
+        if models and not history.datasets and ranker.spec.label in _META_LEARNED:
+            raise PlanError(
+                f"{ranker.spec.label} chooses by what models reached on other datasets, and nothing is known of these",
+                subject=ranker.spec.label,
+                fix="fill the matrix with 'shiftql benchmark build', or write ORDER BY Auto",
+            )
         choice = Choice(
             _named(ranker, proxy),
-            Problem(train.subject.name.removesuffix(_TRAIN), arms, self._stores.history(models, target)),
+            Problem(train.subject.name.removesuffix(_TRAIN), arms, history),
             {_subject(alike[0]): tuple(model.name for model in alike) for alike in copies.values()},
         )
         strategy, wanted, seconds = choice.after(known), [], 0.0
-        while seconds < _ROUND_SECONDS and (asked := strategy.ask(1)):
+        most = _ROUND_SECONDS if ranker.spec.label == "Auto" else float("inf")
+        while seconds < most and (asked := strategy.ask(1)):
             for each in asked:
                 # The second try of what collapsed is the same at the same cost, but for its seed.
                 planned.setdefault(each.fingerprint, replace(finals[each.model], evaluation=each))
@@ -414,8 +432,6 @@ class _Builder:
 
     def _proxy(self, spec: RankerSpec, model: ModelRecord, train: Split) -> PlannedEvaluation:
         """The score of a model by a proxy, at the cost of embedding with it too."""
-        if spec.needs_source_probabilities and not json.loads(model.labels):
-            spec = find_ranker(_WITHOUT_HEAD)
         test = self._test if spec.needs_test else None
         scoring = self._scoring(_by_default(spec.label), model, test, train.num_rows)
         rows = train.num_rows + (test.num_rows if test else 0)
@@ -475,6 +491,10 @@ def default_learning_rate(model: ModelRecord) -> float:
     """
     size = model.num_params or _SMALL_MODEL_PARAMETERS
     return float(f"{_HIGHEST_LEARNING_RATE * min(1.0, (_SMALL_MODEL_PARAMETERS / size) ** 0.5):.1g}")
+
+
+def _failed_or_unknown(outcome: Measurement | None) -> bool:
+    return outcome is None or outcome.status == "failed"
 
 
 def _by_default(name: str) -> BoundRanker:

@@ -14,7 +14,6 @@ from shiftql.statistics import (
     wilson_interval,
 )
 from shiftql.strategies.base import Answer, Ranked
-from shiftql.strategies.retried import second_chance
 from storage.evaluations import Evaluation, Measurement, Subject
 
 
@@ -132,23 +131,30 @@ def failures(plan: Rank, measured: Mapping[str, Measurement], *, partial: bool) 
     """
     reasons = set(plan.refused)
     for evaluate in plan.evaluates:
+        completed = {
+            _run_of(planned.evaluation)
+            for planned in evaluate.evaluations
+            if (outcome := measured.get(planned.evaluation.fingerprint)) and outcome.status == "completed"
+        }
+        names = {} if evaluate.choice is None else evaluate.choice.names
         for planned in evaluate.evaluations:
             measurement = measured.get(planned.evaluation.fingerprint)
-            name = planned.evaluation.model.name
+            model = planned.evaluation.model
             if measurement is None:
-                if not partial:
-                    reasons.add((name, _GONE))
-            elif measurement.status == "failed" and not _made_up_for(planned.evaluation, measurement, measured):
-                reasons.add((name, measurement.reason or "unknown"))
+                # What a strategy wants next may be known elsewhere by now, and is no failure.
+                if not partial and evaluate.choice is None:
+                    reasons.add((model.name, _GONE))
+                continue
+            # A run that collapsed may have done well on its other try.
+            is_made_up_for = measurement.collapsed and _run_of(planned.evaluation) in completed
+            if measurement.status == "failed" and not is_made_up_for:
+                reasons |= {(name, measurement.reason or "unknown") for name in names.get(model, (model.name,))}
     return tuple({"model": name, "reason": reason} for name, reason in sorted(reasons))
 
 
-def _made_up_for(evaluation: Evaluation, failed: Measurement, measured: Mapping[str, Measurement]) -> bool:
-    """Whether a run that collapsed did well on its second try."""
-    retry = second_chance(evaluation) if failed.collapsed else None
-    return (
-        retry is not None and (second := measured.get(retry.fingerprint)) is not None and second.status == "completed"
-    )
+def _run_of(evaluation: Evaluation) -> tuple[Subject, str, str]:
+    """What two tries have in common."""
+    return evaluation.model, evaluation.method, str(evaluation.fidelity)
 
 
 def _rival(best: tuple[PlannedEvaluation, Measurement] | None, planned: PlannedEvaluation) -> Measurement | None:

@@ -73,6 +73,11 @@ def load_records(path: Path) -> Records:
             row = int(np.flatnonzero(wrong)[0])
             raise BindingError(f"{path}, line {row + 2}: {name} is {table[name][row]!r}, and must be a number")
         table[name] = numbers
+        if name in REQUIRED and not (beyond := np.flatnonzero((numbers < -1) | (numbers > 1))).size == 0:
+            raise BindingError(
+                f"{path}, line {int(beyond[0]) + 2}: {name} is {numbers[beyond[0]]:g}, and must be at most 1",
+                fix="write shares, not per cent: 0.91 for 91 %",
+            )
     table = table.dropna(subset=list(REQUIRED))
     if table.empty:
         raise BindingError(f"{path} has no complete row", fix=_fix())

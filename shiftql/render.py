@@ -22,6 +22,8 @@ from shiftql.tables import (
 )
 from shiftql.wording import worded_seconds
 
+# No stated probability is surer than this.
+_CERTAIN = 0.99
 # A vertical bar inside a cell of a Markdown table.
 BAR = r"\|"
 # Of the cells that would be measured.
@@ -99,7 +101,8 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
         if any(row.get("predicted") for row in ranking):
             parts.append("intervals: 95 % of what was measured, 90 % of what is predicted")
     if answer.chance is not None:
-        parts.append(f"the first is within 1 % of the best there is with a probability of {answer.chance:.2f}")
+        likely = f"{answer.chance:.2f}" if answer.chance < _CERTAIN else f"over {_CERTAIN}"
+        parts.append(f"the first is within 1 % of the best there is with a probability of {likely}")
     if answer.failed:
         parts.append(_listed("failed", _with_reasons(answer.failed, "model")))
     if answer.running:

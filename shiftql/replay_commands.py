@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import click
 from shiftql.options import format_option
 from shiftql.render import render_records
 from shiftql.terminal import shown_progress
+from storage.errors import BindingError
 
 if TYPE_CHECKING:
     from shiftql.recorded import Records
@@ -81,6 +83,7 @@ def replay(
     tables = [load_records(path) for path in (*records, *more)]
     check_names(tables)
     cheap = None if low_fidelity is None else load_records(low_fidelity)
+    _check_families(families, tables)
     with shown_progress():
         chosen = choose_targets(tables, cheap, targets)
     _try(list(strategies.values())[1:], *chosen[0], cheap, families)
@@ -98,6 +101,16 @@ def replay(
         click.echo(_as_csv(answers))
     if pictures is not None:
         _draw(pictures, tables, cheap, replayed)
+
+
+def _check_families(families: Sequence[str], tables: Sequence[Records]) -> None:
+    """Refuse a pattern that means no dataset: what it was to hold out would be history unnoticed."""
+    names = sorted({name for table in tables for name in table.datasets})
+    for family in families:
+        if not any(fnmatchcase(name, family) for name in names):
+            raise BindingError(
+                f"--hold-out {family!r} is no dataset's name", subject=family, allowed=names, fix="name some of those"
+            )
 
 
 def _try(

@@ -43,7 +43,7 @@ class Auto:
         }
         self._places = {offer.evaluation.fingerprint: place for place, offer in self._offers.items()}
         self._share, self._gain = share, gain
-        self._is_validation = bool(self._arms) and _is_validation(problem)
+        self._is_validation = _is_validation(problem)
         self._model = self._made(problem) if self._arms else None
         self._asked: set[tuple[int, int]] = set()
         self._told: dict[tuple[int, int], Measurement] = {}
@@ -70,8 +70,9 @@ class Auto:
     def answer(self) -> Answer:
         """Models that were evaluated fully come first, by what they showed; then those begun, and then all others.
 
-        These are by their predicted accuracy, which is told of each, with a 90 % interval. Nothing is ranked before
-        anything is known, nor what failed.
+        These are by their predicted accuracy, which is told of each, with a 90 % interval. Where a full evaluation
+        shows what counts itself, all models are by that or by what they are predicted to reach. Nothing is ranked
+        before anything is known, nor what failed.
         """
         import numpy as np
 
@@ -88,6 +89,8 @@ class Auto:
         failed = self._failed()
         others = np.argsort(-means, kind="stable").tolist()
         ranking = [each for each in dict.fromkeys([*finished, *begun, *others]) if each not in failed]
+        if not self._is_validation:
+            ranking.sort(key=lambda number: -shown.get(number, means[number]))
         low, high = self._confidence.interval(self._model)
         models = (
             Ranked(self._arms[number].model, float(means[number]), float(low[number]), float(high[number]))
@@ -138,20 +141,26 @@ class Auto:
         rungs, hints = (math.exp(math.fsum([typical, *each]) / (len(each) + 1)) for each in logs)
         return [rungs if kind < self._num_rungs else hints for kind in range(len(self._kinds))]
 
+    @property
+    def budget(self) -> float:
+        """The predicted seconds that may be spent in all."""
+        return self._budget([1.0] * len(self._kinds)) if self._arms else 0.0
+
+    def _budget(self, levels: Sequence[float]) -> float:
+        """However small the pool is, a look at it and one full evaluation, of the average price each, are in it."""
+        total = sum(offer.seconds * levels[kind] for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
+        return max(self._share, _LEAST_EVALUATIONS / len(self._arms)) * total
+
     def _left(self, levels: Sequence[float]) -> float:
         """What may still be spent of the share, by what purchases were predicted to cost or did, if that is more.
 
-        Who told a result has paid for it as if it had been asked for. However small the pool is, a look at it and one
-        full evaluation, of the average price each, are in it.
+        Who told a result has paid for it as if it had been asked for.
         """
-        total = sum(offer.seconds * levels[kind] for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
         places = sorted(self._asked | self._told.keys())
         predicted = [self._offers[place].seconds * levels[place[1]] for place in places]
         paid = [self._told[place].cost_seconds if place in self._told else 0.0 for place in places]
         paid = [seconds or expected for seconds, expected in zip(paid, predicted, strict=True)]
-        return max(self._share, _LEAST_EVALUATIONS / len(self._arms)) * total - max(
-            math.fsum(predicted), math.fsum(paid)
-        )
+        return self._budget(levels) - max(math.fsum(predicted), math.fsum(paid))
 
     def _price_to_end(self, number: int, levels: Sequence[float]) -> float:
         return sum(self._offers[number, rung].seconds * levels[rung] for rung in self._rungs_left(number))

@@ -15,6 +15,8 @@ _LEAST_CELLS, _LEAST_DATASETS = 10, 3
 # Of an interval of 90 %.
 _NORMAL = 1.645
 _TAIL = 0.05
+# Where too little is known to replay anything, intervals are so many times as wide, and odds lower.
+_UNPROVEN, _UNPROVEN_ODDS = 2.0, -1.0
 # Of the prior: so many runs that the normal distribution describes.
 _PRIOR_RUNS = 3
 _DRAWS, _RIVALS = 400, 120
@@ -36,7 +38,7 @@ class Confidence:
         known = np.isfinite(model.reached)
         usable = np.flatnonzero(known.sum(axis=0) >= _LEAST_CELLS)
         if len(usable) < _LEAST_DATASETS:
-            return cls(-_NORMAL, _NORMAL, 0.0)
+            return cls(-_UNPROVEN * _NORMAL, _UNPROVEN * _NORMAL, _UNPROVEN_ODDS)
         errors, odds, hits = [], [], []
         for dataset in np.sort(random.permutation(usable)[:_DATASETS]).tolist():
             rows = np.flatnonzero(known[:, dataset])

@@ -44,6 +44,8 @@ _COST_POWER = 0.5
 # A kind whose ratio of scales is so uncertain is fitted as soon as there are three of it.
 _UNCERTAIN_RATIO, _RATIO_STEPS = 0.3, (-2, -1, 0, 1, 2)
 _PASSES = 4
+# An answer is had soon for no more than this share of what may be spent.
+_SOON = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,10 +143,17 @@ class AutoModel:
         worth, improvement = self._utilities(price)
         done = self.evaluated()
         if not done:
-            # What is begun is trained to its end. Before hints are asked there is to be an answer, soon.
-            is_offered[:, is_full] &= price[:, is_full].sum(axis=1)[:, None] <= budget
-            if not is_full.all() and is_offered[:, is_full].any():
-                is_offered[:, ~is_full], worth = False, improvement / price
+            # What is begun is trained to its end.
+            in_full = price[:, is_full].sum(axis=1)
+            is_offered[:, is_full] &= in_full[:, None] <= budget
+            soon = is_offered[:, is_full] & (in_full <= _SOON * budget)[:, None]
+            if not is_full.all() and self._num_datasets and soon.any():
+                # Who knows of other datasets has an answer for little, before hints are asked.
+                is_offered[:, ~is_full], is_offered[:, is_full], worth = False, soon, improvement / price
+            else:
+                # Enough is kept for one evaluation that counts.
+                kept = in_full[int(np.argmax(self.predict()[0]))]
+                is_offered[:, ~is_full] &= price[:, ~is_full] + kept <= budget
         is_offered &= price <= budget
         if not is_offered.any():
             return None

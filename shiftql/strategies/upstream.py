@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shiftql.strategies.base import Arm, Problem
 from shiftql.strategies.batch import Batch
+from storage.errors import PlanError
 
 COLUMN = "upstream_accuracy"
 
@@ -16,7 +17,13 @@ class Upstream(Batch):
 
 
 def by_upstream(problem: Problem) -> list[Arm]:
-    """The models by their upstream accuracy, best first."""
+    """The models by their upstream accuracy, best first. Raises PlanError when none tells it."""
+    if problem.arms and all(arm.metadata.get(COLUMN) is None for arm in problem.arms):
+        raise PlanError(
+            "no model tells its upstream accuracy",
+            subject=COLUMN,
+            fix=f"add a column {COLUMN}, or choose by another strategy",
+        )
 
     def place(arm: Arm) -> tuple[float, str]:
         accuracy = arm.metadata.get(COLUMN)
