@@ -11,9 +11,11 @@ from safetensors.numpy import load_file, save_file
 
 from flows import run as run_module
 from flows.registration import register_model
-from shiftql.answers import ExplainAnswer, RankingAnswer
-from shiftql.engine import query
+from shiftql.answers import ErrorAnswer, ExplainAnswer, RankingAnswer
+from shiftql.engine import Session, query
 from storage.catalog import Catalog
+from storage.errors import EvaluationError
+from tasks import embedding
 
 COLOURS = "TRAINED ON 'colours-train' TESTED ON 'colours-test'"
 PHOTOS = "TRAINED ON 'photos-train' TESTED ON 'photos-test'"
@@ -53,7 +55,10 @@ def test_a_proxy_chooses_who_is_fine_tuned() -> None:
 
 
 @pytest.mark.parametrize("ranker", ["Proxy(LogME)", "Auto", "Hybrid", "TwoPhase(k=1)"])
-def test_what_a_strategy_chose_is_known_when_it_is_asked_again(ranker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_strategy_chose_is_known_when_it_is_asked_again(
+    ranker: str, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog.save_model("vit", {"upstream_accuracy": 0.7})
     first = ask(ranker)
     refuse_flows(monkeypatch)
     again = ask(ranker)
@@ -128,24 +133,70 @@ def test_copies_of_a_model_are_one_choice(catalog: Catalog, pool: Any, tmp_path:
     assert scores["twin"] == scores["resnet"]
 
 
-def test_a_collapsed_run_is_tried_once_more(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
-    path = shutil.copytree(pool.models["bert"], tmp_path / "zero")
-    weights = load_file(path / "model.safetensors")
-    for array in weights.values():
-        array.fill(0)
-    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
-    register_model(catalog, "zero", str(path))
+def test_a_proxy_that_fails_for_a_passing_reason_is_tried_once_and_sinks_one_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    embed, tries = embedding.embed_dataset, []
+
+    def fail_for_vit(**arguments: Any) -> Any:
+        if arguments["model"] == "vit":
+            tries.append(arguments["dataset"])
+            raise EvaluationError("out of memory", transient=True, subject="vit")
+        return embed(**arguments)
+
+    monkeypatch.setattr(embedding, "embed_dataset", fail_for_vit)
+    answer = ask("Proxy(k=1)")
+    assert models(answer) == ["resnet"]
+    assert answer.failed == ({"model": "vit", "reason": "out of memory"},)
+    assert len(tries) == 1
+
+
+def test_a_model_that_is_known_to_do_well_stays_a_choice_when_its_proxy_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = finetuned()
+
+    def fail(**_: Any) -> Any:
+        raise EvaluationError("its features are not finite", subject="vit")
+
+    monkeypatch.setattr(embedding, "embed_dataset", fail)
+    ask("Linear")
+    assert {row["model"]: row["score"] for row in ask("Auto").ranking} == reached
+
+
+def test_every_copy_of_a_model_that_fails_is_listed(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
+    for name in ("torn", "torn-too"):
+        path = shutil.copytree(pool.models["vit"], tmp_path / name)
+        content = (path / "model.safetensors").read_bytes()
+        (path / "model.safetensors").write_bytes(content[: len(content) // 2])
+        register_model(catalog, name, str(path))
+    assert [failure["model"] for failure in ask("Proxy(k=1)").failed] == ["torn", "torn-too"]
+
+
+def test_who_rests_on_other_datasets_says_so_where_none_is_known() -> None:
+    answers = list(Session().run(f"SELECT name FROM image_models ORDER BY BestPerBenchmark {COLOURS}"))
+    assert isinstance(answers[0], ErrorAnswer)
+    assert "nothing is known of these" in str(answers[0].error)
+    assert "benchmark build" in str(answers[0].error)
+
+
+def test_a_collapsed_run_is_tried_once_more_for_every_copy(catalog: Catalog, pool: Any, tmp_path: Path) -> None:
+    for name in ("zero", "zero-too"):
+        path = shutil.copytree(pool.models["bert"], tmp_path / name)
+        weights = load_file(path / "model.safetensors")
+        for array in weights.values():
+            array.fill(0)
+        save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+        register_model(catalog, name, str(path))
     text = (
-        "SELECT name FROM models WHERE name = 'zero' ORDER BY FineTune(epochs=1) "
+        "SELECT name FROM models WHERE name LIKE 'zero%' ORDER BY FineTune(epochs=1) "
         "TRAINED ON 'nature-train' TESTED ON 'nature-test'"
     )
     answer = query(text)
     assert isinstance(answer, RankingAnswer)
-    assert answer.evaluated == 2
-    assert [row["model"] for row in answer.ranking] == ["zero"]
+    assert {row["model"] for row in answer.ranking} == {"zero", "zero-too"}
+    assert len({row["score"] for row in answer.ranking}) == 1
     again = query(text)
     assert isinstance(again, RankingAnswer)
-    assert (again.evaluated, again.reused) == (0, 2)
+    assert again.evaluated == 0
 
 
 def test_upstream_accuracy_and_chance_open_no_model(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
