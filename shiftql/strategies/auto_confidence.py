@@ -16,7 +16,7 @@ _LEAST_CELLS, _LEAST_DATASETS = 10, 3
 _NORMAL = 1.645
 _TAIL = 0.05
 # Where too little is known to replay anything, intervals are so many times as wide, and odds lower.
-_UNPROVEN, _UNPROVEN_ODDS = 2.0, -1.0
+_UNPROVEN, _UNPROVEN_ODDS = 1.5, -1.0
 # Of the prior: so many runs that the normal distribution describes.
 _PRIOR_RUNS = 3
 _DRAWS, _RIVALS = 400, 120
