@@ -239,9 +239,12 @@ def test_models_are_fine_tuned_and_refused_where_they_cannot_be(here: None, cata
     assert models(answer) == ["bert"]
     assert not any(row.get("baseline") for row in answer.ranking)
     assert answer.failed == ({"model": "hub", "reason": "FineTune is not available for tfhub models"},)
-    ((curve, seconds),) = recorded("curve", "cost_seconds")
-    assert len(json.loads(curve)) == 2
-    assert seconds > 0
+    # So short a training may collapse, and is tried once more then.
+    tries = recorded("curve", "cost_seconds")
+    assert len(tries) == answer.evaluated <= 2
+    for curve, seconds in tries:
+        assert len(json.loads(curve)) == 2
+        assert seconds > 0
 
 
 def test_several_datasets_are_taken_as_one(here: None, no_flow: pytest.MonkeyPatch) -> None:
