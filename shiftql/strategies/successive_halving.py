@@ -12,6 +12,7 @@ from itertools import accumulate
 
 from shiftql.strategies.base import Answer, Problem, Ranked, rank
 from shiftql.strategies.best_average import by_average_rank
+from storage.errors import PlanError
 from storage.evaluations import Evaluation, Measurement, Subject
 
 
@@ -117,8 +118,17 @@ class Halving:
 
 
 class SuccessiveHalving(Halving):
-    """Trains all models, or the `k` of the best average rank elsewhere, to the first rung, and ⌈1/eta⌉ of them on."""
+    """Trains all models, or the `k` of the best average rank elsewhere, to the first rung, and ⌈1/eta⌉ of them on.
+
+    Raises PlanError where there is one rung: nobody can be dropped before all is spent.
+    """
 
     def __init__(self, problem: Problem, eta: int = 2, k: int | None = None) -> None:
+        if problem.arms and len(problem.arms[0].rungs) == 1:
+            raise PlanError(
+                "SuccessiveHalving drops models from rung to rung, and these evaluations have one",
+                subject="SuccessiveHalving",
+                fix="replay a table with a column epoch, or write Enumerate",
+            )
         arms = problem.arms if k is None else by_average_rank(problem)[:k]
         super().__init__([[offer.evaluation for offer in arm.rungs] for arm in arms], eta)

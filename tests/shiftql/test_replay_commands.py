@@ -191,6 +191,9 @@ def test_people_see_every_target_and_the_mean(format: str) -> None:
         (("--records", "nowhere.csv", "--strategy", "Enumerate"), "does not exist"),
         (("--records", str(RECORDS / "two_phase_cv.csv"), "--strategy", "Enumerate"), "has no column val_accuracy"),
         (("--records", TEXT, "--strategy", "Proxy('linear')"), "no model has the proxy linear"),
+        (("--records", TEXT, "--strategy", "SuccessiveHalving"), "these evaluations have one"),
+        (("--records", TEXT, "--strategy", "Upstream"), "no model tells its upstream accuracy"),
+        (("--records", TEXT, "--strategy", "Enumerate", "--hold-out", "zzz*"), "is no dataset's name"),
     ],
 )
 def test_what_cannot_be_replayed_is_told(arguments: tuple[str, ...], words: str) -> None:
