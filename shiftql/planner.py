@@ -366,7 +366,8 @@ class _Builder:
             if model.source in _FINETUNABLE:
                 copies.setdefault(model.fingerprint, []).append(model)
         models = [first for first, *_ in copies.values()]
-        finals = {_subject(model): self._finetuning(_by_default(_FULL), model, train) for model in models}
+        full = _by_default(_FULL)
+        finals = {_subject(model): self._finetuning(full, model, train) for model in models}
         proxy = _proxy_of(ranker)
         if proxy is not None and proxy.needs_source_probabilities and not all(json.loads(m.labels) for m in models):
             # Scores of two kinds cannot be ranked together.
@@ -384,7 +385,7 @@ class _Builder:
         arms = [
             Arm(
                 subject,
-                (_offer(_by_default(_FULL).spec, finals[subject]),),
+                (_offer(full.spec, finals[subject]),),
                 (_offer(proxy, hints[subject]),) if proxy is not None else (),
                 {"upstream_accuracy": model.upstream_accuracy, "num_params": model.num_params},
             )
@@ -408,10 +409,10 @@ class _Builder:
         strategy, wanted, seconds = choice.after(known), [], 0.0
         most = _ROUND_SECONDS if ranker.spec.label == "Auto" else float("inf")
         while seconds < most and (asked := strategy.ask(1)):
-            for each in asked:
-                # The second try of what collapsed is the same at the same cost, but for its seed.
-                planned.setdefault(each.fingerprint, replace(finals[each.model], evaluation=each))
-            if found := self._stores.outcomes(asked):
+            # The second try of what collapsed is the same at the same cost, but for its seed. All else was looked up.
+            tries = [each for each in asked if each.fingerprint not in planned]
+            planned |= {each.fingerprint: replace(finals[each.model], evaluation=each) for each in tries}
+            if tries and (found := self._stores.outcomes(tries)):
                 known |= found
                 strategy.tell(found)
             else:
