@@ -21,7 +21,7 @@ from shiftql.bound import (
     BoundSet,
     Question,
 )
-from shiftql.cost import Cost, predict_finetuning, predict_opening, predict_row, predict_scoring, predict_task_embedding
+from shiftql.cost import UNMEASURED, Cost, CostModel
 from shiftql.history import kind_of
 from shiftql.plan import (
     Choice,
@@ -79,13 +79,14 @@ class Stores:
 
     `split` gives what several datasets taken as one are made of, `sample` the parts of it that its first rows by
     their hashes are, and `outcomes` what came of evaluations before, by fingerprint: what strategies want rests on it.
-    `history` is what models brought elsewhere than on a target; see shiftql.history.
+    `history` is what models brought elsewhere than on a target; see shiftql.history. `costs` predicts what work takes.
     """
 
     split: Prepare
     sample: Callable[[Split, int], tuple[Part, ...]]
     outcomes: Callable[[Sequence[Evaluation]], Mapping[str, Measurement]]
     history: Callable[[Sequence[ModelRecord], Collection[Subject]], History]
+    costs: CostModel = UNMEASURED
 
 
 def plan(question: Question, stores: Stores) -> PlanNode:
@@ -97,11 +98,11 @@ def plan(question: Question, stores: Stores) -> PlanNode:
         case BoundSet():
             return Combine(question.operator, plan(question.left, stores), plan(question.right, stores))
         case BoundDistances():
-            return _plan_distances(question, stores.split, inputs)
+            return _plan_distances(question, stores, inputs)
         case BoundFinetune():
-            return _plan_finetuning(question, stores.split, inputs)
+            return _plan_finetuning(question, stores, inputs)
         case BoundRows():
-            return Query(question, inputs, _plan_embeddings(question.embeddings, stores.split))
+            return Query(question, inputs, _plan_embeddings(question.embeddings, stores))
         case BoundAverage():
             return Query(question, inputs)
     raise AssertionError(question)
@@ -140,20 +141,20 @@ def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode
     )
 
 
-def _plan_embeddings(embeddings: Sequence[tuple[ModelRecord, DatasetRecord]], split: Prepare) -> tuple[Evaluate, ...]:
+def _plan_embeddings(embeddings: Sequence[tuple[ModelRecord, DatasetRecord]], stores: Stores) -> tuple[Evaluate, ...]:
     """The Task2Vec vectors of datasets, probe by probe."""
     by_probe: dict[str, list[PlannedEvaluation]] = {}
     for probe, dataset in embeddings:
-        by_probe.setdefault(probe.name, []).append(_embedding(probe, split((BoundDataset(dataset),))))
+        by_probe.setdefault(probe.name, []).append(_embedding(probe, (BoundDataset(dataset),), stores))
     return tuple(
         Evaluate(BoundRanker(TASK2VEC, {"probe": name}), tuple(planned), None) for name, planned in by_probe.items()
     )
 
 
-def _plan_distances(question: BoundDistances, split: Prepare, inputs: tuple[PlanNode, ...]) -> Distances:
-    target = _embedding(question.probe, split(question.train))
+def _plan_distances(question: BoundDistances, stores: Stores, inputs: tuple[PlanNode, ...]) -> Distances:
+    target = _embedding(question.probe, question.train, stores)
     others = [
-        (dataset.name, _embedding(question.probe, split((BoundDataset(dataset),)))) for dataset in question.datasets
+        (dataset.name, _embedding(question.probe, (BoundDataset(dataset),), stores)) for dataset in question.datasets
     ]
     each_once = {planned.evaluation.fingerprint: planned for planned in (target, *(planned for _, planned in others))}
     return Distances(
@@ -165,10 +166,11 @@ def _plan_distances(question: BoundDistances, split: Prepare, inputs: tuple[Plan
     )
 
 
-def _embedding(probe: ModelRecord, task: Split) -> PlannedEvaluation:
+def _embedding(probe: ModelRecord, datasets: Sequence[BoundDataset], stores: Stores) -> PlannedEvaluation:
+    task = stores.split(datasets)
     return PlannedEvaluation(
         Evaluation(_subject(probe), task.subject, None, TASK2VEC.name, str(TASK2VEC.version)),
-        predict_task_embedding(probe, task.num_rows),
+        stores.costs.task_embedding(probe, task.num_rows),
         parts=task.parts,
     )
 
@@ -204,12 +206,12 @@ def _strategy(question: BoundRanking, halving: Schedule | None) -> tuple[str, st
     return f"{name}({', '.join(limits)})" if limits else name, obstacle
 
 
-def _plan_finetuning(question: BoundFinetune, split: Prepare, inputs: tuple[PlanNode, ...]) -> Finetune:
-    train = split(question.train)
+def _plan_finetuning(question: BoundFinetune, stores: Stores, inputs: tuple[PlanNode, ...]) -> Finetune:
+    train = stores.split(question.train)
     models = [model for model in question.models if model.source in _FINETUNABLE]
     cost = sum(
         (
-            predict_finetuning(model, train.num_rows, 0, params["epochs"])
+            stores.costs.finetuning(model, train.num_rows, 0, params["epochs"], params)
             for model in models
             for params in question.grid
         ),
@@ -234,6 +236,7 @@ class _Builder:
         self._test = test
         self._scan = scan
         self._stores = stores
+        self._costs = stores.costs
         self._halving = halving
 
     def evaluate(self, ranker: BoundRanker) -> Evaluate:
@@ -273,7 +276,7 @@ class _Builder:
         if test is not None:
             metric = {name: value for name, value in ranker.params.items() if name == "metric"}
             majority = self._evaluation(MAJORITY, test, MAJORITY_METHOD, MAJORITY_VERSION, metric)
-            evaluations.append(PlannedEvaluation(majority, predict_scoring(MAJORITY_METHOD, 0), baseline=True))
+            evaluations.append(PlannedEvaluation(majority, self._costs.scoring(MAJORITY_METHOD, 0), baseline=True))
         return Evaluate(ranker, tuple(evaluations), Embed(tuple(embeddings), self._scan), rounds)
 
     def _in_rounds(
@@ -312,7 +315,7 @@ class _Builder:
         """The rounds, each at the mean cost of all models, with the rows that the one before had not seen."""
         seen = 0
         for number, (size, rows) in enumerate(zip(halving.arms, halving.rows, strict=True)):
-            passes = (predict_row(model) * (rows - seen) + Cost(predict_opening(model)) for model in models)
+            passes = (self._costs.row(model) * (rows - seen) + Cost(self._costs.opening(model)) for model in models)
             total = sum((*passes, *(arm[number].cost for arm in arms)), Cost())
             yield Round(size, rows, total * (size / max(1, len(models))))
             seen = rows
@@ -323,7 +326,7 @@ class _Builder:
         """The evaluation of a model by so many training rows, in a round of that number."""
         assert self._train is not None
         views = _views(ranker, model)
-        cost = predict_scoring(ranker.spec.name, rows + (test.num_rows if test else 0)) * len(views)
+        cost = self._costs.scoring(ranker.spec.name, rows + (test.num_rows if test else 0)) * len(views)
         version = f"{ranker.spec.version}+embedding{EMBEDDING_VERSION}"
         fidelity = {"rows": rows} if rows < self._train.num_rows else {}
         evaluation = self._evaluation(_subject(model), test, ranker.spec.name, version, ranker.params, fidelity)
@@ -352,7 +355,8 @@ class _Builder:
         params = {**ranker.params, "lr": ranker.params["lr"] or default_learning_rate(model)}
         evaluation = self._evaluation(_subject(model), self._test, ranker.spec.name, str(ranker.spec.version), params)
         rows = self._test.num_rows if self._test else 0
-        return PlannedEvaluation(evaluation, predict_finetuning(model, train.num_rows, rows, params["epochs"]))
+        cost = self._costs.finetuning(model, train.num_rows, rows, params["epochs"], params)
+        return PlannedEvaluation(evaluation, cost)
 
     def _choose(self, ranker: BoundRanker, train: Split) -> Evaluate:
         """What is known to a strategy of the models that can be fine-tuned, and what it wants next.
@@ -436,7 +440,7 @@ class _Builder:
         test = self._test if spec.needs_test else None
         scoring = self._scoring(_by_default(spec.label), model, test, train.num_rows)
         rows = train.num_rows + (test.num_rows if test else 0)
-        return replace(scoring, cost=scoring.cost + Cost(predict_opening(model)) + predict_row(model) * rows)
+        return replace(scoring, cost=scoring.cost + Cost(self._costs.opening(model)) + self._costs.row(model) * rows)
 
     def _evaluation(
         self,
@@ -461,8 +465,8 @@ class _Builder:
                 part=part,
                 views=views,
                 new_rows=part.num_rows,
-                opening_seconds=predict_opening(model),
-                row_cost=predict_row(model, len(views)),
+                opening_seconds=self._costs.opening(model),
+                row_cost=self._costs.row(model, len(views)),
                 fits_one_core=fits_one_core(model),
             )
             for part in parts

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from shiftql.bound import BoundDataset, BoundDistances, BoundRanking, BoundRows, Question, steps_in
-from shiftql.cost import predict_download
+from shiftql.cost import UNMEASURED, CostModel
 from shiftql.history import history_of
 from shiftql.plan import EmbeddingKey, PlanNode, Split, Weights
 from shiftql.planner import Stores, plan
@@ -39,19 +39,19 @@ def prepare(question: Question, database: Database, attempted: Collection[str] |
             if not outcome.transient or attempted is None or fingerprint in attempted
         }
 
-    stores = Stores(_split, _sample, outcomes, partial(history_of, database))
+    costs = UNMEASURED
+    stores = Stores(_split, _sample, outcomes, partial(history_of, database), costs)
     drafted = plan(question, stores)
-    return optimize(drafted, replace(_what_is_known(drafted, database), **_what_is_missing(question)))
+    known = replace(_what_is_known(drafted, database), costs=costs, **_what_is_missing(question, costs))
+    return optimize(drafted, known)
 
 
-def _what_is_missing(question: Question) -> dict[str, Any]:
+def _what_is_missing(question: Question, costs: CostModel) -> dict[str, Any]:
     """What Knowledge says of models that are not on this machine."""
     models = {model.name: model for step in steps_in((question,)) for model in _models_of(step) if not model.is_local}
     if not models:
         return {}
-    weights = tuple(
-        Weights(Subject(model.name, model.fingerprint), predict_download(model)) for model in models.values()
-    )
+    weights = tuple(Weights(Subject(model.name, model.fingerprint), costs.download(model)) for model in models.values())
     return {"missing_weights": weights, "bytes_per_second": bytes_per_second(current_settings())}
 
 

@@ -13,7 +13,7 @@ _TEXT_POSITIONS = 32
 _PATCH_SIDE = 16
 _LEAST_IMAGE_POSITIONS = 64
 _DEFAULT_IMAGE_SIDE = 224
-_DEFAULT_PARAMETERS = 25_000_000
+DEFAULT_PARAMETERS = 25_000_000
 # A task is embedded (tasks.task2vec) by that many of its rows at most.
 TASK_ROWS = 1000
 # Below this a batch is over sooner on one core than split over several, all the more when those are busy.
@@ -22,12 +22,15 @@ _SMALL_OPERATIONS_PER_ROW = 80e6
 
 def operations_per_row(model: ModelRecord) -> float:
     """Roughly the multiplications and additions of one row: two for every parameter at every position."""
-    parameters = _DEFAULT_PARAMETERS if model.num_params is None else model.num_params
-    if model.modality == "image":
-        positions = max(_LEAST_IMAGE_POSITIONS, ((model.image_size or _DEFAULT_IMAGE_SIDE) / _PATCH_SIDE) ** 2)
-    else:
-        positions = _TEXT_POSITIONS
-    return 2.0 * parameters * positions
+    parameters = DEFAULT_PARAMETERS if model.num_params is None else model.num_params
+    return 2.0 * parameters * positions(model)
+
+
+def positions(model: ModelRecord) -> float:
+    """Roughly how many patches an image is for a model, or tokens a text."""
+    if model.modality != "image":
+        return _TEXT_POSITIONS
+    return max(_LEAST_IMAGE_POSITIONS, ((model.image_size or _DEFAULT_IMAGE_SIDE) / _PATCH_SIDE) ** 2)
 
 
 def fits_one_core(model: ModelRecord) -> bool:
