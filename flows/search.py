@@ -18,6 +18,7 @@ from prefect.runtime import flow_run
 from flows.downloading import Downloads
 from flows.slots import Slots, hosts_needed
 from shiftql.answering import answer, look_up
+from shiftql.answers import Answer
 from shiftql.binder import bind
 from shiftql.bound import Question, steps_in
 from shiftql.plan import Embedding, Rank, Step
@@ -50,12 +51,13 @@ _NAME_CHARACTERS = 100
 _TRIES = 3
 
 
-def _run_name() -> str:
+def run_name() -> str:
+    """What a run is called in Prefect: the question, on one line."""
     question, _ = read_script(str(flow_run.parameters["statement"]))
     return " ".join(to_text(question).split())[:_NAME_CHARACTERS]
 
 
-@flow(name="search", flow_run_name=_run_name)
+@flow(name="search", flow_run_name=run_name)
 async def search(statement: str) -> dict[str, Any]:
     """Evaluate what a question asks for, and leave its answer as an artifact.
 
@@ -65,10 +67,14 @@ async def search(statement: str) -> dict[str, Any]:
     """
     settings = current_settings()
     with features_in_use(settings):
-        return await _compute(statement, Database(settings))
+        database = Database(settings)
+        bound, attempted, done = await evaluate(statement, database)
+        await publish(statement, answer(bound, prepare(bound, database, attempted), database, done))
+        return done
 
 
-async def _compute(statement: str, database: Database) -> dict[str, Any]:
+async def evaluate(statement: str, database: Database) -> tuple[Question, set[str], dict[str, Any]]:
+    """Evaluate what a question asks for; the question as it is bound at last, what was attempted, what was done."""
     question, declared = read_script(statement)
     work = Work()
     attempted: set[str] = set()
@@ -92,12 +98,14 @@ async def _compute(statement: str, database: Database) -> dict[str, Any]:
         attempted |= {each for each in attempting if each in recorded or tries[each] == _TRIES}
         work.computed = [each for each in work.computed if each not in attempting - attempted]
     work.download_seconds = downloads.seconds
-    done = {**asdict(work), "flow_run_id": str(flow_run.id)}
-    found = answer(bound, prepare(bound, database, attempted), database, done)
+    return bound, attempted, {**asdict(work), "flow_run_id": str(flow_run.id)}
+
+
+async def publish(statement: str, found: Answer) -> None:
+    """Leave an answer as an artifact of the run."""
     await acreate_markdown_artifact(
         key="ranking", markdown=f"```sql\n{statement}\n```\n\n{render(found, 'markdown')}", description=flow_run.name
     )
-    return done
 
 
 def _first_to_compute(question: Question, database: Database, attempted: set[str]) -> Step | None:
