@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shiftql.benchmark import Grid
     from shiftql.bound import Declaration, Question
     from shiftql.plan import PlanNode
+    from shiftql.simulated_pool import Pool
     from storage.catalog import Catalog, DatasetRecord, ModelRecord
     from storage.database import Database
     from tasks.playground.build import Manifest
@@ -229,6 +230,22 @@ class Session:
             attempted=work.get("failed"),
             interrupted=is_interrupted,
         )
+
+    def pool_costs(self, models: str = "*", trained_on: str | None = None, by: str = "Linear") -> Pool:
+        """What each of the models, named as `name,pattern,…`, is expected to take, for a simulation.
+
+        With a dataset, those that take its rows, and how many rows it has.
+        """
+        from flows.registration import refresh_datasets, refresh_models
+        from shiftql.benchmark import choose_benchmarks
+        from shiftql.cost import UNMEASURED
+        from shiftql.simulated_pool import open_pool
+
+        refresh_models(self.catalog)
+        if trained_on is not None:
+            found = choose_benchmarks(trained_on, self.catalog.datasets())
+            refresh_datasets(self.catalog, {split for benchmark in found for split in benchmark.splits})
+        return open_pool(self.catalog, UNMEASURED, models, trained_on, by)
 
     def stop_server(self) -> bool:
         """Stop the home's background Prefect server; False when none runs."""

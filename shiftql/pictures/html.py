@@ -81,7 +81,7 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
 
 def mean_figure(curves: Sequence[Curve], what: str) -> go.Figure:
     """Regret against cost of every strategy in one chart, with a band of the standard error; `what` they are."""
-    figure = _figure(_CHART_HEIGHT)
+    figure = figure_of(_CHART_HEIGHT)
     for number, curve in enumerate(curves):
         costs, low, high = band(curve)
         edge = {"line": {"width": 0, "shape": "hv"}, "hoverinfo": "skip", "showlegend": False, "mode": "lines"}
@@ -112,7 +112,7 @@ def targets_figure(targets: Sequence[str], curves: Sequence[Sequence[Curve]]) ->
         x_title=COST_LABEL,
         y_title=REGRET_LABEL,
     )
-    figure = _figure(height, panels)
+    figure = figure_of(height, panels)
     for place, (target, of_target) in enumerate(zip(targets, curves, strict=True)):
         for number, curve in enumerate(of_target):
             panel = {"row": place // columns + 1, "col": place % columns + 1}
@@ -133,7 +133,7 @@ def truth_figure(targets: Sequence[str], estimates: Sequence[Sequence[Estimates]
 
     At first only those of the first source are shown; the legend shows and hides them.
     """
-    figure = _figure(_CHART_HEIGHT)
+    figure = figure_of(_CHART_HEIGHT)
     drawn = [(number, said) for number, by_target in enumerate(estimates) for said in by_target]
     shown = {
         target: [said.target == target and (number == 0 or "legendonly") for number, said in drawn]
@@ -232,7 +232,7 @@ def _axis(scale: Scale) -> dict[str, Any]:
     }
 
 
-def _figure(height: int, figure: go.Figure | None = None) -> go.Figure:
+def figure_of(height: int, figure: go.Figure | None = None) -> go.Figure:
     figure = figure or go.Figure()
     figure.update_layout(
         template="none",

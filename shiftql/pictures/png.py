@@ -32,7 +32,7 @@ from shiftql.pictures.looks import (
     worded_end,
 )
 
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.grid": True,
@@ -52,7 +52,7 @@ _ENDS, _EQUAL = "ends with regret at cost (marked)", "equal"
 
 def draw_mean(path: Path, title: str, curves: Sequence[Curve]) -> None:
     """Regret against cost of every strategy in one chart, with a band of the standard error."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         labels = [f"{curve.strategy}: {worded_end(curve)}" for curve in curves]
         figure, above, below = _with_legend_below(1, 3.9, [*labels, _ENDS])
         (axes,) = _panels(above, 1, subplot_kw=_LOGARITHMIC)
@@ -70,7 +70,7 @@ def draw_mean(path: Path, title: str, curves: Sequence[Curve]) -> None:
 def draw_targets(path: Path, title: str, targets: Sequence[str], curves: Sequence[Sequence[Curve]]) -> None:
     """Regret against cost of every strategy, a panel for each target."""
     drawn = [curve for of_target in curves for curve in of_target]
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, above, below = _with_legend_below(len(targets), 1.75, [curve.strategy for curve in curves[0]])
         panels = _panels(above, len(targets), sharex=True, sharey=True, subplot_kw=_LOGARITHMIC)
         for axes, target, of_target in zip(panels, targets, curves, strict=True):
@@ -85,7 +85,7 @@ def draw_targets(path: Path, title: str, targets: Sequence[str], curves: Sequenc
 
 def draw_truth(path: Path, title: str, estimates: Sequence[Estimates]) -> None:
     """The estimate of every model against what it reaches fine-tuned, a panel for each target."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, above, below = _with_legend_below(len(estimates), 2.25, [_EQUAL])
         panels = _panels(above, len(estimates))
         for axes, said in zip(panels, estimates, strict=True):

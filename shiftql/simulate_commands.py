@@ -1,0 +1,191 @@
+"""The command `shiftql simulate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shiftql.options import format_option
+from shiftql.render import render_records
+
+if TYPE_CHECKING:
+    from shiftql.simulation import Expected, ModelCosts, Setting, Simulated
+
+_DIRECTORY = click.Path(file_okay=False, path_type=Path)
+_SECONDS = click.FloatRange(min=0)
+_COUNT = click.IntRange(min=1)
+# A fine-tuning passes a row forward, backward, and once more to update.
+_TRAINING_FACTOR = 3.5
+_COLUMNS = ("execution", "seconds", "at least", "at most", "devices idle")
+
+
+@click.command()
+@click.option("--models", metavar="NAME,'P*',…", help="Registered models, at what the cost model expects of them.")
+@click.option("--trained-on", metavar="DATASET", help="A registered dataset: its rows, and the models that take them.")
+@click.option("--by", metavar="RANKER", default="Linear", show_default=True, help="The proxy of registered models.")
+@click.option("--pool", type=_COUNT, metavar="N", help="So many models, all at the costs below.")
+@click.option("--load", type=_SECONDS, default=3.0, show_default=True, help="Seconds to open one.")
+@click.option("--inference", type=_SECONDS, default=0.0175, show_default=True, help="Seconds of a row through it.")
+@click.option("--fit", type=_SECONDS, default=0.0, show_default=True, help="Seconds of the proxy per training row.")
+@click.option("--proxy", type=_SECONDS, default=0.005, show_default=True, help="Seconds of the proxy per test row.")
+@click.option(
+    "--training", type=_SECONDS, help="Seconds of fine-tuning, per row and epoch (default: 3.5 times --inference)."
+)
+@click.option("--rows", type=_COUNT, metavar="N", help="Training rows, where not those of a dataset.")
+@click.option("--test-rows", type=_COUNT, metavar="N", help="Test rows, where not those of a dataset.")
+@click.option("--devices", type=_COUNT, default=1, show_default=True)
+@click.option("--chunk", type=_COUNT, metavar="N", help="Rows of a pull, as CHUNK.")
+@click.option("--budget", type=_COUNT, metavar="N", help="Pulls, as BUDGET.")
+@click.option("--epochs", type=_COUNT, default=25, show_default=True, help="Of fine-tuning every model.")
+@click.option("--published", is_flag=True, help="Execute as in the published cost model of SHiFT.")
+@click.option("--pictures", type=_DIRECTORY, metavar="DIR", help="Draw where halving is faster, over rows and pool.")
+@format_option
+def simulate(
+    models: str | None,
+    trained_on: str | None,
+    by: str,
+    pool: int | None,
+    load: float,
+    inference: float,
+    fit: float,
+    proxy: float,
+    training: float | None,
+    rows: int | None,
+    test_rows: int | None,
+    devices: int,
+    chunk: int | None,
+    budget: int | None,
+    epochs: int,
+    published: bool,
+    pictures: Path | None,
+    format: str,
+) -> None:
+    """What finding a model costs: all models on all rows, in halving rounds, or by fine-tuning every one.
+
+    Devices take evaluations in order. Nothing is opened or run.
+
+    \b
+      shiftql simulate --pool 100 --rows 5000 --test-rows 1000 --devices 8
+      shiftql simulate --models 'resnet-*' --trained-on drawn-digits --devices 4
+      shiftql simulate --trained-on drawn-digits --rows 20000 --chunk 256 --pictures ./pictures
+    """
+    from shiftql.simulation import OURS, PUBLISHED, ModelCosts, Setting
+
+    is_registered = models is not None or trained_on is not None
+    if is_registered == (pool is not None):
+        raise click.UsageError("either --pool N, or registered models by --models or --trained-on")
+    if pictures is not None:
+        from shiftql.pictures.files import make_directory
+
+        make_directory(pictures)
+    if pool is None:
+        from shiftql.engine import Session
+
+        found = Session().pool_costs(models or "*", trained_on, by)
+        costs: Sequence[ModelCosts] = found.costs
+        rows, test_rows = rows or found.train_rows, test_rows or found.test_rows
+    else:
+        trained = _TRAINING_FACTOR * inference if training is None else training
+        costs = [ModelCosts(load, inference, fit, proxy, trained)] * pool
+    for option, value in (("--rows", rows), ("--test-rows", test_rows)):
+        if value is None:
+            raise click.UsageError(f"{option} N is missing, or --trained-on, whose rows are counted")
+    assert rows is not None
+    assert test_rows is not None
+    setting = Setting(rows, test_rows, devices, PUBLISHED if published else OURS)
+    answer = _simulated(costs, setting, chunk, budget, epochs)
+    click.echo(json.dumps(answer) if format == "json" else _worded(answer, format))
+    if pictures is not None:
+        from shiftql.pictures.break_even import write_pictures
+
+        for path in write_pictures(pictures, costs, setting, chunk, epochs):
+            click.echo(f"{path} is written", err=True)
+
+
+def _simulated(
+    costs: Sequence[ModelCosts], setting: Setting, chunk: int | None, budget: int | None, epochs: int
+) -> dict[str, Any]:
+    from shiftql.simulation import break_even, expected_halving, simulate_finetuning, simulate_plain
+
+    plain = simulate_plain(costs, setting)
+    halved = expected_halving(costs, setting, chunk, budget)
+    return {
+        "models": len(costs),
+        "train_rows": setting.train_rows,
+        "test_rows": setting.test_rows,
+        "devices": setting.devices,
+        "plain": _figures(plain),
+        "halved": _halved_figures(halved),
+        "finetuning": {"epochs": epochs, **_figures(simulate_finetuning(costs, setting, epochs))},
+        "break_even_rows": break_even(costs, setting.test_rows, setting.devices, setting.system, chunk),
+    }
+
+
+def _figures(found: Simulated) -> dict[str, Any]:
+    return {"seconds": found.seconds, "idle": found.idle}
+
+
+def _halved_figures(found: Expected) -> dict[str, Any]:
+    return {
+        "chunk": found.schedule.chunk,
+        "budget": found.schedule.budget,
+        "seconds": found.seconds,
+        "low": found.low,
+        "high": found.high,
+        "idle": found.idle,
+        "phases": [asdict(phase) for phase in found.phases],
+    }
+
+
+def _worded(answer: Mapping[str, Any], format: str) -> str:
+    """A table of the executions; for people also what was asked, the rounds, and from where on halving is faster."""
+    halved, finetuning = answer["halved"], answer["finetuning"]
+    executions = {
+        "plain": answer["plain"],
+        f"halved, chunk {halved['chunk']}, budget {halved['budget']} pulls": halved,
+        f"fine-tuning all, {finetuning['epochs']} epochs": finetuning,
+    }
+    table = render_records([_row(name, found) for name, found in executions.items()], _COLUMNS, format)
+    if format == "csv":
+        return table
+    asked = f"{answer['models']} models, {answer['train_rows']} training and {answer['test_rows']} test rows"
+    devices = "1 device" if answer["devices"] == 1 else f"{answer['devices']} devices"
+    rounds = [
+        {
+            "models": phase["models"],
+            "training rows": phase["rows"],
+            "seconds": _seconds(phase["seconds"]),
+            "devices idle": f"{100 * (1 - phase['busy'] / (phase['seconds'] * answer['devices'] or 1)):.0f} %",
+        }
+        for phase in halved["phases"]
+    ]
+    least = answer["break_even_rows"]
+    verdict = (
+        "never faster, up to a million training rows" if least is None else f"faster from {least} training rows on"
+    )
+    return "\n".join(
+        [
+            f"{asked}, {devices}",
+            table,
+            "",
+            "the rounds of halving",
+            render_records(rounds, tuple(rounds[0]), format),
+            "",
+            f"Halving is {verdict}.",
+        ]
+    )
+
+
+def _row(name: str, found: Mapping[str, Any]) -> dict[str, str]:
+    low, high = found.get("low", found["seconds"]), found.get("high", found["seconds"])
+    figures = (_seconds(found["seconds"]), _seconds(low), _seconds(high), f"{100 * found['idle']:.0f} %")
+    return dict(zip(_COLUMNS, (name, *figures), strict=True))
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f}" if value < 1000 else f"{value:.0f}"
