@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from storage.settings import Settings
 RUN_VARIABLE = "SHIFT_RUN"
 
 
-def compute_detached(script: str, settings: Settings) -> str:
+def compute_detached(script: str, settings: Settings, no_rules: Sequence[str] = ()) -> str:
     """Start answering a script in the background, unless it is being answered there; the name of the run.
 
-    It is a tag of the flow run in Prefect and the name of its log in the home.
+    It is a tag of the flow run in Prefect and the name of its log in the home. `no_rules` are left out of its plan.
     """
-    run = f"run-{sha256(script.encode()).hexdigest()[:12]}"
+    left_out = [word for name in no_rules for word in ("--no-rule", name)]
+    run = f"run-{sha256(' '.join((*no_rules, script)).encode()).hexdigest()[:12]}"
     log = settings.home / "logs" / f"{run}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     owner = log.with_suffix(".pid")
@@ -31,7 +33,7 @@ def compute_detached(script: str, settings: Settings) -> str:
         if _is_running(owner):
             return run
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "shiftql", "-c", script],
+            [sys.executable, "-P", "-m", "shiftql", *left_out, "-c", script],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

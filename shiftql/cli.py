@@ -77,9 +77,12 @@ class QueryFile(click.File):
 @click.option("-c", "query", metavar="QUERY", help="Answer this query; several are separated by ;")
 @format_option
 @click.option("--no-wait", is_flag=True, help="Answer with what is known now; new work goes on in the background.")
+@click.option(
+    "--no-rule", "no_rules", multiple=True, metavar="NAME", help="Leave this rule out of every plan; see EXPLAIN."
+)
 @click.version_option(package_name="shiftql", prog_name="shiftql")
 @click.pass_context
-def main(context: click.Context, query: str | None, format: str, no_wait: bool) -> None:
+def main(context: click.Context, query: str | None, format: str, no_wait: bool, no_rules: tuple[str, ...]) -> None:
     """Search engine for pre-trained models: which one should I fine-tune for my dataset?
 
     Without arguments it opens a prompt, or reads queries from standard input where that is no terminal.
@@ -94,7 +97,7 @@ def main(context: click.Context, query: str | None, format: str, no_wait: bool) 
         from shiftql.engine import Session
         from shiftql.repl import run_repl
 
-        run_repl(Session(wait=not no_wait), format)
+        run_repl(Session(wait=not no_wait, no_rules=no_rules), format)
     else:
         _answer(context, _read_standard_input(context), format)
 
@@ -116,8 +119,9 @@ def _answer(context: click.Context, text: str, format: str) -> None:
     from shiftql.asking import ask
     from shiftql.engine import Session
 
-    wait = not context.find_root().params["no_wait"]
-    context.exit(ask(Session(wait=wait), text, format))
+    options = context.find_root().params
+    session = Session(wait=not options["no_wait"], no_rules=options["no_rules"])
+    context.exit(ask(session, text, format))
 
 
 @main.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -41,11 +42,17 @@ class Session:
     """One user's session on one home: its catalog and the names declared in it.
 
     Opening it costs nothing; the catalog is opened when first needed. Without `wait` a question with new work is
-    answered by what is known, and the work goes on in a process of its own, as with NOWAIT.
+    answered by what is known, and the work goes on in a process of its own, as with NOWAIT. `no_rules` names rules of
+    the optimizer (shiftql.rules) to be left out; raises BindingError where there is none of a name.
     """
 
-    def __init__(self, *, wait: bool = True) -> None:
+    def __init__(self, *, wait: bool = True, no_rules: Iterable[str] = ()) -> None:
         self._wait = wait
+        self._no_rules = tuple(no_rules)
+        if self._no_rules:
+            from shiftql.rules import rule_names
+
+            self._no_rules = tuple(sorted(rule_names(self._no_rules)))
         self.declared: dict[str, Declaration] = {}
         self._new_paths: list[str] = []
 
@@ -78,7 +85,8 @@ class Session:
             written = text[statement.position.start : statement.position.end]
             self._new_paths = []
             try:
-                answer = self._answer(statement, text)
+                with self._without_rules():
+                    answer = self._answer(statement, text)
             except Exception as error:
                 self._forget_paths()
                 problem = error if isinstance(error, ShiftError) else _explained(error)
@@ -253,6 +261,13 @@ class Session:
 
         return stop_server(current_settings())
 
+    def _without_rules(self) -> AbstractContextManager[None]:
+        if not self._no_rules:
+            return nullcontext()
+        from shiftql.rules import without
+
+        return without(self._no_rules)
+
     def _answer(self, statement: ast.Query | ast.Statement, text: str) -> Answer:
         match statement:
             case ast.Explain():
@@ -424,7 +439,7 @@ class Session:
         from storage.baselines import MAJORITY, RAW
 
         waiting = replace(question, wait=None) if isinstance(question, ast.Select | ast.Finetune) else question
-        run = compute_detached(write_script(waiting, self.declared), current_settings())
+        run = compute_detached(write_script(waiting, self.declared), current_settings(), self._no_rules)
         progress.get().note(f"the rest goes on as {run}; asking again attaches to it")
         if bound.inputs:
             bound, plan = self._prepare(question, text, final=True)
@@ -437,7 +452,7 @@ class Session:
     # --- other statements -----------------------------------------------------------------------------------------
 
     def _explain(self, statement: ast.Explain, text: str) -> Answer:
-        from shiftql.explain import plan_as_json, plan_as_tree
+        from shiftql.explain import plan_as_json, plan_as_tree, rules_as_json, rules_as_text
 
         question = statement.statement
         actual = None
@@ -453,8 +468,8 @@ class Session:
         return ExplainAnswer(
             statement=statement.text,
             seconds=0.0,
-            text=plan_as_tree(plan, actual),
-            plan=plan_as_json(plan, actual),
+            text="\n\n".join(filter(None, (plan_as_tree(plan, actual), rules_as_text(plan)))),
+            plan={**plan_as_json(plan, actual), "rules": rules_as_json(plan)},
             as_json=statement.json,
         )
 

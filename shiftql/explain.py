@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shiftql.actuals import Actual
 from shiftql.cost import worded_bytes
-from shiftql.plan import PlanNode
+from shiftql.plan import PlanNode, Saving
 from shiftql.wording import worded_seconds
 
 _NOTHING = Actual()
@@ -45,6 +45,37 @@ def plan_as_json(plan: PlanNode, actual: Mapping[int, Actual] | None = None) -> 
         **(measured if actual is not None else {}),
         "children": [plan_as_json(child, actual) for child in plan.children],
     }
+
+
+def rules_as_text(plan: PlanNode) -> str:
+    """The rules that rewrote the plan, a line each, with what they saved; empty where none did."""
+    return "\n".join(f"Rule {saving.rule} {_worded(saving)}" for saving in plan.savings)
+
+
+def rules_as_json(plan: PlanNode) -> list[dict[str, Any]]:
+    """The rules that rewrote the plan, in turn, with what each saved."""
+    return [
+        {
+            "rule": saving.rule,
+            "saved_seconds": round(saving.seconds, 3),
+            "saved_evaluations": saving.evaluations,
+            "saved_rows": saving.rows,
+        }
+        for saving in plan.savings
+    ]
+
+
+def _worded(saving: Saving) -> str:
+    parts = list(_parts(saving))
+    return f"saved {', '.join(parts)}" if parts else "put the same work in another order"
+
+
+def _parts(saving: Saving) -> Iterator[str]:
+    for number, noun in ((saving.evaluations, "evaluation"), (saving.rows, "row")):
+        if number:
+            yield f"{number} {noun}{'' if number == 1 else 's'}"
+    if saving.seconds:
+        yield worded_seconds(saving.seconds)
 
 
 def _append_children(node: PlanNode, indent: str, lines: list[str], actual: Mapping[int, Actual]) -> None:

@@ -1,47 +1,96 @@
-"""The optimizer: rules that rewrite a plan before it runs, one a file, applied in turn."""
+"""The optimizer: rules that rewrite a plan before it runs, one a file, applied in turn.
+
+No rule changes an answer. Each can be turned off, but those without which a plan would not do what was asked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import TypeAlias
 
-from shiftql.plan import Distances, PlanNode, Query, Rank
+from shiftql.plan import Embed, PlanNode, Saving
 from shiftql.rules.download_missing_weights import download_missing_weights
 from shiftql.rules.drop_unneeded_embeddings import drop_unneeded_embeddings
 from shiftql.rules.knowledge import Knowledge
 from shiftql.rules.reuse_known_results import reuse_known_results
 from shiftql.rules.reuse_stored_features import reuse_stored_features
 from shiftql.rules.share_embeddings import share_embeddings
+from storage.errors import BindingError
+from storage.names import fold, near
 
-RULES = (
+Rule: TypeAlias = Callable[[PlanNode, Knowledge], PlanNode]
+
+RULES: tuple[Rule, ...] = (
     reuse_known_results,
     drop_unneeded_embeddings,
     reuse_stored_features,
-    download_missing_weights,
     share_embeddings,
+    download_missing_weights,
 )
+# What is no saving but has to be done is no matter of choice.
+_NECESSARY = (download_missing_weights,)
+NAMES = tuple(rule.__name__ for rule in RULES if rule not in _NECESSARY)
+
+# The rules that are turned off for the question that is being answered.
+_off: ContextVar[frozenset[str]] = ContextVar("off", default=frozenset())
 
 
 def optimize(plan: PlanNode, knowledge: Knowledge) -> PlanNode:
-    """The plan that gives the same answer for the least work, given what is known; nested rankings first."""
-    plan = _with_children(plan, lambda child: optimize(child, knowledge))
-    if isinstance(plan, Query | Distances):
-        return download_missing_weights(reuse_known_results(plan, knowledge), knowledge)
-    if isinstance(plan, Rank):
-        for rule in RULES:
-            plan = rule(plan, knowledge)
-    return plan
+    """The plan that gives the same answer for the least work, given what is known, and what each rule saved."""
+    savings = []
+    for rule in RULES:
+        if rule.__name__ in _off.get():
+            continue
+        after = rule(plan, knowledge)
+        if after is not plan and rule not in _NECESSARY:
+            savings.append(_saving(rule, plan, after))
+        plan = after
+    return replace(plan, savings=tuple(savings))
 
 
-def _with_children(node: PlanNode, rewrite: Callable[[PlanNode], PlanNode]) -> PlanNode:
-    """The node with every node it holds rewritten."""
+def rule_names(written: Iterable[str]) -> frozenset[str]:
+    """The rules that names stand for, in any spelling. Raises BindingError naming the near ones where there is none."""
+    found = set()
+    for name in written:
+        matches = [rule for rule in NAMES if fold(rule) == fold(name)]
+        if not matches:
+            alike = near(name, NAMES)
+            raise BindingError(
+                f"there is no rule {name!r} to turn off",
+                subject=name,
+                allowed=NAMES,
+                fix=f"did you mean {' or '.join(alike)}?" if alike else "write one of the allowed names",
+            )
+        found.update(matches)
+    return frozenset(found)
 
-    def rewritten(value: Any) -> Any:
-        if isinstance(value, PlanNode):
-            return rewrite(value)
-        if isinstance(value, tuple):
-            return tuple(map(rewritten, value))
-        return value
 
-    return replace(node, **{each.name: rewritten(getattr(node, each.name)) for each in fields(node)})
+def rules_off() -> frozenset[str]:
+    """The names of the rules that are turned off here."""
+    return _off.get()
+
+
+@contextmanager
+def without(rules: Iterable[str]) -> Iterator[None]:
+    """Leave rules of these names out of whatever is planned in this context."""
+    token = _off.set(frozenset(rules))
+    try:
+        yield
+    finally:
+        _off.reset(token)
+
+
+def _saving(rule: Rule, before: PlanNode, after: PlanNode) -> Saving:
+    return Saving(
+        rule.__name__,
+        max(0.0, before.total_cost.seconds - after.total_cost.seconds),
+        len(before.new_evaluations) - len(after.new_evaluations),
+        _new_rows(before) - _new_rows(after),
+    )
+
+
+def _new_rows(plan: PlanNode) -> int:
+    return sum(each.new_rows for node in plan.walk() if isinstance(node, Embed) for each in node.embeddings)

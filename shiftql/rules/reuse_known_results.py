@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
 
-from shiftql.plan import Evaluate, Step
+from shiftql.plan import Evaluate, PlannedEvaluation
 from shiftql.rules.knowledge import Knowledge
+from shiftql.rules.rewriting import PlanT, rewrite
 
-_Plan = TypeVar("_Plan", bound=Step)
 
-
-def reuse_known_results(plan: _Plan, knowledge: Knowledge) -> _Plan:
+def reuse_known_results(plan: PlanT, knowledge: Knowledge) -> PlanT:
     """Mark every evaluation whose fingerprint is known."""
 
-    def mark(evaluate: Evaluate) -> Evaluate:
-        evaluations = tuple(
-            replace(planned, known=planned.evaluation.fingerprint in knowledge.known)
-            for planned in evaluate.evaluations
-        )
-        return replace(evaluate, evaluations=evaluations)
+    def is_news(planned: PlannedEvaluation) -> bool:
+        return not planned.known and planned.evaluation.fingerprint in knowledge.known
 
-    return replace(plan, evaluates=tuple(map(mark, plan.evaluates)))
+    def mark(evaluate: Evaluate) -> Evaluate:
+        if not any(map(is_news, evaluate.evaluations)):
+            return evaluate
+        marked = (replace(each, known=True) if is_news(each) else each for each in evaluate.evaluations)
+        return replace(evaluate, evaluations=tuple(marked))
+
+    return rewrite(plan, Evaluate, mark)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from shiftql.plan import Embed, Embedding, Evaluate, Rank
+from shiftql.plan import Embed
 from shiftql.rules.knowledge import Knowledge
+from shiftql.rules.rewriting import PlanT, rewrite
 
 
-def reuse_stored_features(plan: Rank, knowledge: Knowledge) -> Rank:
+def reuse_stored_features(plan: PlanT, knowledge: Knowledge) -> PlanT:
     """Count as new only the rows that the feature store lacks."""
 
-    def count(embedding: Embedding) -> Embedding:
-        return replace(embedding, new_rows=knowledge.missing_rows.get(embedding.key, embedding.part.num_rows))
+    def reuse(embed: Embed) -> Embed:
+        missing = [knowledge.missing_rows.get(each.key, each.new_rows) for each in embed.embeddings]
+        if all(rows == each.new_rows for rows, each in zip(missing, embed.embeddings, strict=True)):
+            return embed
+        counted = (replace(each, new_rows=rows) for rows, each in zip(missing, embed.embeddings, strict=True))
+        return replace(embed, embeddings=tuple(counted))
 
-    def reuse(evaluate: Evaluate) -> Evaluate:
-        if not isinstance(evaluate.below, Embed):
-            return evaluate
-        return replace(evaluate, below=replace(evaluate.below, embeddings=tuple(map(count, evaluate.below.embeddings))))
-
-    return replace(plan, evaluates=tuple(map(reuse, plan.evaluates)))
+    return rewrite(plan, Embed, reuse)

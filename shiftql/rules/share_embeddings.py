@@ -8,19 +8,24 @@ from itertools import chain
 
 from shiftql.plan import Embed, Embedding, Rank, Scan
 from shiftql.rules.knowledge import Knowledge
+from shiftql.rules.rewriting import PlanT, rewrite
 from storage.evaluations import Subject
 from storage.parts import Part
 
 
-def share_embeddings(plan: Rank, knowledge: Knowledge) -> Rank:
+def share_embeddings(plan: PlanT, knowledge: Knowledge) -> PlanT:
     """Move what two or more rankers rest on into one node below the ranking, each embedding once."""
-    embeds = [evaluate.below for evaluate in plan.evaluates if isinstance(evaluate.below, Embed)]
-    scans = [evaluate.below for evaluate in plan.evaluates if isinstance(evaluate.below, Scan)]
-    if len(embeds) > 1:
-        return _shared(plan, replace(embeds[0], embeddings=_merged(embeds)))
-    if not embeds and len(scans) > 1:
-        return _shared(plan, scans[0])
-    return plan
+
+    def share(rank: Rank) -> Rank:
+        embeds = [evaluate.below for evaluate in rank.evaluates if isinstance(evaluate.below, Embed)]
+        scans = [evaluate.below for evaluate in rank.evaluates if isinstance(evaluate.below, Scan)]
+        if len(embeds) > 1:
+            return _shared(rank, replace(embeds[0], embeddings=_merged(embeds)))
+        if not embeds and len(scans) > 1:
+            return _shared(rank, scans[0])
+        return rank
+
+    return rewrite(plan, Rank, share)
 
 
 def _merged(embeds: Sequence[Embed]) -> tuple[Embedding, ...]:

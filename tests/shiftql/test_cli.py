@@ -95,6 +95,13 @@ def test_the_status_is_that_of_the_answer(session, all_failed, misnamed):
     assert run("-c", QUERY).exit_code == 2
 
 
+def test_a_rule_that_is_turned_off_has_to_be_one(home):
+    result = run("--no-rule", "share_embedings", "-c", QUERY)
+    assert result.exit_code == 2
+    assert "did you mean share_embeddings" in result.stderr
+    assert run("--no-rule", "ShareEmbeddings", "--no-rule", "reuse-known-results", "-c", QUERY).exit_code == 0
+
+
 def test_control_c_exits_with_130(session):
     session.interrupted = True
     result = run("-c", QUERY)
