@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from shiftql.progress import progress
 from storage.catalog import TOLD, Catalog, DatasetRecord, ModelRecord
 from storage.errors import ShiftError, StoreError
+from storage.lineage import Lineage
 from storage.locations import TEST_SPLITS, divide, exists, full_name
 from tasks.readers import split_names
 from tasks.registration import changed_dataset, changed_model, inspect_dataset, inspect_model, is_untouched
@@ -52,6 +53,23 @@ def register_model(
     told = columns or {}
     inspected = inspect_model(location, source, bool(told.get("trusted")))
     return _save_model(catalog, name, before, {**inspected, **told})
+
+
+def register_finetuned(catalog: Catalog, name: str, directory: Path, dataset: str, lineage: Lineage) -> ModelRecord:
+    """Add a model that was fine-tuned from another on a dataset; its lineage then knows its content."""
+    parent = catalog.model(lineage.parent.name)
+    inspected = inspect_model(str(directory), parent.source, parent.trusted)
+    told = {
+        "upstream_dataset": dataset,
+        "upstream_accuracy": lineage.value if lineage.metric == "validation_accuracy" else None,
+        "licence": parent.licence,
+        "finetuned": True,
+        # Its code, where it has any, is the parent's.
+        "trusted": parent.trusted,
+        "parent": parent.name,
+        "lineage": replace(lineage, content=inspected["fingerprint"]).json,
+    }
+    return _save_model(catalog, name, None, {**inspected, **told})
 
 
 def register_models(

@@ -35,6 +35,11 @@ def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, 
     return _run_flow("flows.search:search", {"statement": statement}, hosts_needed(plan), settings)
 
 
+def run_finetuning(statement: str, plan: PlanNode, settings: Settings) -> dict[str, Any]:
+    """Run the flow that fine-tunes models and keeps the best, and return what it did; see flows.finetune."""
+    return _run_flow("flows.finetune:finetune", {"statement": statement}, hosts_needed(plan), settings)
+
+
 def run_benchmark(parameters: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """Run the flow that fills the performance matrix and return what it did; see flows.benchmark."""
     return _run_flow("flows.benchmark:benchmark", parameters, [_USUAL_HOST], settings)

@@ -21,7 +21,7 @@ from shiftql.answering import answer, look_up
 from shiftql.answers import Answer
 from shiftql.binder import bind
 from shiftql.bound import Question, steps_in
-from shiftql.plan import Embedding, Rank, Step
+from shiftql.plan import Embedding, Finetune, Rank, Step
 from shiftql.preparation import missing_rows, prepare
 from shiftql.printer import to_text
 from shiftql.progress import progress
@@ -360,10 +360,10 @@ class Search:
             progress.get().note(note)
 
     async def _finetune(self, claim: Claim) -> None:
-        assert isinstance(self._plan, Rank)
+        assert isinstance(self._plan, Rank | Finetune)
         assert self._plan.train is not None
-        assert self._plan.test is not None
-        await self._recorded(finetune, claim=claim, train=self._plan.train.parts, test=self._plan.test.parts)
+        test = self._plan.test.parts if isinstance(self._plan, Rank) and self._plan.test is not None else ()
+        await self._recorded(finetune, claim=claim, train=self._plan.train.parts, test=test)
 
     async def _recorded(self, stage: Any, *, claim: Claim, **arguments: Any) -> None:
         """Run a stage that records one evaluation; a failure is recorded as such."""

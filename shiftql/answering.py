@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from shiftql.answers import Answer, RankingAnswer, RowsAnswer
+from shiftql.answers import Answer, FinetuneAnswer, RankingAnswer, RowsAnswer
 from shiftql.bound import (
     BoundAverage,
     BoundDistances,
+    BoundFinetune,
     BoundQuery,
     BoundRanking,
     Lookup,
@@ -20,11 +21,13 @@ from shiftql.bound import (
     nothing_known,
 )
 from shiftql.catalog_ranking import rank_by_catalog
-from shiftql.plan import Distances, PlanNode, Query, Rank
+from shiftql.keeping import describe_kept, find_kept
+from shiftql.plan import Distances, Finetune, PlannedEvaluation, PlanNode, Query, Rank
 from shiftql.preparation import prepare
-from shiftql.ranking import failures, rank_chosen, rank_models
+from shiftql.ranking import failures, rank_chosen, rank_finetuned, rank_models
 from storage.database import Database
 from storage.errors import EvaluationError
+from storage.evaluations import Measurement
 from storage.results import ResultStore
 
 
@@ -64,6 +67,9 @@ def answer(
         case BoundRanking():
             assert isinstance(plan, Rank)
             return answer_ranking(question, plan, database, work, partial=partial)
+        case BoundFinetune():
+            assert isinstance(plan, Finetune)
+            return answer_finetuning(question, plan, database, work, partial=partial)
         case BoundAverage():
             return answer_average(question, database)
         case BoundDistances():
@@ -216,29 +222,54 @@ def answer_ranking(
             rankings[label] = rank_by_catalog(evaluate.ranker, question.models, beside, **shown)
         else:
             rankings[label] = rank_models(evaluate, measured, beside, **shown)
-    computed = set(work.get("computed", ()))
-    counted = [planned for planned in evaluations if not planned.baseline]
-    evaluated = sum(planned.evaluation.fingerprint in computed for planned in counted)
-    reused = sum(
-        planned.evaluation.fingerprint in measured and planned.evaluation.fingerprint not in computed
-        for planned in counted
-    )
     return RankingAnswer(
         statement=question.text,
         seconds=0.0,
         rankings=rankings,
         failed=failures(plan, measured, partial=partial),
-        evaluated=evaluated,
-        reused=reused,
         partial=partial,
         # Of the worst first it would say nothing.
         chance=None if plan.descending else chance,
-        work={
+        **_figures(evaluations, measured, work),
+    )
+
+
+def answer_finetuning(
+    question: BoundFinetune, plan: Finetune, database: Database, work: Mapping[str, Any], *, partial: bool = False
+) -> FinetuneAnswer:
+    """Fine-tuned models by what is recorded, and what is kept of them."""
+    evaluations = [planned for evaluate in plan.evaluates for planned in evaluate.evaluations]
+    measured = ResultStore(database).outcomes(planned.evaluation.fingerprint for planned in evaluations)
+    kept = find_kept(question, database)
+    return FinetuneAnswer(
+        statement=question.text,
+        seconds=0.0,
+        rankings={question.spec.label: rank_finetuned(plan, measured)},
+        failed=failures(plan, measured, partial=partial),
+        partial=partial,
+        kept=None if kept is None else describe_kept(kept),
+        **_figures(evaluations, measured, work),
+    )
+
+
+def _figures(
+    evaluations: Sequence[PlannedEvaluation], measured: Mapping[str, Measurement], work: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How many of the evaluations were computed for an answer and how many were known, and the flow's other work."""
+    computed = set(work.get("computed", ()))
+    counted = [planned for planned in evaluations if not planned.baseline]
+    return {
+        "evaluated": sum(planned.evaluation.fingerprint in computed for planned in counted),
+        "reused": sum(
+            planned.evaluation.fingerprint in measured and planned.evaluation.fingerprint not in computed
+            for planned in counted
+        ),
+        "work": {
             "embedded_rows": work.get("embedded_rows", 0),
             "reused_rows": work.get("reused_rows", 0),
             "flow_run_id": work.get("flow_run_id"),
         },
-    )
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -162,6 +162,26 @@ class RankingAnswer(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinetuneAnswer(RankingAnswer):
+    """Fine-tuned models, a row for each with each combination of arguments, best on validation first.
+
+    `kept` is the model that is kept of them: `name`, `path`, `fingerprint`, `parent`, the `load`ing lines, and the
+    `registered` name and version in MLflow's model registry. None where none is.
+    """
+
+    kept: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "kept": None if self.kept is None else dict(self.kept)}
+
+    def _repr_html_(self) -> str:
+        if self.kept is None:
+            return super()._repr_html_()
+        lines = html.escape("\n".join(self.kept["load"]))
+        return super()._repr_html_() + f"<p>kept as {html.escape(self.kept['name'])}</p><pre>{lines}</pre>"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExplainAnswer(Answer):
     """A plan: `text` is the tree for people, `plan` the same for programs, which `as_json` asks to be shown."""
 

@@ -28,6 +28,7 @@ from shiftql.bound import (
     Lookup,
     Question,
     nothing_known,
+    steps_in,
 )
 from shiftql.dataset_binder import DatasetBinder
 from shiftql.places import Places
@@ -53,10 +54,12 @@ from shiftql.scope import (
     ranked_ids,
     with_models,
 )
+from shiftql.script import write_script
 from shiftql.strategies.successive_halving import least_budget
 from shiftql.tables import RANKING_KEYS
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
+from storage.lineage import Lineage, lineage_of, subject_of
 from storage.names import fold
 from tasks.rankers.specs import RankerSpec, all_rankers, bind_arguments, find_ranker
 
@@ -835,16 +838,58 @@ class _Binder(Places):
                     f"models are not fine-tuned for {dataset.record.task}, the task of {dataset.label}",
                     fix=f"name a dataset for {' or '.join(sorted(spec.tasks))}",
                 )
-        return BoundFinetune(
+        statement = write_script(replace(written, wait=None), self._declared)
+        earlier = self._kept_before(written)
+        if earlier is not None and earlier.statement == statement:
+            # What is in the pool by now, the model that was kept not least, is no part of the question.
+            candidates = earlier.models
+            found = self._catalog.find_models([each.name for each in candidates])
+            models = tuple(model for model in found.values() if subject_of(model) in candidates)
+        else:
+            models = self._models_to_finetune(written, train[0].record, inputs)
+            candidates = tuple(map(subject_of, models))
+        bound = BoundFinetune(
             text=written.text,
-            models=self._models_to_finetune(written, inputs),
+            statement=statement,
+            spec=spec,
+            models=models,
+            candidates=candidates,
             train=train,
             grid=self._grid(spec, written),
             name=written.name,
             inputs=tuple(inputs),
         )
+        rankings = (each for each in steps_in(inputs) if isinstance(each, BoundRanking | BoundDistances))
+        # Which models it is about is certain once all it rests on is known.
+        is_other = earlier is not None and earlier.asked != bound.fingerprint
+        if earlier is not None and is_other and all(self._lookup(each).is_known for each in rankings):
+            self.fail(
+                self.part(written, str(written.name)),
+                f"there is a model {written.name!r} already, of another lineage: {' '.join(earlier.statement.split())}",
+                fix=f"keep the result under another name, or first 'shiftql models remove {written.name}'",
+            )
+        return bound
 
-    def _models_to_finetune(self, written: ast.Finetune, inputs: list[BoundQuery]) -> tuple[ModelRecord, ...]:
+    def _kept_before(self, written: ast.Finetune) -> Lineage | None:
+        """The lineage of the model that has the name already. Refuses a name of one that FINETUNE did not make."""
+        if written.name is None:
+            return None
+        if not written.name.strip():
+            self.fail(written, "a model is kept under a name", fix="write for example AS 'mine'")
+        model = self._catalog.find_models([written.name]).get(written.name)
+        lineage = None if model is None else lineage_of(model)
+        if model is not None and lineage is None:
+            self.fail(
+                self.part(written, written.name),
+                f"there is a model {written.name!r} already",
+                fix="keep the result under another name",
+            )
+        return lineage
+
+    def _models_to_finetune(
+        self, written: ast.Finetune, train: DatasetRecord, inputs: list[BoundQuery]
+    ) -> tuple[ModelRecord, ...]:
+        """The models that are named, and those of a query that take the dataset's kind of rows."""
         queries: list[ast.Query] = []
         if isinstance(written.models, tuple):
             registered = self._catalog.find_models(written.models)
@@ -854,6 +899,12 @@ class _Binder(Places):
                     queries.append(ast.DeclaredName(name=name, position=written.position))
                 elif name in registered:
                     found.append(registered[name])
+                    if found[-1].modality != train.modality:
+                        self.fail(
+                            self.part(written, name),
+                            f"{name} takes {found[-1].modality} rows, and {train.name} holds {train.modality}",
+                            fix="name a model of the same kind of rows: SHOW MODELS lists them",
+                        )
                 else:
                     self.fail(
                         self.part(written, name),
@@ -871,7 +922,7 @@ class _Binder(Places):
             model_id = None if table is None else table.with_entity(MODEL)
             if table is None or model_id is None:
                 self.fail(query, "this query is not of models", fix="select model_id or the models' names")
-            found += self._pool(sql_select().select_from(table.source), model_id, None)[0]
+            found += self._pool(sql_select().select_from(table.source), model_id, train.modality)[0]
         return tuple({model.name: model for model in found}.values())
 
     def _grid(self, spec: RankerSpec, written: ast.Finetune) -> tuple[Mapping[str, Any], ...]:

@@ -12,6 +12,8 @@ from sqlalchemy import Select as SqlSelect
 from shiftql import ast
 from shiftql.scope import Column, Projection
 from storage.catalog import DatasetRecord, ModelRecord
+from storage.evaluations import Subject
+from storage.fingerprints import fingerprint_of
 from tasks.rankers.specs import RankerSpec
 
 
@@ -157,21 +159,38 @@ class BoundDistances(BoundQuery):
 
 @dataclass(frozen=True, kw_only=True)
 class BoundFinetune:
-    """Models to fine-tune on datasets with every combination of arguments, and the name to keep the result under."""
+    """Models to fine-tune on datasets with every combination of arguments of `spec`; the best is kept as `name`.
+
+    `statement` is all that was asked, in one spelling. Of the `candidates` it is about, `models` are still there.
+    """
 
     text: str
+    statement: str
+    spec: RankerSpec
     models: tuple[ModelRecord, ...]
+    candidates: tuple[Subject, ...]
     train: tuple[BoundDataset, ...]
     grid: tuple[Mapping[str, Any], ...]
     name: str | None
     inputs: tuple[BoundQuery, ...] = ()
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal where the same models are fine-tuned on the same rows in the same ways."""
+        datasets = [
+            [each.record.fingerprint, [[change.rows, change.by.fingerprint, change.by_rows] for change in each.changes]]
+            for each in self.train
+        ]
+        combinations = sorted(fingerprint_of(dict(params)) for params in self.grid)
+        models = sorted({candidate.fingerprint for candidate in self.candidates})
+        return fingerprint_of(models, datasets, combinations, str(self.spec.version))
 
-def steps_in(questions: Iterable[Question]) -> Iterator[BoundQuery]:
+
+def steps_in(questions: Iterable[Question]) -> Iterator[Question]:
     """Every question among these and below them that takes evaluations, those that others rest on first."""
     for question in questions:
         yield from steps_in(question.inputs)
-        if isinstance(question, BoundRanking | BoundDistances) or (
+        if isinstance(question, BoundRanking | BoundDistances | BoundFinetune) or (
             isinstance(question, BoundRows) and question.embeddings
         ):
             yield question

@@ -212,7 +212,8 @@ def _columns(record: ModelRecord | DatasetRecord) -> dict[str, Any]:
 
 
 def _model_row(model: ModelRecord) -> dict[str, Any]:
-    return {**_columns(model), "is_local": model.is_local}
+    lineage = json.loads(model.lineage) if model.lineage else None
+    return {**_columns(model), "is_local": model.is_local, "lineage": lineage}
 
 
 def _classes(classes: list[str], limit: int = 5) -> str:

@@ -316,7 +316,7 @@ class Session:
             raise _not_executable(planned.obstacle, question, text, _culprit(question))
         _say_what_is_held_out(planned)
         _say_what_is_shared(planned)
-        if not planned.new_evaluations:
+        if not planned.new_evaluations and not self._is_left_to_keep(bound, planned):
             return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
         if not self._waits_for(question):
             return Ran(self._go_on_without(question, text, bound, planned), {}, planned, planned)
@@ -326,6 +326,16 @@ class Session:
         if partial:
             work = {"computed": sorted(_known_in(plan) - _known_in(planned))}
         return Ran(answer(bound, plan, self._database, work, partial=partial), work, planned, plan)
+
+    def _is_left_to_keep(self, bound: Question, plan: PlanNode) -> bool:
+        """Whether all is trained, and the best of it is not kept yet."""
+        from shiftql.bound import BoundFinetune
+        from shiftql.keeping import to_be_kept
+        from shiftql.plan import Finetune
+
+        if not isinstance(bound, BoundFinetune) or not isinstance(plan, Finetune):
+            return False
+        return to_be_kept(bound, plan, self._database) is not None
 
     def _bind(self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False) -> Question:
         from shiftql.answering import look_up
@@ -371,11 +381,12 @@ class Session:
 
     def _compute(self, question: ast.Query | ast.Finetune, plan: PlanNode) -> tuple[Mapping[str, Any], bool]:
         """Run what is new as a flow; what it did, and whether it was interrupted before its end."""
-        from flows.run import run_search
+        from flows.run import run_finetuning, run_search
         from shiftql.script import write_script
 
+        run = run_finetuning if isinstance(question, ast.Finetune) else run_search
         try:
-            return run_search(write_script(question, self.declared), plan, current_settings()), False
+            return run(write_script(question, self.declared), plan, current_settings()), False
         except KeyboardInterrupt:
             progress.get().note("interrupted: this is the answer so far; asking again goes on from here")
             return {}, True

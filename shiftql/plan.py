@@ -472,42 +472,41 @@ class Rank(PlanNode):
         return self.obstacle_named
 
 
-# What takes evaluations, and is driven by a flow.
-Step: TypeAlias = Rank | Distances | Query
-
-
 @dataclass(frozen=True)
 class Finetune(PlanNode):
-    """Models fine-tuned and kept."""
+    """Models fine-tuned, a step below for each combination of arguments; the best on validation is kept as `name`."""
 
-    models: tuple[str, ...]
+    evaluates: tuple[Evaluate, ...]
     train: Split
-    combinations: int
     name: str | None
-    expected: Cost
     scan: Scan
+    refused: tuple[tuple[str, str], ...] = ()
+    download: Download | None = None
 
     @property
     def description(self) -> str:
-        under = f", kept as {self.name}" if self.name else ""
-        tries = f", {self.combinations} combinations of arguments each" if self.combinations > 1 else ""
-        return f"Fine-tune {_count(len(self.models), 'model')} on {self.train.subject.name}{tries}{under}"
+        models = _count(len({p.evaluation.model for evaluate in self.evaluates for p in evaluate.evaluations}), "model")
+        tries = f", {len(self.evaluates)} combinations of arguments each" if len(self.evaluates) > 1 else ""
+        refused = f", {_count(len(self.refused), 'model')} refused" if self.refused else ""
+        under = f", the best kept as {self.name}" if self.name else ""
+        return f"Fine-tune {models} on {self.train.subject.name}{tries}{under}{refused}"
 
     @property
     def rows(self) -> int:
-        return len(self.models)
-
-    @property
-    def cost(self) -> Cost:
-        return self.expected
+        # A second try makes no row of its own.
+        return sum(len({p.evaluation.model for p in evaluate.evaluations}) for evaluate in self.evaluates)
 
     @property
     def children(self) -> tuple[PlanNode, ...]:
-        return (self.scan,)
+        return (*self.evaluates, *_those_of(self.download), self.scan)
 
     @property
     def own_obstacle(self) -> str | None:
         return "FINETUNE"
+
+
+# What takes evaluations, and is driven by a flow.
+Step: TypeAlias = Rank | Distances | Query | Finetune
 
 
 def _those_of(*nodes: PlanNode | None) -> tuple[PlanNode, ...]:

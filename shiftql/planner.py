@@ -121,12 +121,7 @@ def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode
     scan = Scan(title, question.condition, len(question.models), inputs)
     halving = _halving(question, train)
     build = _Builder(question, train, test, scan, stores, halving)
-    finetunes = [ranker for ranker in question.rankers if ranker.spec.kind in {"finetune", "strategy"}]
-    refused = [
-        (model.name, f"FineTune is not available for {model.source} models")
-        for model in question.models
-        if finetunes and model.source not in _FINETUNABLE
-    ]
+    finetunes = any(ranker.spec.kind in {"finetune", "strategy"} for ranker in question.rankers)
     strategy, obstacle = _strategy(question, halving)
     return Rank(
         strategy=strategy,
@@ -136,7 +131,7 @@ def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode
         test=test,
         descending=question.descending,
         limit=question.limit,
-        refused=tuple(refused),
+        refused=_refused(question.models) if finetunes else (),
         obstacle_named=obstacle,
     )
 
@@ -208,23 +203,31 @@ def _strategy(question: BoundRanking, halving: Schedule | None) -> tuple[str, st
 
 def _plan_finetuning(question: BoundFinetune, stores: Stores, inputs: tuple[PlanNode, ...]) -> Finetune:
     train = stores.split(question.train)
-    models = [model for model in question.models if model.source in _FINETUNABLE]
-    cost = sum(
-        (
-            stores.costs.finetuning(model, train.num_rows, 0, params["epochs"], params)
-            for model in models
-            for params in question.grid
-        ),
-        Cost(),
-    )
     scan = Scan("models", None, len(question.models), inputs)
-    return Finetune(tuple(model.name for model in models), train, len(question.grid), question.name, cost, scan)
+    build = _Builder(question, train, None, scan, stores, None)
+    evaluates = (build.finetunes(BoundRanker(question.spec, params), train) for params in question.grid)
+    return Finetune(
+        tuple(replace(evaluate, below=None) for evaluate in evaluates),
+        train,
+        question.name,
+        scan,
+        _refused(question.models),
+    )
+
+
+def _refused(models: Sequence[ModelRecord]) -> tuple[tuple[str, str], ...]:
+    """The models that cannot be fine-tuned, with the reason."""
+    return tuple(
+        (model.name, f"FineTune is not available for {model.source} models")
+        for model in models
+        if model.source not in _FINETUNABLE
+    )
 
 
 class _Builder:
     def __init__(
         self,
-        question: BoundRanking,
+        question: BoundRanking | BoundFinetune,
         train: Split | None,
         test: Split | None,
         scan: Scan,
@@ -246,7 +249,7 @@ class _Builder:
         if ranker.spec.kind == "strategy":
             return self._choose(ranker, self._train)
         if ranker.spec.kind == "finetune":
-            return self._finetunes(ranker, self._train)
+            return self.finetunes(ranker, self._train)
         raw = ModelRecord(
             name=RAW,
             source=RAW,
@@ -332,7 +335,8 @@ class _Builder:
         evaluation = self._evaluation(_subject(model), test, ranker.spec.name, version, ranker.params, fidelity)
         return PlannedEvaluation(evaluation, cost, views, baseline=model.source == RAW, round=number)
 
-    def _finetunes(self, ranker: BoundRanker, train: Split) -> Evaluate:
+    def finetunes(self, ranker: BoundRanker, train: Split) -> Evaluate:
+        """Every model that can be fine-tuned, with the second tries of what collapsed."""
         models = [model for model in self._question.models if model.source in _FINETUNABLE]
         planned = [self._finetuning(ranker, model, train) for model in models]
         evaluations = [each.evaluation for each in planned]

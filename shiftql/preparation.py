@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from shiftql.bound import BoundDataset, BoundDistances, BoundRanking, BoundRows, Question, steps_in
+from shiftql.bound import BoundDataset, BoundDistances, BoundFinetune, BoundRanking, BoundRows, Question, steps_in
 from shiftql.cost import UNMEASURED, CostModel
 from shiftql.history import history_of
 from shiftql.plan import EmbeddingKey, PlanNode, Split, Weights
@@ -57,7 +57,7 @@ def _what_is_missing(question: Question, costs: CostModel) -> dict[str, Any]:
 
 def _models_of(step: Question) -> Iterable[ModelRecord]:
     match step:
-        case BoundRanking():
+        case BoundRanking() | BoundFinetune():
             return step.models
         case BoundDistances():
             return (step.probe,)

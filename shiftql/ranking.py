@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shiftql.plan import Evaluate, PlannedEvaluation, Rank
+from shiftql.plan import Evaluate, Finetune, PlannedEvaluation, Rank
 from shiftql.statistics import (
     SIGNIFICANCE,
     bootstrap_interval,
@@ -121,10 +121,45 @@ def _predicted(ranked: Ranked) -> dict[str, Any]:
     }
 
 
+# What tells trainings apart that people compare.
+_TOLD = ("lr", "epochs")
+
+
+def rank_finetuned(plan: Finetune, measured: Mapping[str, Measurement]) -> tuple[dict[str, Any], ...]:
+    """The rows of a ranking by validation: each model with each combination of arguments, of two tries the better.
+
+    A row has the learning rate, the epochs and all other arguments that are not the same in all of them.
+    """
+    best: dict[tuple[str, int], tuple[PlannedEvaluation, Measurement]] = {}
+    for number, evaluate in enumerate(plan.evaluates):
+        for planned in evaluate.evaluations:
+            outcome = measured.get(planned.evaluation.fingerprint)
+            if outcome is not None and outcome.status == "completed":
+                place = planned.evaluation.model.name, number
+                _, so_far = best.get(place, (None, None))
+                if so_far is None or outcome.utility > so_far.utility:
+                    best[place] = planned, outcome
+    ranked = sorted(best.values(), key=lambda row: (-row[1].utility, row[0].evaluation.model.name))
+    params = [planned.evaluation.params for planned, _ in ranked]
+    names = dict.fromkeys(name for each in params for name in each)
+    shown = [name for name in names if name in _TOLD or len({repr(each.get(name)) for each in params}) > 1]
+    return tuple(
+        {
+            "rank": rank,
+            "model": planned.evaluation.model.name,
+            **_figures(outcome, None if rank == 1 else ranked[0][1]),
+            **{name: planned.evaluation.params.get(name) for name in shown},
+        }
+        for rank, (planned, outcome) in enumerate(ranked, start=1)
+    )
+
+
 _GONE = "its files or the dataset's changed, or its result was purged, while the query ran; ask again"
 
 
-def failures(plan: Rank, measured: Mapping[str, Measurement], *, partial: bool) -> tuple[dict[str, str], ...]:
+def failures(
+    plan: Rank | Finetune, measured: Mapping[str, Measurement], *, partial: bool
+) -> tuple[dict[str, str], ...]:
     """Models that could not be evaluated, each once with each of its reasons, in the order of their names.
 
     In a `partial` answer those that were not reached are no failures.

@@ -231,6 +231,7 @@ _CONDITIONS = {
     "licence": "licence IS NULL",
     "tags": "tags LIKE '%vision%'",
     "finetuned": "NOT finetuned",
+    "parent": "parent = 'resnet-letters'",
     "trusted": "trusted = FALSE",
     "dataset_id": "dataset_id IN (1, 2)",
     "task": "task = classification",

@@ -74,6 +74,7 @@ _MODEL_COLUMNS = {
     "handle": "what a hub knows it by, as google/vit-base-patch16-224",
     "revision": "commit of the hub's files",
     "finetuned": "whether FINETUNE made it",
+    "parent": "model that FINETUNE made it of",
     "trusted": "whether code in its files may run",
     "fingerprint": "hash of its files' content",
 }

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from shiftql.answers import Answer, ExplainAnswer, MatrixAnswer, RankingAnswer, RowsAnswer, TextAnswer
+from shiftql.answers import Answer, ExplainAnswer, FinetuneAnswer, MatrixAnswer, RankingAnswer, RowsAnswer, TextAnswer
 from shiftql.tables import (
     RANKING_KEYS,
     TIED,
@@ -110,6 +110,8 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
     else:
         unfinished = "; interrupted or out of budget, the best so far" if answer.partial else ""
     parts.append(f"evaluated {answer.evaluated}, reused {answer.reused}, {_seconds(answer)}{unfinished}")
+    if isinstance(answer, FinetuneAnswer) and answer.kept is not None:
+        parts += [f"kept as {answer.kept['name']}, which loads with", *answer.kept["load"]]
     return parts
 
 

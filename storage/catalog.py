@@ -43,7 +43,8 @@ class ModelRecord(SQLModel, table=True):
 
     `num_layers` counts the hidden layers; `labels`, JSON, are the classes its head tells apart, if it has one.
     `handle` and `revision` (a commit) say where a hub has it. Until it is downloaded `path` is empty, and the
-    fingerprint is of handle and revision.
+    fingerprint is of handle and revision. Of a model that FINETUNE made, `parent` is what was fine-tuned and `lineage`,
+    JSON, how; see storage.lineage.
     """
 
     __tablename__ = "models"
@@ -73,6 +74,8 @@ class ModelRecord(SQLModel, table=True):
     tags: str = ""
     finetuned: bool = False
     trusted: bool = False
+    parent: str | None = None
+    lineage: str | None = None
 
     @property
     def is_local(self) -> bool:

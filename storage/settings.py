@@ -59,6 +59,11 @@ class Settings:
         """What was downloaded from hubs; `models_limit` bytes of it are kept."""
         return self.home / "models"
 
+    @property
+    def finetuned(self) -> Path:
+        """The models that FINETUNE keeps, a directory for each under the folder of its name; nothing deletes them."""
+        return self.home / "finetuned"
+
 
 def current_settings() -> Settings:
     """The settings of this process: SHIFT_HOME, SHIFT_DATABASE_URL, MLFLOW_TRACKING_URI, SHIFT_STORE_URL,

@@ -15,7 +15,7 @@ from prefect import task
 from prefect.context import TaskRunContext
 
 from storage.database import Database
-from storage.evaluations import COLLAPSED, Measurement, Subject
+from storage.evaluations import COLLAPSED, Evaluation, Measurement, Subject
 from storage.fingerprints import fingerprint_of
 from storage.parts import Part
 from storage.results import Claim, ResultStore
@@ -113,6 +113,20 @@ async def finetune(claim: Claim, train: Sequence[Part], test: Sequence[Part]) ->
         **evaluation.params,
     )
     return await asyncio.to_thread(_record, claim, _finetuned(result))
+
+
+@task(name="export", task_run_name="export {evaluation.model.name} fine-tuned on {evaluation.train.name}")
+async def export(evaluation: Evaluation, train: Sequence[Part], host_name: str, directory: str) -> None:
+    """Write the model that an evaluation fine-tuned into a directory; see tasks.finetuning.exporting."""
+    await asyncio.to_thread(
+        host(host_name).call,
+        "tasks.finetuning.exporting:export_model",
+        model=evaluation.model.name,
+        model_fingerprint=evaluation.model.fingerprint,
+        train=[part.json for part in train],
+        params=dict(evaluation.params),
+        directory=directory,
+    )
 
 
 @task(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
+from storage.lineage import LINEAGE_FILE
 from storage.workload import cores_for
 from tasks.sources.failures import reasons
 from tasks.sources.pixels import ImagePreparation
@@ -40,7 +41,7 @@ _POOLING_MODES = {
     "max": ("pooling_mode_max_tokens", "max"),
     "last": ("pooling_mode_lasttoken", "lasttoken"),
 }
-_NOT_CONTENT = {"training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"}
+_NOT_CONTENT = {LINEAGE_FILE, "training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"}
 
 
 class HuggingFaceSource:
