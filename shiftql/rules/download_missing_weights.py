@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from shiftql.plan import Distances, Download, Embed, Evaluate, PlanNode, Query, Rank, Step
+from shiftql.plan import Distances, Download, Embed, Evaluate, Finetune, PlanNode, Query, Rank, Step
 from shiftql.rules.knowledge import Knowledge
 from shiftql.rules.rewriting import PlanT, rewrite
 from storage.evaluations import Subject
@@ -26,7 +26,7 @@ def download_missing_weights(plan: PlanT, knowledge: Knowledge) -> PlanT:
         download = Download(missing, knowledge.bytes_per_second) if missing else None
         return step if step.download == download else replace(step, download=download)
 
-    return rewrite(plan, (Rank, Distances, Query), fetch)
+    return rewrite(plan, (Rank, Distances, Query, Finetune), fetch)
 
 
 def _opened(evaluate: Evaluate) -> Iterator[Subject]:
