@@ -12,6 +12,7 @@ import click
 from shiftql.benchmark_commands import benchmark
 from shiftql.catalog_commands import datasets, models
 from shiftql.options import format_option
+from shiftql.prediction_commands import predict
 from shiftql.replay_commands import replay
 from shiftql.simulate_commands import simulate
 from shiftql.upkeep_commands import doctor, purge
@@ -149,6 +150,7 @@ main.add_command(benchmark)
 main.add_command(purge)
 main.add_command(doctor)
 main.add_command(replay)
+main.add_command(predict)
 main.add_command(simulate)
 
 

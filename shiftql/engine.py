@@ -139,6 +139,25 @@ class Session:
             )
         return dataset
 
+    def predict(self, name: str, data: str) -> RowsAnswer:
+        """What a model predicts for every row of a registered dataset, or of a file or folder, labelled or not.
+
+        Raises ShiftError when there is no such model, it predicts nothing, or does not fit the rows.
+        """
+        from flows.predicting import predict
+
+        started = time.perf_counter()
+        found = predict(self.catalog, name, data)
+        if found["unread"]:
+            rows = "row" if found["unread"] == 1 else "rows"
+            progress.get().note(f"{found['unread']} {rows} of {data} could not be read: first {found['first']}")
+        return RowsAnswer(
+            statement=f"predict {name} {data}",
+            seconds=time.perf_counter() - started,
+            columns=("row", "input", "prediction", "probability"),
+            rows=tuple(found["rows"]),
+        )
+
     def make_playground(self, directory: Path, size: Literal["small", "full"], seed: int) -> Manifest:
         """Build and register the offline pool of models and datasets."""
         from flows.registration import make_playground

@@ -22,3 +22,5 @@ class View(NamedTuple):
 
 LAST = View()
 PROBABILITIES = View("probabilities")
+# What a head says of each row as it was trained to say it; never stored.
+PREDICTIONS = View("predictions")

@@ -14,6 +14,7 @@ from storage.names import fold
 
 if TYPE_CHECKING:
     from tasks.readers.base import DatasetReader
+    from tasks.readers.splits import Split
     from tasks.readers.tables import Table
 
 
@@ -80,16 +81,24 @@ def open_reader(reader: str, path: str, options: Mapping[str, str]) -> DatasetRe
     Raises StoreError for an unknown reader, option or split, and for a path that does not exist.
     """
     from tasks.readers.roles import Told
-    from tasks.readers.splits import Split, choose, parse_split
     from tasks.readers.table_reader import TableReader
 
     name = reader_name(reader)
     given = _folded(name, options)
-    split = parse_split(given["split"]) if "split" in given else Split()
-    table = choose(_open_sets(name, path, given), split.name, path)
+    split, table = open_table(name, path, options)
     told = Told(**{option: given[option] for option in COLUMN_OPTIONS if option in given})
     classes = [each.strip() for each in given["classes"].split(",")] if "classes" in given else ()
     return TableReader(name, path, table, split, told, classes, _whole_number(given.get("max_skipped")))
+
+
+def open_table(reader: str, path: str, options: Mapping[str, str]) -> tuple[Split, Table]:
+    """The records that a reader finds at `path`, and which of them are meant; raises what `open_reader` does."""
+    from tasks.readers.splits import Split, choose, parse_split
+
+    name = reader_name(reader)
+    given = _folded(name, options)
+    split = parse_split(given["split"]) if "split" in given else Split()
+    return split, choose(_open_sets(name, path, given), split.name, path)
 
 
 def split_names(reader: str, path: str, options: Mapping[str, str]) -> list[str]:

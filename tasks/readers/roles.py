@@ -92,6 +92,14 @@ def find_roles(
     return _Search(path, sample, frozenset(has_class_names), told or Told()).roles()
 
 
+def find_features(path: str, sample: Mapping[str, Sequence[Any]], takes: Kind, told: Told | None = None) -> Roles:
+    """The columns that make the rows a model `takes`, in a table whose labels nobody asks for; no targets.
+
+    Two columns of texts that belong together by their names are pairs. Raises StoreError as `find_roles` does.
+    """
+    return _Search(path, sample, frozenset(), told or Told()).features(takes)
+
+
 def kind_of(cells: Sequence[Any]) -> str:
     """What cells hold: empty, flags, integers, numbers, texts, image paths, images, words, lists or else things."""
     present = [cell for cell in cells if not _is_missing(cell)]
@@ -186,6 +194,31 @@ class _Search:
             self._fail(f"{len(targets)} columns of labels are for multilabel_classification, not for {task}")
         return Roles(kind, task, named, targets)
 
+    def features(self, takes: Kind) -> Roles:
+        found: tuple[str, ...] = ()
+        if takes in ("image", "words"):
+            usual = (*_TOKENS, *_TEXTS)
+            words = None if takes == "image" else self._named("tokens_column", self._told.tokens_column, usual)
+            column = self._image() if takes == "image" else words
+            found = () if column is None else (column,)
+        else:
+            found = self._pair(is_labelled=False)
+            takes = "pair" if found else takes
+            found = found or self._named_text()
+        if not found and takes != "image":
+            labels = {name for group in _LABELS for name in group}
+            rest = [column for column in self._rest(()) if fold(column) not in labels]
+            texts = [column for column in rest if self._kinds[column] in ("texts", "words")]
+            found = tuple(texts) if len(texts) == 1 else ()
+        if not found:
+            raise StoreError(
+                f"{self._path}: no column is known to hold the {'image' if takes == 'image' else 'text'}",
+                subject=self._path,
+                allowed=self._header,
+                fix=f"call the column '{'image' if takes == 'image' else 'text'}'",
+            )
+        return Roles(takes, "", found, ())
+
     def _told_task(self) -> str | None:
         if self._told.task is None:
             return None
@@ -219,7 +252,7 @@ class _Search:
         )
         return (tokens, tags) if is_aligned else ()
 
-    def _pair(self) -> tuple[str, ...]:
+    def _pair(self, *, is_labelled: bool = True) -> tuple[str, ...]:
         told = self._told
         if told.text_pair_column is not None:
             second = self._named("text_pair_column", told.text_pair_column, ())
@@ -234,7 +267,9 @@ class _Search:
             if first_name in by_fold and second_name in by_fold:
                 found = (by_fold[first_name], by_fold[second_name])
                 has_label = bool(told.label_column or told.label_columns or self._named_label(but=found))
-                if has_label and all(self._kinds[column] in ("texts", "integers") for column in found):
+                if (has_label or not is_labelled) and all(
+                    self._kinds[column] in ("texts", "integers") for column in found
+                ):
                     return found
         if self._task == "pair_classification":
             self._fail("no two columns are known to hold two texts")

@@ -166,7 +166,7 @@ def _open_head(model: ModelRecord, device: torch.device, options: Mapping[str, A
         )
     auto = getattr(transformers, f"AutoModel{task}")
     network, loading = auto.from_pretrained(model.path, output_loading_info=True, **options)
-    if network.config.num_labels < 2 or loading["missing_keys"]:
+    if loading["missing_keys"]:
         raise EvaluationError("its head tells no classes apart", fix="rank by LogME, which needs none, or leave it out")
     if padding is not None:
         network.config.get_text_config().pad_token_id = padding

@@ -10,7 +10,7 @@ import numpy as np
 
 from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
-from storage.views import LAST, PROBABILITIES, View
+from storage.views import LAST, PREDICTIONS, PROBABILITIES, View
 from storage.workload import cores_for
 from tasks.readers.base import Rows
 from tasks.sources.failures import is_out_of_memory, reasons, require_finite
@@ -31,7 +31,8 @@ _PROBE = ["one", "two", "three", "four"]
 _PROBE_TOLERANCE = 1e-4
 _PROBE_HALF_TOLERANCE = 0.02
 _LAST = "last"
-_MEAN = "mean"
+_MEAN, _FIRST = "mean", "first"
+_OF_HEAD = (PROBABILITIES, PREDICTIONS)
 
 # Positions that fitted once memory ran out, by the model's fingerprint.
 _fitting: dict[str, int] = {}
@@ -102,19 +103,35 @@ class TransformersModel(ABC):
         inputs = self._inputs(items)
         taken = {name: value for name, value in inputs.items() if name != "words"}
         result = {}
-        of_layers = [view for view in views if view != PROBABILITIES]
+        of_head = [view for view in views if view in _OF_HEAD]
+        of_layers = [view for view in views if view not in _OF_HEAD]
         if of_layers:
             needs_all = any(view.layer != _LAST for view in of_layers)
             outputs = self._network(**taken, **({"output_hidden_states": True} if needs_all else {}))
             result = {view: self._view(view, inputs, outputs).float() for view in of_layers}
-        if PROBABILITIES in views:
+        if of_head:
             if self._head is None:
                 self._head = self._open_head()
             logits = self._head(**taken).logits.float()
-            result[PROBABILITIES] = self._pool_probabilities(logits.softmax(dim=-1), inputs)
+            result |= {view: self._said(view, logits, inputs) for view in of_head}
         return result
 
-    def _pool_probabilities(self, probabilities: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+    def _said(self, view: View, logits: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+        """What the head says: `probabilities`, or `predictions` as it was trained to make them."""
+        if view == PREDICTIONS:
+            config = self._head.config
+            if config.problem_type == "regression" or config.num_labels == 1:
+                return logits
+            if config.problem_type == "multi_label_classification":
+                return logits.sigmoid()
+        elif logits.shape[-1] == 1:
+            raise EvaluationError(
+                "its head tells no classes apart", fix="rank by LogME, which needs none, or leave it out"
+            )
+        return self._of_rows(logits.softmax(dim=-1), view, inputs)
+
+    def _of_rows(self, probabilities: torch.Tensor, view: View, inputs: dict[str, Any]) -> torch.Tensor:
+        """One vector a row, or a word."""
         return probabilities
 
     def _view(self, view: View, inputs: dict[str, Any], outputs: Any) -> torch.Tensor:
@@ -237,7 +254,7 @@ class TextModel(TransformersModel):
         sequences = [tokens for row in prepared for tokens in row.sequences]
         are_words = prepared[0].num_words is not None
         groups = [np.arange(len(sequences))]
-        if not all(self._bears_padding(view if view == PROBABILITIES else LAST, are_words) for view in views):
+        if not all(self._bears_padding(view if view in _OF_HEAD else LAST, are_words) for view in views):
             self._padding_multiple = 1
             lengths = np.array([len(tokens.ids) for tokens in sequences])
             groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
@@ -251,7 +268,7 @@ class TextModel(TransformersModel):
         return self._finite({view: _placed(part, places, total) for view, part in vectors.items()})
 
     def _bears_padding(self, view: View, are_words: bool) -> bool:
-        """Whether a row's vector stays what it is in a padded batch, as of any other view but the probabilities.
+        """Whether a row's vector stays what it is in a padded batch, as of any other view but those of the head.
 
         FNet and Funnel mix padding into it, and XLNet's head looks at the last position.
         """
@@ -267,7 +284,7 @@ class TextModel(TransformersModel):
             self._bearing[view] = bool((alone - together).norm() <= tolerance * alone.norm())
         return self._bearing[view]
 
-    def _pool_probabilities(self, probabilities: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+    def _of_rows(self, probabilities: torch.Tensor, view: View, inputs: dict[str, Any]) -> torch.Tensor:
         of_words, are_words = probabilities.ndim == 3, "words" in inputs
         if of_words != are_words:
             told, given = ("words", "texts") if of_words else ("texts", "words")
@@ -275,7 +292,9 @@ class TextModel(TransformersModel):
                 f"its head tells classes of {told} apart, and these rows are {given}",
                 fix="rank by LogME, which needs none, or leave it out",
             )
-        return _pool_words(probabilities, inputs["words"], _MEAN) if are_words else probabilities
+        # A word is told by its first token, as it was trained to be.
+        pooling = _FIRST if view == PREDICTIONS else _MEAN
+        return _pool_words(probabilities, inputs["words"], pooling) if are_words else probabilities
 
     def _inputs(self, items: Sequence[Tokens]) -> dict[str, Any]:
         import torch
