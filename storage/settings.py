@@ -11,6 +11,7 @@ from pathlib import Path
 from storage.errors import StoreError
 
 _DEFAULT_LIMIT = 50_000_000_000
+_DEFAULT_CHECKPOINT_BYTES = 5_000_000_000
 DEFAULT_CLAIM_SECONDS = 30.0
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -27,6 +28,7 @@ class Settings:
     tracking_uri: str
     models_limit: int = _DEFAULT_LIMIT
     features_limit: int = _DEFAULT_LIMIT
+    checkpoint_bytes: int = _DEFAULT_CHECKPOINT_BYTES
     store_url: str | None = None
     claim_seconds: float = DEFAULT_CLAIM_SECONDS
 
@@ -34,6 +36,11 @@ class Settings:
     def features(self) -> Path:
         """Stored features, `features_limit` bytes of which are kept; other machines find them at `store_url`."""
         return self.home / "features"
+
+    @property
+    def checkpoints(self) -> Path:
+        """What trainings go on from; `checkpoint_bytes` of it are kept."""
+        return self.home / "checkpoints"
 
     @property
     def neighbours(self) -> Path:
@@ -67,7 +74,8 @@ class Settings:
 
 def current_settings() -> Settings:
     """The settings of this process: SHIFT_HOME, SHIFT_DATABASE_URL, MLFLOW_TRACKING_URI, SHIFT_STORE_URL,
-    SHIFT_MODELS_LIMIT and SHIFT_FEATURES_LIMIT (sizes such as 50GB) and SHIFT_CLAIM_SECONDS, or their defaults.
+    SHIFT_MODELS_LIMIT, SHIFT_FEATURES_LIMIT and SHIFT_CHECKPOINT_BYTES (sizes such as 50GB) and SHIFT_CLAIM_SECONDS,
+    or their defaults.
 
     Raises StoreError when the home cannot be made, a limit is no size, or the seconds are no number above 0.
     """
@@ -86,6 +94,7 @@ def current_settings() -> Settings:
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
         models_limit=_size("SHIFT_MODELS_LIMIT"),
         features_limit=_size("SHIFT_FEATURES_LIMIT"),
+        checkpoint_bytes=_size("SHIFT_CHECKPOINT_BYTES", _DEFAULT_CHECKPOINT_BYTES),
         store_url=os.environ.get("SHIFT_STORE_URL") or None,
         claim_seconds=_seconds(os.environ.get("SHIFT_CLAIM_SECONDS")),
     )
@@ -104,10 +113,10 @@ def _seconds(written: str | None) -> float:
     )
 
 
-def _size(variable: str) -> int:
+def _size(variable: str, default: int = _DEFAULT_LIMIT) -> int:
     written = os.environ.get(variable)
     if not written:
-        return _DEFAULT_LIMIT
+        return default
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B?)\s*", written.upper())
     if found is None:
         raise StoreError(

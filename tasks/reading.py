@@ -10,7 +10,7 @@ import numpy as np
 from storage.catalog import Catalog, DatasetRecord
 from storage.derivation import derive, rows_in
 from storage.errors import EvaluationError
-from storage.manifests import load_manifest
+from storage.manifests import Manifest, load_manifest
 from storage.parts import Part, one_per_dataset
 from storage.settings import current_settings
 from tasks.readers import open_reader
@@ -45,6 +45,12 @@ def read_rows(dataset: DatasetRecord, wanted: np.ndarray, row_hashes: np.ndarray
 
 def read_parts(catalog: Catalog, parts: Sequence[Part]) -> tuple[list[Any], list[str]]:
     """The rows of all parts in order and what is to be predicted of each; every dataset is read once."""
+    rows, derived = read_derived(catalog, parts)
+    return rows, derived.targets.tolist()
+
+
+def read_derived(catalog: Catalog, parts: Sequence[Part]) -> tuple[list[Any], Manifest]:
+    """The rows of all parts in order, and the manifest that tells their labels; every dataset is read once."""
     root = current_settings().manifests
     derived = derive(root, parts)
     rows: dict[tuple[str, int], Any] = {}
@@ -52,5 +58,4 @@ def read_parts(catalog: Catalog, parts: Sequence[Part]) -> tuple[list[Any], list
         hashes = load_manifest(root, part.dataset.fingerprint).row_hashes
         for chunk, numbers in read_rows(catalog.dataset(part.dataset.name), rows_in(part.spans), hashes):
             rows |= {(part.dataset.fingerprint, number): row for number, row in zip(numbers, chunk, strict=True)}
-    in_order = [rows[part.dataset.fingerprint, number] for part in parts for number in rows_in(part.spans)]
-    return in_order, derived.targets.tolist()
+    return [rows[part.dataset.fingerprint, number] for part in parts for number in rows_in(part.spans)], derived

@@ -14,8 +14,9 @@ from typing import Any
 from prefect import task
 from prefect.context import TaskRunContext
 
+from storage.checkpoints import training_key
 from storage.database import Database
-from storage.evaluations import COLLAPSED, Evaluation, Measurement, Subject
+from storage.evaluations import Evaluation, Measurement, Subject
 from storage.fingerprints import fingerprint_of
 from storage.parts import Part
 from storage.results import Claim, ResultStore
@@ -101,18 +102,25 @@ async def majority(claim: Claim) -> str:
     cache_key_fn=_evaluation_key,
 )
 async def finetune(claim: Claim, train: Sequence[Part], test: Sequence[Part]) -> str:
-    """Fine-tune a model, record its test accuracy and return the evaluation's fingerprint; see tasks.finetuning."""
+    """Fine-tune a model, record what it does and return the evaluation's fingerprint; see tasks.finetuning.
+
+    With a fidelity of some epochs it is a rung, recorded by the validation part.
+    """
+    from tasks.finetuning.results import measurement_of
+
     evaluation = claim.evaluation
     result = await asyncio.to_thread(
         host("torch").call,
-        "tasks.finetuning:finetune_model",
+        "tasks.finetuning.huggingface:finetune_model",
         model=evaluation.model.name,
         model_fingerprint=evaluation.model.fingerprint,
         train=[part.json for part in train],
         test=[part.json for part in test],
-        **evaluation.params,
+        params=dict(evaluation.params),
+        checkpoint=training_key(evaluation),
+        epochs=evaluation.fidelity.get("epochs"),
     )
-    return await asyncio.to_thread(_record, claim, _finetuned(result))
+    return await asyncio.to_thread(_record, claim, measurement_of(result))
 
 
 @task(name="export", task_run_name="export {evaluation.model.name} fine-tuned on {evaluation.train.name}")
@@ -160,29 +168,6 @@ def _embedded(result: Mapping[str, Any]) -> Measurement:
         value=information,
         vector=vector.tobytes(),
         metrics={"fisher": information, "head_accuracy": result["accuracy"]},
-    )
-
-
-def _finetuned(result: Mapping[str, Any]) -> Measurement:
-    import numpy as np
-
-    collapsed = {COLLAPSED: 1.0} if result["collapsed"] else {}
-    if "reason" in result:
-        return Measurement("failed", result["seconds"], metrics=collapsed, reason=result["reason"])
-    correct = np.asarray(result["per_row_correct"], dtype=bool)
-    return Measurement(
-        status="completed",
-        cost_seconds=result["seconds"],
-        metric="accuracy",
-        value=result["accuracy"],
-        n_test=len(correct),
-        per_row_correct=np.packbits(correct).tobytes(),
-        metrics={
-            "accuracy": result["accuracy"],
-            "validation_accuracy": result["validation_accuracy"],
-            **collapsed,
-        },
-        curve=tuple(result["curve"]),
     )
 
 

@@ -186,7 +186,7 @@ RANKERS: dict[str, RankerSpec] = {
         RankerSpec(
             name="finetune",
             label="FineTune",
-            version=1,
+            version=2,
             summary="test accuracy (no other metric) after fine-tuning the whole model",
             arguments=(
                 Argument("epochs", int, 20, aliases=("num_epochs",), minimum=1),

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -13,15 +14,19 @@ from safetensors.numpy import load_file, save_file
 
 from flows.registration import register_dataset, register_model
 from storage.catalog import Catalog
+from storage.checkpoints import CheckpointStore
 from storage.database import Database
 from storage.derivation import change_parts
 from storage.errors import EvaluationError
 from storage.evaluations import Subject
 from storage.parts import Part, whole
 from storage.settings import current_settings
-from tasks.finetuning import finetune_model
+from tasks.finetuning.huggingface import finetune_model
+from tasks.finetuning.torch_training import TorchTraining
 
 OPTIONS: dict[str, Any] = {"epochs": 3, "lr": 5e-3, "batch_size": 8, "seed": 0}
+# What differs from run to run.
+TIMES = {"rows_per_second", "peak_memory_bytes"}
 
 
 def _part(name: str) -> Part:
@@ -29,11 +34,22 @@ def _part(name: str) -> Part:
     return whole(Subject(name, dataset.fingerprint), dataset.num_rows)
 
 
-def _finetune(model: str, train: Sequence[str | Part], test: Sequence[str | Part], **options: Any) -> dict[str, Any]:
-    """Fine-tune on parts, and on whole datasets by their names; arguments travel as JSON."""
+def _finetune(
+    model: str,
+    train: Sequence[str | Part],
+    test: Sequence[str | Part],
+    rung: int | None = None,
+    key: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Fine-tune on parts, and on whole datasets by their names; arguments travel as JSON.
+
+    It goes on from the checkpoints of `key`, and is a training of its own without one.
+    """
     fingerprint = Catalog(Database(current_settings())).model(model).fingerprint
     splits = [[(_part(each) if isinstance(each, str) else each).json for each in split] for split in (train, test)]
-    return finetune_model(model, fingerprint, *json.loads(json.dumps(splits)), **(OPTIONS | options))
+    parts = json.loads(json.dumps(splits))
+    return finetune_model(model, fingerprint, *parts, OPTIONS | options, key or uuid4().hex, rung)
 
 
 def _tune(model: str, data: str, **options: Any) -> dict[str, Any]:
@@ -41,13 +57,15 @@ def _tune(model: str, data: str, **options: Any) -> dict[str, Any]:
 
 
 def _without_time(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in result.items() if name != "seconds"}
+    """What two runs have in common."""
+    figures = {name: value for name, value in result["metrics"].items() if name not in TIMES}
+    return {**{name: value for name, value in result.items() if name != "seconds"}, "metrics": figures}
 
 
 @pytest.mark.parametrize(("model", "data"), [("bert", "nature"), ("vit", "colours")])
 def test_a_model_learns_what_can_be_learnt(catalog: Catalog, model: str, data: str) -> None:
     result = _tune(model, data, epochs=12, lr=1e-2)
-    assert result["accuracy"] > 0.7
+    assert result["value"] > 0.7
     assert result["seconds"] > 0
 
 
@@ -55,9 +73,9 @@ def test_a_model_learns_what_can_be_learnt(catalog: Catalog, model: str, data: s
 def test_figures_fit_together(catalog: Catalog, model: str, data: str) -> None:
     result = _tune(model, data)
     assert len(result["curve"]) == OPTIONS["epochs"]
-    assert result["validation_accuracy"] == max(result["curve"])
+    assert result["metrics"]["validation_accuracy"] == max(result["curve"])
     assert len(result["per_row_correct"]) == catalog.dataset(f"{data}-test").num_rows
-    assert result["accuracy"] == pytest.approx(np.mean(result["per_row_correct"]))
+    assert result["value"] == pytest.approx(np.mean(result["per_row_correct"]))
 
 
 def test_equal_seeds_give_equal_results_and_others_differ(catalog: Catalog) -> None:
@@ -79,7 +97,7 @@ def test_the_test_split_chooses_nothing(catalog: Catalog, tmp_path: Path) -> Non
     register_dataset(catalog, "turned-test", str(turned))
     straight, upside_down = _tune("bert", "nature"), _tune("bert", "turned")
     assert upside_down["curve"] == straight["curve"]
-    assert upside_down["accuracy"] == pytest.approx(1 - straight["accuracy"])
+    assert upside_down["value"] == pytest.approx(1 - straight["value"])
 
 
 def test_a_class_that_training_never_saw_is_never_right(catalog: Catalog, tmp_path: Path) -> None:
@@ -179,3 +197,74 @@ def test_training_leaves_nothing_behind(catalog: Catalog, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path / "scratch")
     _tune("bert", "nature", epochs=1)
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def _weights_of(key: str) -> dict[str, np.ndarray]:
+    """The weights in a training's checkpoint, by file and name."""
+    checkpoint = CheckpointStore(current_settings()).latest(key)
+    assert checkpoint is not None
+    files = sorted(checkpoint.directory.glob("*.safetensors"))
+    return {f"{file.name}/{name}": array for file in files for name, array in load_file(file).items()}
+
+
+@pytest.mark.parametrize(("model", "data"), [("bert", "nature"), ("resnet", "photos")])
+@pytest.mark.parametrize("rungs", [[1, 2, 3], [2], [3, 1]])
+def test_rungs_are_one_long_run_bit_for_bit(catalog: Catalog, model: str, data: str, rungs: list[int]) -> None:
+    once = _tune(model, data, epochs=4, key="once")
+    by_rungs = [_tune(model, data, epochs=4, key="rungs", rung=rung) for rung in rungs]
+    last = _tune(model, data, epochs=4, key="rungs")
+    assert _without_time(last) == _without_time(once)
+    assert [result["curve"] for result in by_rungs] == [once["curve"][:rung] for rung in rungs]
+    weights, others = _weights_of("once"), _weights_of("rungs")
+    assert weights.keys() == others.keys()
+    assert all(np.array_equal(weights[name], others[name]) for name in weights)
+
+
+def test_rungs_of_two_runs_have_equal_weights_to_go_on_from(catalog: Catalog) -> None:
+    _tune("bert", "nature", epochs=4, key="once", rung=3)
+    for rung in (1, 3):
+        _tune("bert", "nature", epochs=4, key="rungs", rung=rung)
+    weights, others = _weights_of("once"), _weights_of("rungs")
+    assert "last.safetensors/classifier.weight" in weights
+    assert all(np.array_equal(weights[name], others[name]) for name in weights)
+
+
+def test_a_rung_is_told_by_the_validation_part_alone(catalog: Catalog) -> None:
+    rung = _tune("bert", "nature", epochs=4, rung=2)
+    assert (rung["metric"], rung["value"]) == ("validation_accuracy", max(rung["curve"]))
+    assert not {"n_test", "per_row_correct"} & rung.keys()
+    assert rung["metrics"]["epochs"] == 2
+
+
+def test_a_rung_trains_what_no_checkpoint_has(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[int] = []
+    train = TorchTraining.train
+    monkeypatch.setattr(TorchTraining, "train", lambda self, epoch: (trained.append(epoch), train(self, epoch))[1])
+    for rung in (1, 3, 2, None, None):
+        _tune("bert", "nature", epochs=4, key="k", rung=rung)
+    assert trained == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("damage", ["gone", "torn"])
+def test_a_lost_checkpoint_is_trained_again(catalog: Catalog, damage: str) -> None:
+    first = _tune("bert", "nature", key="k", rung=2)
+    directory = current_settings().checkpoints / "k" / "2"
+    if damage == "gone":
+        shutil.rmtree(directory)
+    else:
+        (directory / "last.safetensors").write_bytes(b"torn")
+    assert _without_time(_tune("bert", "nature", key="k", rung=2)) == _without_time(first)
+    assert _without_time(_tune("bert", "nature", key="k")) == _without_time(_tune("bert", "nature", key="other"))
+
+
+def test_another_test_split_trains_nothing(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = _tune("bert", "nature", key="k")
+    monkeypatch.delattr(TorchTraining, "train")
+    swapped = _finetune("bert", ["nature-train"], ["nature-train"], key="k")
+    assert (swapped["curve"], len(swapped["per_row_correct"])) == (first["curve"], 36)
+
+
+def test_checkpoints_stay_within_their_limit(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHIFT_CHECKPOINT_BYTES", "0")
+    _tune("bert", "nature", epochs=1, key="k")
+    assert list(current_settings().checkpoints.iterdir()) == []

@@ -1,0 +1,183 @@
+"""Checkpoints: what a training needs to go on from where it stopped, kept within a size limit.
+
+Each training has a directory named by its key, and in it one named by the epochs that were trained. That is written
+under another name and moved into place, with a checksum of every file, so that half of one is never gone on from. Who
+uses a training's checkpoints holds a lock in its directory together with others; who deletes holds it alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+from storage.errors import StoreError
+from storage.evaluations import Evaluation
+from storage.fingerprints import fingerprint_of, fingerprint_of_file
+from storage.least_used import Kept, least_used
+from storage.settings import Settings
+
+_CHECKSUMS = "checksums.json"
+_LOCK = "lock"
+# Begins the names of what is being written or deleted.
+_HIDDEN = "."
+
+
+def training_key(evaluation: Evaluation) -> str:
+    """What all evaluations have in common that one training serves: rungs of any length, and tests on any split."""
+    return fingerprint_of(
+        evaluation.model.fingerprint,
+        evaluation.train.fingerprint,
+        evaluation.method,
+        evaluation.version,
+        dict(evaluation.params),
+    )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The files in `directory`, written after so many epochs."""
+
+    epochs: int
+    directory: Path
+
+
+class CheckpointStore:
+    """The checkpoints of a home, by training key; only the longest of a training is kept."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._root = settings.checkpoints
+        self._held: dict[str, IO[bytes]] = {}
+
+    def epochs(self, key: str) -> int:
+        """How many epochs the longest checkpoint of a training has, and 0 where there is none; its files are unread."""
+        return max((each.epochs for each in self._of(key)), default=0)
+
+    @contextlib.contextmanager
+    def in_use(self, key: str) -> Iterator[None]:
+        """Meanwhile no other process deletes this training's checkpoints."""
+        with _locked(self._root / key, fcntl.LOCK_SH) as lock:
+            os.utime(lock.fileno())
+            self._held[key] = lock
+            try:
+                yield
+            finally:
+                del self._held[key]
+
+    def latest(self, key: str) -> Checkpoint | None:
+        """The longest checkpoint of a training whose files are as they were written; damaged ones are deleted."""
+        for checkpoint in sorted(self._of(key), key=lambda each: each.epochs, reverse=True):
+            if _is_whole(checkpoint.directory):
+                return checkpoint
+            _delete(checkpoint.directory)
+        return None
+
+    @contextlib.contextmanager
+    def save(self, key: str, epochs: int) -> Iterator[Path]:
+        """An empty directory; what is written there is the training's checkpoint at the end, and shorter ones go.
+
+        To be called while the training is `in_use`. Nothing is left of it when something goes wrong. Raises StoreError
+        when the disk refuses.
+        """
+        temporary = self._root / key / f"{_HIDDEN}{uuid4().hex}"
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            checksums = {file.name: fingerprint_of_file(file) for file in temporary.iterdir()}
+            (temporary / _CHECKSUMS).write_text(json.dumps(checksums))
+            for file in temporary.iterdir():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+            with contextlib.suppress(OSError) if self.epochs(key) >= epochs else contextlib.nullcontext():
+                # Where another process was quicker, its files are the same.
+                temporary.rename(self._root / key / str(epochs))
+            self._forget_all_but(key, epochs)
+        except OSError as error:
+            raise StoreError(
+                f"a checkpoint cannot be written: {error.strerror or error}",
+                subject=str(temporary.parent),
+                fix="free some disk space, or make the directory writable",
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def evict(self, limit_bytes: int, losers: Collection[str] = ()) -> None:
+        """Delete the checkpoints of trainings so that the rest fits the limit: those of `losers` (keys) first, then
+        the least recently used. What is in use stays, also where the limit is passed for it."""
+        kept = []
+        for directory in self._root.glob(f"[!{_HIDDEN}]*"):
+            with contextlib.suppress(FileNotFoundError):
+                last_used = 0.0 if directory.name in losers else (directory / _LOCK).stat().st_mtime
+                kept.append(Kept((directory.name,), _size(directory), last_used))
+        for (key,) in least_used(kept, limit_bytes, lambda each: not self._is_free(*each.name)):
+            with contextlib.suppress(BlockingIOError), _locked(self._root / key, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                _delete(self._root / key)
+
+    def _of(self, key: str) -> list[Checkpoint]:
+        found = (self._root / key).glob(f"[!{_HIDDEN}]*")
+        return [Checkpoint(int(each.name), each) for each in found if each.name.isdecimal()]
+
+    def _forget_all_but(self, key: str, epochs: int) -> None:
+        """Delete a training's other checkpoints, whole or not, unless another process may be reading or writing one."""
+        lock = self._held[key]
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for each in (self._root / key).iterdir():
+                if each.name not in {_LOCK, str(epochs)}:
+                    _delete(each)
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        finally:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+
+    def _is_free(self, key: str) -> bool:
+        try:
+            with _locked(self._root / key, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                return True
+        except BlockingIOError:
+            return False
+
+
+@contextlib.contextmanager
+def _locked(directory: Path, how: int) -> Iterator[IO[bytes]]:
+    """Hold the lock of a directory, which is made. Raises BlockingIOError where another has it and `how` says so."""
+    while True:
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = (directory / _LOCK).open("ab")
+        except FileNotFoundError:
+            continue
+        with lock:
+            fcntl.flock(lock, how)
+            # Its directory may have been deleted while it was waited for.
+            with contextlib.suppress(FileNotFoundError):
+                if (directory / _LOCK).stat().st_ino == os.fstat(lock.fileno()).st_ino:
+                    yield lock
+                    return
+
+
+def _delete(directory: Path) -> None:
+    """Delete a directory, which is under another name first: nobody sees half of it."""
+    hidden = directory.with_name(f"{_HIDDEN}{uuid4().hex}")
+    with contextlib.suppress(FileNotFoundError):
+        directory.rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _is_whole(directory: Path) -> bool:
+    try:
+        checksums: dict[str, str] = json.loads((directory / _CHECKSUMS).read_text())
+        return all(fingerprint_of_file(directory / name) == checksum for name, checksum in checksums.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _size(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
