@@ -134,6 +134,7 @@ async def export(evaluation: Evaluation, train: Sequence[Part], host_name: str, 
         train=[part.json for part in train],
         params=dict(evaluation.params),
         directory=directory,
+        checkpoint=training_key(evaluation),
     )
 
 

@@ -46,13 +46,7 @@ def finetune_model(
     rows = read_training(catalog, [Part.from_json(part) for part in train], params["seed"])
     measure = measure_for(rows.goal, params.get("metric"))
     with reasons(record), checkpoints.in_use(checkpoint):
-        run = Run(
-            checkpoints,
-            checkpoint,
-            Schedule(params["epochs"]),
-            measure.higher_is_better,
-            lambda: open_training(record, rows, measure, params),
-        )
+        run = run_of(checkpoints, checkpoint, record, rows, measure, params)
         try:
             if epochs is not None:
                 result = rung_of(measure, run.reach(epochs))
@@ -66,7 +60,24 @@ def finetune_model(
     return {**result, "seconds": time.perf_counter() - started}
 
 
-def open_training(model: ModelRecord, rows: TrainingRows, measure: Measure, params: Mapping[str, Any]) -> TorchTraining:
+def run_of(
+    checkpoints: CheckpointStore,
+    key: str,
+    model: ModelRecord,
+    rows: TrainingRows,
+    measure: Measure,
+    params: Mapping[str, Any],
+) -> Run[TorchTraining]:
+    """The training of a model with these parameters, to be gone on with."""
+    schedule = Schedule(params["epochs"])
+    return Run(
+        checkpoints, key, schedule, measure.higher_is_better, lambda: _open_training(model, rows, measure, params)
+    )
+
+
+def _open_training(
+    model: ModelRecord, rows: TrainingRows, measure: Measure, params: Mapping[str, Any]
+) -> TorchTraining:
     """The training of a model as it begins."""
     import torch
     from transformers import set_seed
