@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import ColumnElement, func
 from sqlalchemy import Select as SqlSelect
@@ -34,6 +35,7 @@ from shiftql.dataset_binder import DatasetBinder
 from shiftql.places import Places
 from shiftql.predicates import Predicates, kind_of
 from shiftql.probe_binder import ProbeBinder
+from shiftql.pushing import is_each_by_itself, pushable
 from shiftql.ranker_binder import ACCURACY_NAMES, ERROR_NAMES, RankerBinder
 from shiftql.relations import RELATION_NAMES, RELATIONS, relation_named
 from shiftql.scope import (
@@ -59,6 +61,7 @@ from shiftql.strategies.successive_halving import least_budget
 from shiftql.tables import RANKING_KEYS
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
+from storage.errors import BindingError
 from storage.lineage import Lineage, lineage_of, subject_of
 from storage.names import fold
 from tasks.rankers.specs import RankerSpec, all_rankers, bind_arguments, find_ranker
@@ -282,7 +285,7 @@ class _Binder(Places):
 
     def _sources(self, select: ast.Select) -> Table:
         first, *others = select.sources
-        table = self._source(first)
+        table = self._source(first, () if others else pushable(select))
         for written in others:
             right = self._source(written)
             if table.parts.keys() & right.parts.keys():
@@ -298,14 +301,15 @@ class _Binder(Places):
             table = join(table, right, common)
         return table
 
-    def _source(self, written: ast.Relation | ast.SubSelect) -> Table:
+    def _source(self, written: ast.Relation | ast.SubSelect, filters: Sequence[ast.Predicate] = ()) -> Table:
+        """What is selected from, by something that filters it so."""
         if isinstance(written, ast.SubSelect):
             if written.alias is None:
                 self._openings["sub-select"] += 1
-            return self._nested(written.query, written.alias or f"sub-select {self._openings['sub-select']}")
+            return self._nested(written.query, written.alias or f"sub-select {self._openings['sub-select']}", filters)
         name = written.alias or written.name
         if fold(written.name) in self._declared:
-            return self._nested(ast.DeclaredName(name=written.name, position=written.position), name)
+            return self._nested(ast.DeclaredName(name=written.name, position=written.position), name, filters)
         relation = relation_named(written.name)
         if relation is None:
             self.fail(
@@ -317,11 +321,37 @@ class _Binder(Places):
         self._openings[relation.name] += 1
         return open_relation(relation, name, self._openings[relation.name])
 
-    def _nested(self, query: ast.Query, name: str) -> Table:
+    def _nested(self, query: ast.Query, name: str, filters: Sequence[ast.Predicate]) -> Table:
         question = self.query(query)
+        if isinstance(question, BoundRanking) and is_each_by_itself(question):
+            question = replace(question, unneeded=self._unneeded(question, name, filters))
         inputs: list[BoundQuery] = []
         table = self._result(question, inputs, query).as_table(name)
         return replace(table, inputs=tuple(inputs))
+
+    def _unneeded(self, question: BoundRanking, name: str, filters: Sequence[ast.Predicate]) -> frozenset[str]:
+        """The fingerprints of models that filters on what the catalog says of them leave out of a ranking."""
+        scope = _Scope(question.projection.as_table(name))
+
+        def refuse(query: ast.Query) -> NoReturn:
+            self.fail(query, "what another query results in may not be known yet")
+
+        predicates = Predicates(
+            self, lambda node: self._column(node, scope), refuse, lambda name: fold(name) in self._declared
+        )
+        for each in filters:
+            # What is of the ranking itself, of other queries, or wrong is left to whoever filters.
+            with contextlib.suppress(BindingError):
+                scope.conditions.append(predicates.compile(each))
+        if not scope.conditions:
+            return frozenset()
+        number = scope.table.with_entity(MODEL)
+        assert number is not None
+        with self._database.session() as session:
+            found = session.connection().execute(scope.base.with_only_columns(number, maintain_column_froms=True))
+            numbers = set(found.scalars())
+        needed = {model.fingerprint for model in question.models if model.model_id in numbers}
+        return frozenset(model.fingerprint for model in question.models) - needed
 
     def _predicates(self, scope: _Scope) -> Predicates:
         def project(query: ast.Query) -> Projection:

@@ -100,7 +100,8 @@ class BoundSet(BoundQuery):
 class BoundRanking(BoundQuery):
     """A question that depends on a dataset. `models` are those that meet the condition, by name.
 
-    `beside` holds the selected columns by the models' names.
+    `beside` holds the selected columns by the models' names. `unneeded` are the fingerprints of models that whoever
+    selects from it filters out again.
     """
 
     models: tuple[ModelRecord, ...]
@@ -114,6 +115,7 @@ class BoundRanking(BoundQuery):
     chunk: ast.Chunk | None = None
     budget: ast.Budget | None = None
     within: float | None = None
+    unneeded: frozenset[str] = frozenset()
 
     @cached_property
     def datasets(self) -> tuple[BoundDataset, ...]:

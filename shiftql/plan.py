@@ -231,7 +231,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Embedding:
-    """The forward passes of one model over rows of one dataset; `new_rows` of them lack a view of their features."""
+    """The forward passes of one model over rows of one dataset; `new_rows` of them lack a view of their features.
+
+    Models of one `preparation` most likely prepare rows alike.
+    """
 
     model: Subject
     source: str
@@ -241,6 +244,7 @@ class Embedding:
     opening_seconds: float
     row_cost: Cost
     fits_one_core: bool
+    preparation: str = ""
 
     @property
     def key(self) -> EmbeddingKey:
@@ -312,6 +316,7 @@ class PlannedEvaluation:
 
     It is of the first of `views`, or of the one that does best on the training rows. `parts` make up what it is
     trained on, where that differs between the evaluations of one plan. `round` is that of the halving it belongs to.
+    One that is `shared` is computed for an earlier step of the plan already.
     """
 
     evaluation: Evaluation
@@ -321,6 +326,12 @@ class PlannedEvaluation:
     known: bool = False
     parts: tuple[Part, ...] = ()
     round: int = 0
+    shared: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it has to be computed for this step."""
+        return not (self.known or self.shared)
 
 
 @dataclass(frozen=True)
@@ -394,14 +405,16 @@ class Evaluate(PlanNode):
             return f"Order {_count(self.below.found, 'model')} by {self.ranker.label}, which opens none"
         # Copies of a model are evaluated once.
         known = len({planned.evaluation.fingerprint for planned in self.evaluations if planned.known})
-        new = len({planned.evaluation.fingerprint for planned in self.evaluations if not planned.known})
+        shared = len({planned.evaluation.fingerprint for planned in self.evaluations if planned.shared})
+        new = len({planned.evaluation.fingerprint for planned in self.evaluations if planned.is_new})
+        elsewhere = f", {shared} of another step" if shared else ""
         if self.ranker.spec.ranks == "datasets":
             datasets = _count(len({planned.evaluation.train for planned in self.evaluations}), "dataset")
-            return f"Embed {datasets} by {self.ranker.label}: {new} new, {known} known"
+            return f"Embed {datasets} by {self.ranker.label}: {new} new, {known} known{elsewhere}"
         baselines = sum(planned.baseline for planned in self.evaluations)
         models = len({planned.evaluation.model for planned in self.evaluations if not planned.baseline})
         beside = f" and {_count(baselines, 'baseline')}" if baselines else ""
-        figures = f"{new} new, {known} known"
+        figures = f"{new} new, {known} known{elsewhere}"
         halved = ", ".join(f"{each.models} on {each.rows} rows" for each in self.rounds)
         in_rounds = f", in rounds ({halved})" if halved else ""
         return f"Evaluate {self.ranker.label} on {_count(models, 'model')}{beside}{in_rounds}: {figures}"
@@ -417,7 +430,7 @@ class Evaluate(PlanNode):
             embedding = self.below.cost.seconds if self.below is not None else 0.0
             return Cost(max(0.0, self.choice.seconds - spent.seconds - embedding))
         later = self.rounds[1 + max((planned.round for planned in self.evaluations), default=-1) :]
-        planned = {planned.evaluation.fingerprint: planned.cost for planned in self.evaluations if not planned.known}
+        planned = {planned.evaluation.fingerprint: planned.cost for planned in self.evaluations if planned.is_new}
         return sum((*planned.values(), *(each.cost for each in later)), Cost())
 
     @property
@@ -429,7 +442,8 @@ class Evaluate(PlanNode):
 class Rank(PlanNode):
     """Rankings of the models by a strategy, which decides while it runs what is evaluated next.
 
-    `obstacle_named` is what of it is not executable yet.
+    `obstacle_named` is what of it is not executable yet, and `unneeded` are the fingerprints of the models whose
+    places nobody asks for.
     """
 
     strategy: str
@@ -442,6 +456,7 @@ class Rank(PlanNode):
     refused: tuple[tuple[str, str], ...] = ()
     obstacle_named: str | None = None
     download: Download | None = None
+    unneeded: frozenset[str] = frozenset()
 
     @property
     def description(self) -> str:

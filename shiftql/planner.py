@@ -109,7 +109,8 @@ def plan(question: Question, stores: Stores) -> PlanNode:
 
 
 def _each_once(questions: Sequence[BoundQuery]) -> list[BoundQuery]:
-    return list({question.text: question for question in questions}.values())
+    """Of one sub-select whoever rests on it may need other models."""
+    return list({(each.text, getattr(each, "unneeded", None)): each for each in questions}.values())
 
 
 def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode, ...]) -> Rank:
@@ -133,6 +134,7 @@ def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode
         limit=question.limit,
         refused=_refused(question.models) if finetunes else (),
         obstacle_named=obstacle,
+        unneeded=question.unneeded,
     )
 
 
@@ -472,6 +474,7 @@ class _Builder:
                 opening_seconds=self._costs.opening(model),
                 row_cost=self._costs.row(model, len(views)),
                 fits_one_core=fits_one_core(model),
+                preparation=_preparation(model),
             )
             for part in parts
         ]
@@ -490,6 +493,12 @@ def _views(ranker: BoundRanker, model: ModelRecord) -> tuple[View, ...]:
         hidden = [str(number) for number in range(1, model.num_layers or 1)]
         return tuple(View(each, pooling) for each in (*hidden, LAST.layer))
     return (View(layer, pooling),)
+
+
+def _preparation(model: ModelRecord) -> str:
+    """What tells how a model prepares rows, as far as the catalog knows: the size of images, or whose tokens."""
+    shape = model.image_size if model.modality == "image" else f"{model.architecture} {model.token_length}"
+    return f"{model.source} {model.modality} {shape}"
 
 
 def default_learning_rate(model: ModelRecord) -> float:

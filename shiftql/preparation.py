@@ -13,7 +13,7 @@ from shiftql.history import history_of
 from shiftql.plan import EmbeddingKey, PlanNode, Split, Weights
 from shiftql.planner import Stores, plan
 from shiftql.rules import optimize
-from shiftql.rules.knowledge import Knowledge
+from shiftql.rules.knowledge import Knowledge, is_perfect
 from storage.bandwidth import bytes_per_second
 from storage.catalog import ModelRecord
 from storage.database import Database
@@ -115,10 +115,12 @@ def _what_is_known(drafted: PlanNode, database: Database) -> Knowledge:
     evaluations = drafted.new_evaluations
     if not evaluations:
         return Knowledge()
-    known = frozenset(ResultStore(database).known(evaluation.fingerprint for evaluation in evaluations))
+    measured = ResultStore(database).known(evaluation.fingerprint for evaluation in evaluations)
+    known = frozenset(measured)
+    perfect = frozenset(fingerprint for fingerprint, measurement in measured.items() if is_perfect(measurement))
     unknown_models = {evaluation.model for evaluation in evaluations if evaluation.fingerprint not in known}
     keys = {embedding.key for embedding in drafted.all_embeddings if embedding.model in unknown_models}
-    return Knowledge(known, missing_rows(keys) if keys else {})
+    return Knowledge(known, perfect, missing_rows(keys) if keys else {})
 
 
 def missing_rows(keys: Iterable[EmbeddingKey]) -> dict[EmbeddingKey, int]:

@@ -14,20 +14,30 @@ from typing import TypeAlias
 from shiftql.plan import Embed, PlanNode, Saving
 from shiftql.rules.download_missing_weights import download_missing_weights
 from shiftql.rules.drop_unneeded_embeddings import drop_unneeded_embeddings
+from shiftql.rules.fold_duplicates import fold_duplicates
 from shiftql.rules.knowledge import Knowledge
+from shiftql.rules.order_for_cost import order_for_cost
+from shiftql.rules.push_filters import push_filters
 from shiftql.rules.reuse_known_results import reuse_known_results
 from shiftql.rules.reuse_stored_features import reuse_stored_features
 from shiftql.rules.share_embeddings import share_embeddings
+from shiftql.rules.share_preparation import share_preparation
+from shiftql.rules.stop_at_limit import stop_at_limit
 from storage.errors import BindingError
 from storage.names import fold, near
 
 Rule: TypeAlias = Callable[[PlanNode, Knowledge], PlanNode]
 
 RULES: tuple[Rule, ...] = (
+    push_filters,
     reuse_known_results,
+    stop_at_limit,
     drop_unneeded_embeddings,
     reuse_stored_features,
     share_embeddings,
+    fold_duplicates,
+    order_for_cost,
+    share_preparation,
     download_missing_weights,
 )
 # What is no saving but has to be done is no matter of choice.
