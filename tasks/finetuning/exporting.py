@@ -13,8 +13,9 @@ from storage.errors import EvaluationError
 from storage.parts import Part
 from storage.settings import current_settings
 from tasks.embedding import unchanged_model
+from tasks.finetuning.evaluating import run_of
 from tasks.finetuning.examples import Goal, read_training
-from tasks.finetuning.huggingface import run_of
+from tasks.finetuning.huggingface import open_training
 from tasks.finetuning.measuring import measure_for
 from tasks.finetuning.runs import Diverged
 from tasks.sources.failures import reasons
@@ -44,7 +45,7 @@ def export_model(
     measure = measure_for(rows.goal, params.get("metric"))
     with reasons(record), checkpoints.in_use(checkpoint):
         try:
-            progress, training = run_of(checkpoints, checkpoint, record, rows, measure, params).finish()
+            progress, training = run_of(open_training, checkpoints, checkpoint, record, rows, measure, params).finish()
         except Diverged as diverged:
             raise EvaluationError(str(diverged), subject=model) from diverged
         network = training.network

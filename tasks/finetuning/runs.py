@@ -9,7 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+import numpy as np
+
 from storage.checkpoints import Checkpoint, CheckpointStore
+from tasks.finetuning.examples import Examples
 from tasks.finetuning.measuring import Validation
 
 _PROGRESS = "progress.json"
@@ -30,6 +33,10 @@ class Training(Protocol):
 
     def validate(self) -> Validation:
         """How well the weights as they are predict the validation part."""
+        ...
+
+    def scores(self, examples: Examples) -> np.ndarray:
+        """(labels, outputs) float32 that the weights as they are say of rows."""
         ...
 
     def keep_best(self) -> None:

@@ -152,18 +152,13 @@ def test_unknown_argument_lists_the_allowed_ones() -> None:
     assert caught.value.allowed == ("learning_rate", "num_epochs", "metric", "layer", "pooling")
 
 
-@pytest.mark.parametrize("name", ["euclidean_nn", "cosine_nn", "linear"])
+@pytest.mark.parametrize("name", ["euclidean_nn", "cosine_nn", "linear", "finetune"])
 def test_accuracy_asked_for_by_name_is_the_same_question_as_unasked(name: str) -> None:
     spec = RANKERS[name]
     unasked = bind_arguments(spec, (), {})
     assert "metric" not in unasked
     assert bind_arguments(spec, (), {"metric": "accuracy"}) == unasked
     assert bind_arguments(spec, (), {"Metric": "Macro F1"}) == {**unasked, "metric": "macro_f1"}
-
-
-def test_fine_tuning_takes_no_other_metric() -> None:
-    with pytest.raises(BindingError, match="FineTune has no argument 'metric'"):
-        bind_arguments(RANKERS["finetune"], (), {"metric": "macro_f1"})
 
 
 def test_value_outside_the_allowed_ones_is_refused() -> None:

@@ -1,0 +1,78 @@
+"""An evaluation by fine-tuning, whatever library trains: a rung of it, or the whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from storage.catalog import Catalog, ModelRecord
+from storage.checkpoints import CheckpointStore
+from storage.database import Database
+from storage.parts import Part
+from storage.settings import current_settings
+from tasks.embedding import unchanged_model
+from tasks.finetuning.examples import TrainingRows, read_test, read_training
+from tasks.finetuning.measuring import Measure, measure_for
+from tasks.finetuning.results import collapse_of, rung_of, whole_of
+from tasks.finetuning.runs import Diverged, Run, Schedule, Training
+from tasks.sources.failures import reasons
+
+Trained = TypeVar("Trained", bound=Training)
+# Makes the training of a model on rows by these parameters, as it begins.
+OpenTraining: TypeAlias = Callable[[ModelRecord, TrainingRows, Measure, Mapping[str, Any]], Trained]
+
+
+def evaluate(
+    open_training: OpenTraining[Training],
+    model: str,
+    model_fingerprint: str,
+    train: Sequence[Mapping[str, Any]],
+    test: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+    checkpoint: str,
+    epochs: int | None = None,
+) -> dict[str, Any]:
+    """Fine-tune on the rows of the `train` parts and measure those of the `test` parts (storage.parts).
+
+    A fifth of the training rows is held out, stratified where they have one class each; the weights of the epoch that
+    does best on it are measured, once, on the test rows. With `epochs` it is a rung: trained so far, and told by the
+    validation part alone. Either goes on from the checkpoint of the training that has the key `checkpoint`
+    (storage.checkpoints). Returns what tasks.finetuning.results says. Raises EvaluationError when the model cannot be
+    loaded, the rows do not fit it, or files changed meanwhile.
+    """
+    started = time.perf_counter()
+    settings = current_settings()
+    catalog, checkpoints = Catalog(Database(settings)), CheckpointStore(settings)
+    record = unchanged_model(catalog, model, model_fingerprint)
+    rows = read_training(catalog, [Part.from_json(part) for part in train], params["seed"])
+    measure = measure_for(rows.goal, params.get("metric"))
+    with reasons(record), checkpoints.in_use(checkpoint):
+        run = run_of(open_training, checkpoints, checkpoint, record, rows, measure, params)
+        try:
+            if epochs is not None:
+                result = rung_of(measure, run.reach(epochs))
+            else:
+                progress, training = run.finish()
+                examples = read_test(catalog, [Part.from_json(part) for part in test], rows.goal)
+                result = whole_of(measure, progress, training.scores(examples), examples.labels)
+        except Diverged as diverged:
+            result = collapse_of(diverged)
+    checkpoints.evict(settings.checkpoint_bytes)
+    return {**result, "seconds": time.perf_counter() - started}
+
+
+def run_of(
+    open_training: OpenTraining[Trained],
+    checkpoints: CheckpointStore,
+    key: str,
+    model: ModelRecord,
+    rows: TrainingRows,
+    measure: Measure,
+    params: Mapping[str, Any],
+) -> Run[Trained]:
+    """The training of a model with these parameters, to be gone on with."""
+    schedule = Schedule(params["epochs"])
+    return Run(
+        checkpoints, key, schedule, measure.higher_is_better, lambda: open_training(model, rows, measure, params)
+    )
