@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from shiftql import ast
-from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, MatrixAnswer, RowsAnswer, TextAnswer
+from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, FinetuneAnswer, MatrixAnswer, RowsAnswer, TextAnswer
 from shiftql.parser import parse
 from shiftql.progress import progress
 from storage.errors import BindingError, PlanError, ShiftError, StoreError
@@ -302,7 +302,9 @@ class Session:
             case ast.Print(query=query):
                 return self._ask(query, text)
             case ast.Select() | ast.SetOperation() | ast.DeclaredName() | ast.Finetune():
-                return self._ask(statement, text)
+                answer = self._ask(statement, text)
+                _say_what_is_not_kept(statement, answer)
+                return answer
             case ast.Purge(what=what):
                 from shiftql.upkeep import worded_purge
                 from shiftql.vocabulary import PURGED
@@ -599,6 +601,12 @@ def _say_what_is_shared(plan: PlanNode) -> None:
             progress.get().note(
                 f"{shared} of {tested.num_rows} test rows of {test.name} are also in the training split {train.name}"
             )
+
+
+def _say_what_is_not_kept(statement: ast.Query | ast.Statement, answer: Answer) -> None:
+    is_nameless = isinstance(statement, ast.Finetune) and statement.name is None
+    if is_nameless and isinstance(answer, FinetuneAnswer) and answer.ranking:
+        progress.get().note(f"nothing is kept: AS 'name' keeps the best, {answer.ranking[0]['model']}")
 
 
 def _one_of(words: Iterable[str], written: str, statement: ast.Statement, text: str) -> str:

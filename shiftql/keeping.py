@@ -75,6 +75,6 @@ def loading_lines(model: ModelRecord) -> list[str]:
     head = next((head for head in _HEADS if (model.architecture or "").endswith(head)), "")
     auto, processor, path = f"AutoModel{head}", _PROCESSORS[model.modality], json.dumps(model.path, ensure_ascii=False)
     return [
-        f"from transformers import {auto}, {processor}",
+        f"from transformers import {', '.join(sorted((auto, processor)))}",
         f"model, processor = {auto}.from_pretrained({path}), {processor}.from_pretrained({path})",
     ]

@@ -515,10 +515,6 @@ class Finetune(PlanNode):
     def children(self) -> tuple[PlanNode, ...]:
         return (*self.evaluates, *_those_of(self.download), self.scan)
 
-    @property
-    def own_obstacle(self) -> str | None:
-        return "FINETUNE"
-
 
 # What takes evaluations, and is driven by a flow.
 Step: TypeAlias = Rank | Distances | Query | Finetune

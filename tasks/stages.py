@@ -104,7 +104,7 @@ async def majority(claim: Claim) -> str:
 async def finetune(claim: Claim, train: Sequence[Part], test: Sequence[Part]) -> str:
     """Fine-tune a model, record what it does and return the evaluation's fingerprint; see tasks.finetuning.
 
-    With a fidelity of some epochs it is a rung, recorded by the validation part.
+    With a fidelity of some epochs it is a rung, recorded by the validation part; so is the whole without a test.
     """
     from tasks.finetuning.results import measurement_of
 
@@ -118,7 +118,7 @@ async def finetune(claim: Claim, train: Sequence[Part], test: Sequence[Part]) ->
         test=[part.json for part in test],
         params=dict(evaluation.params),
         checkpoint=training_key(evaluation),
-        epochs=evaluation.fidelity.get("epochs"),
+        epochs=evaluation.fidelity.get("epochs", None if test else evaluation.params["epochs"]),
     )
     return await asyncio.to_thread(_record, claim, measurement_of(result))
 
