@@ -72,7 +72,7 @@ def run_of(
     params: Mapping[str, Any],
 ) -> Run[Trained]:
     """The training of a model with these parameters, to be gone on with."""
-    schedule = Schedule(params["epochs"])
+    schedule = Schedule(params["epochs"], params.get("patience"))
     return Run(
         checkpoints, key, schedule, measure.higher_is_better, lambda: open_training(model, rows, measure, params)
     )

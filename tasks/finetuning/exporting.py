@@ -48,7 +48,7 @@ def export_model(
             progress, training = run_of(open_training, checkpoints, checkpoint, record, rows, measure, params).finish()
         except Diverged as diverged:
             raise EvaluationError(str(diverged), subject=model) from diverged
-        network = training.network
+        network = training.merged()
         if rows.goal.task == "regression":
             _predict_unscaled(network, rows.goal)
         network.to("cpu").eval().save_pretrained(Path(directory))

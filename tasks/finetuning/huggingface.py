@@ -11,6 +11,7 @@ from storage.workload import cores_for
 from tasks.finetuning.evaluating import evaluate
 from tasks.finetuning.examples import TrainingRows
 from tasks.finetuning.measuring import Measure
+from tasks.finetuning.modes import choose_weights
 from tasks.finetuning.networks import open_inputs, open_network
 from tasks.finetuning.torch_training import Options, TorchTraining
 
@@ -23,10 +24,11 @@ def open_training(model: ModelRecord, rows: TrainingRows, measure: Measure, para
     torch.set_num_threads(cores_for(model))
     # Of the head, which is random.
     set_seed(params["seed"])
-    network, _ = open_network(model, rows.goal)
+    network, fresh = open_network(model, rows.goal)
     inputs = open_inputs(model, network)
-    options = Options(params["epochs"], params["lr"], params["batch_size"], params["seed"])
-    return TorchTraining(network, inputs, measure, rows.fit, rows.validation, options)
+    trainable = choose_weights(network, params.get("mode", "full"), fresh)
+    options = Options(params["epochs"], params["lr"], params["batch_size"], params["seed"], params.get("warmup", 0.0))
+    return TorchTraining(trainable, inputs, measure, rows.fit, rows.validation, options)
 
 
 finetune_model = partial(evaluate, open_training)

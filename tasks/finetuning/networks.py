@@ -17,7 +17,7 @@ _PROBLEMS = {
 
 
 def open_network(model: ModelRecord, goal: Goal) -> tuple[Any, set[str]]:
-    """The network with a head for the goal, and the names of its weights that are random since no file has them.
+    """The network with a head for the goal, and the names of the weights of its head, and of those no file has.
 
     A head that was trained for the very classes of the goal is kept. Raises EvaluationError where more is missing
     than heads and poolers.

@@ -17,6 +17,7 @@ import numpy as np
 from tasks.finetuning.examples import Examples, Goal
 from tasks.finetuning.inputs import Inputs, Items
 from tasks.finetuning.measuring import Measure, Validation
+from tasks.finetuning.modes import Trainable
 from tasks.finetuning.runs import Diverged
 from tasks.finetuning.schedules import rate
 from tasks.sources.failures import is_out_of_memory
@@ -36,23 +37,35 @@ _BEST, _LAST, _OPTIMIZER = "best.safetensors", "last.safetensors", "optimizer.pt
 
 @dataclass(frozen=True)
 class Options:
-    """How to train: `batch_size` rows a step, however many of them fit the memory at once."""
+    """How to train: `batch_size` rows a step, however many of them fit the memory at once.
+
+    The learning rate rises to `lr` for the share `warmup` of all steps, and falls to 0 by the last of `epochs`.
+    """
 
     epochs: int
     lr: float
     batch_size: int
     seed: int
+    warmup: float = 0.0
 
 
 class TorchTraining:
     """A network in training; see tasks.finetuning.runs.Training. Those of its weights are trained that ask for it."""
 
     def __init__(
-        self, network: Any, inputs: Inputs, measure: Measure, fit: Examples, validation: Examples, options: Options
+        self,
+        trainable: Trainable,
+        inputs: Inputs,
+        measure: Measure,
+        fit: Examples,
+        validation: Examples,
+        options: Options,
     ) -> None:
         import torch
         from accelerate import Accelerator
 
+        network = trainable.network
+        self._trainable = trainable
         self._inputs, self._measure, self._options = inputs, measure, options
         self._fit, self._validation = inputs.prepare(fit), validation
         self._targets = _targets(measure.goal, fit.labels)
@@ -64,7 +77,6 @@ class TorchTraining:
             weight_decay=0.0,
             fused=True,
         )
-        self._bare = network
         self._network, self._optimizer = self._accelerator.prepare(network, optimizer)
         self._best: dict[str, torch.Tensor] | None = None
         self._at_once = options.batch_size
@@ -73,10 +85,10 @@ class TorchTraining:
         self._steps = steps
         self._prepared_validation = inputs.prepare(validation)
 
-    @property
-    def network(self) -> Any:
-        """The network itself, as it is now."""
-        return self._bare
+    def merged(self) -> Any:
+        """The network with all that was learnt in weights of its own; not to be trained any more."""
+        self._trainable.merge()
+        return self._trainable.network
 
     def train(self, epoch: int) -> Mapping[str, float]:
         from transformers import set_seed
@@ -86,12 +98,15 @@ class TorchTraining:
         set_seed(seed)
         _reset_peak_memory(self._device)
         self._network.train()
+        if self._trainable.asleep is not None:
+            self._trainable.asleep.eval()
         order = np.random.default_rng(seed).permutation(len(self._fit))
+        steps = self._options.epochs * self._steps
         losses: list[torch.Tensor] = []
         total = 0.0
         # Of equal size but for one row: an odd row alone would weigh as much as a whole batch.
         for number, rows in enumerate(np.array_split(order, self._steps)):
-            share = rate(epoch * self._steps + number, self._options.epochs * self._steps)
+            share = rate(epoch * self._steps + number, steps, round(self._options.warmup * steps))
             for group in self._optimizer.param_groups:
                 group["lr"] = self._options.lr * share
             losses.append(self._step(rows))
@@ -206,9 +221,10 @@ class TorchTraining:
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """What training changes: the weights that are trained, and the state of layers such as batch norm."""
-        persistent = self._bare.state_dict(keep_vars=True)
-        trained = {name: each for name, each in self._bare.named_parameters() if each.requires_grad}
-        buffers = {name: each for name, each in self._bare.named_buffers() if name in persistent}
+        network = self._trainable.network
+        persistent = network.state_dict(keep_vars=True)
+        trained = {name: each for name, each in network.named_parameters() if each.requires_grad}
+        buffers = {name: each for name, each in network.named_buffers() if name in persistent}
         return trained | buffers
 
     def _set_weights(self, weights: Mapping[str, torch.Tensor]) -> None:

@@ -194,6 +194,12 @@ RANKERS: dict[str, RankerSpec] = {
                 Argument("batch_size", int, 32, minimum=1),
                 Argument("seed", int, 0, minimum=0),
                 _METRIC,
+                # What is trained: the whole model, its head alone, or its head and low-rank changes of its layers.
+                Argument("mode", str, "full", allowed=("full", "head", "lora"), is_dropped_at_default=True),
+                # Of all steps, the share that the learning rate rises for.
+                Argument("warmup", float, 0.0, minimum=0, is_dropped_at_default=True),
+                # Epochs without anything better, after which it ends; 0 never ends it early.
+                Argument("patience", int, 0, minimum=0, is_dropped_at_default=True),
             ),
             tasks=_ALL_TASKS,
             needs_test=True,

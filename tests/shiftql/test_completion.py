@@ -180,14 +180,17 @@ def test_a_ranker_of_two_words_is_completed_in_quotes(typed):
     assert suggested(f"SELECT * FROM models ORDER BY {typed}") == ['"Cosine NN"']
 
 
+AFTER_THE_SEED = ["metric=", "mode=", "warmup=", "patience="]
+
+
 @pytest.mark.parametrize(
     ("call", "arguments"),
     [
-        ("FineTune(", ["epochs=", "lr=", "batch_size=", "seed="]),
+        ("FineTune(", ["epochs=", "lr=", "batch_size=", "seed=", *AFTER_THE_SEED]),
         ("FineTune(e", ["epochs="]),
-        ("FineTune(learning_rate=0.1, ", ["epochs=", "batch_size=", "seed="]),
-        ("FineTune(3, ", ["lr=", "batch_size=", "seed="]),
-        ("FineTune(3, seed=1, ", ["lr=", "batch_size="]),
+        ("FineTune(learning_rate=0.1, ", ["epochs=", "batch_size=", "seed=", *AFTER_THE_SEED]),
+        ("FineTune(3, ", ["lr=", "batch_size=", "seed=", *AFTER_THE_SEED]),
+        ("FineTune(3, seed=1, ", ["lr=", "batch_size=", *AFTER_THE_SEED]),
         ("acc CLASSIFIED BY [Linear, TwoPhase(k=3, ", ["threshold=", "proxy="]),
         ("TwoPhase(proxy=n", ["NLEEP", "NCE"]),
         ("TwoPhase(k=", []),
