@@ -12,20 +12,22 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from uuid import uuid4
 
 from storage.errors import StoreError
 from storage.evaluations import Evaluation
 from storage.fingerprints import fingerprint_of, fingerprint_of_file
+from storage.in_place import put_in_place
 from storage.least_used import Kept, least_used
 from storage.settings import Settings
 
 _CHECKSUMS = "checksums.json"
 _LOCK = "lock"
+_NOTE = "note.json"
 # Begins the names of what is being written or deleted.
 _HIDDEN = "."
 
@@ -108,6 +110,18 @@ class CheckpointStore:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
+    def note(self, key: str, note: Mapping[str, Any]) -> None:
+        """Put down, in place of what was, what people may look at of a training; it goes with its checkpoints."""
+        with put_in_place(self._root / key / _NOTE) as temporary:
+            temporary.write_text(json.dumps(note))
+
+    def noted(self, key: str) -> dict[str, Any] | None:
+        """What was put down of a training, if anything."""
+        try:
+            return json.loads((self._root / key / _NOTE).read_text())
+        except (OSError, ValueError):
+            return None
+
     def evict(self, limit_bytes: int, losers: Collection[str] = ()) -> None:
         """Delete the checkpoints of trainings so that the rest fits the limit: those of `losers` (keys) first, then
         the least recently used. What is in use stays, also where the limit is passed for it."""
@@ -130,7 +144,7 @@ class CheckpointStore:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for each in (self._root / key).iterdir():
-                if each.name not in {_LOCK, str(epochs)}:
+                if each.name not in {_LOCK, _NOTE, str(epochs)}:
                     _delete(each)
         except (BlockingIOError, FileNotFoundError):
             pass

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -17,6 +17,7 @@ from sqlmodel import col, select
 from storage.database import Database
 from storage.errors import StoreError
 from storage.in_place import put_in_place
+from storage.live_runs import METHOD, Epochs, noted_epochs, write_metrics
 from storage.results import EvaluationRecord
 from storage.run_tags import FINGERPRINT_TAG, identity_of, tags_of
 from storage.settings import Settings, current_settings
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # An export that has not ended by then has died with its process.
 EXPORT_EXPIRES_SECONDS = 60.0
+# How many epochs of trainings that go on this process has written, by the owner of the claim.
+_live: dict[str, int] = {}
 _ROWS_AT_ONCE = 32
 _SQLITE = "sqlite:///"
 
@@ -33,6 +36,7 @@ _SQLITE = "sqlite:///"
 def export_pending() -> int:
     """Write every evaluation without an MLflow run to MLflow; returns how many runs were written.
 
+    Trainings that go on in this home have a run already, to which the epochs are written that are behind them.
     Several processes may export at once: each row is taken by one. A row whose exporter died is looked up by
     its fingerprint first, so that it does not get a second run. Raises what MLflow raises when it is out of
     reach; the rows then wait in the outbox for the next call.
@@ -42,16 +46,14 @@ def export_pending() -> int:
     client = _open_client(settings)
     experiments: dict[str, str] = {}
     written = 0
+    _export_live(client, database, experiments)
     while taken := _take(database):
         runs: dict[str, EvaluationRecord] = {}
         try:
             for row, was_taken_before in taken:
-                name = _experiment_name(row)
-                if name not in experiments:
-                    experiments[name] = _experiment(client, name)
-                run_id = _find_run(client, experiments[name], row) if was_taken_before else None
-                run_id = run_id or _create_run(client, experiments[name], row)
-                _write_run(client, run_id, row)
+                with _one_makes_runs_of(row):
+                    run_id = _run_for(client, experiments, row, may_exist=was_taken_before or row.method == METHOD)
+                _write_run(client, run_id, row, noted_epochs(settings, row))
                 runs[run_id] = row
         finally:
             overtaken = _note_runs(database, runs)
@@ -60,6 +62,44 @@ def export_pending() -> int:
         _delete_runs_of_purged(client, database, overtaken)
         written += len(runs)
     return written
+
+
+def _export_live(client: MlflowClient, database: Database, experiments: dict[str, str]) -> None:
+    """Write the epochs that trainings which go on have behind them and that this process has not written yet."""
+    settings, table = current_settings(), EvaluationRecord
+    going_on = select(table).where(table.method == METHOD, table.status == "claimed")
+    with database.session() as session:
+        rows = list(session.exec(going_on))
+    for row in rows:
+        epochs, written = noted_epochs(settings, row), _live.get(row.owner, 0)
+        if epochs is None or len(epochs.curve) <= written:
+            continue
+        with _one_makes_runs_of(row), database.session() as session:
+            # It may have been recorded, and have its run, meanwhile.
+            if not session.exec(going_on.where(table.fingerprint == row.fingerprint, table.token == row.token)).first():
+                continue
+            run_id = _run_for(client, experiments, row, may_exist=True)
+        write_metrics(client, run_id, epochs.metrics(after=written))
+        _live[row.owner] = len(epochs.curve)
+
+
+def _one_makes_runs_of(row: EvaluationRecord) -> AbstractContextManager[object]:
+    """Of a training, that goes on or just ended, two exporters of this home do not make two runs."""
+    return FileLock(current_settings().home / "mlflow-live.lock") if row.method == METHOD else nullcontext()
+
+
+def _run_for(client: MlflowClient, experiments: dict[str, str], row: EvaluationRecord, may_exist: bool) -> str:
+    """The run of a row, made where there is none; of its earlier attempts none goes on any more."""
+    name = _experiment_name(row)
+    if name not in experiments:
+        experiments[name] = _experiment(client, name)
+    if may_exist and (found := _find_run(client, experiments[name], row)) is not None:
+        return found
+    if row.method == METHOD and row.token > 1:
+        for run_id in _runs_of(client, row):
+            if client.get_run(run_id).info.status == "RUNNING":
+                client.set_terminated(run_id, "KILLED")
+    return _create_run(client, experiments[name], row)
 
 
 def _give_back(database: Database, failed: EvaluationRecord, untouched: Iterable[EvaluationRecord]) -> None:
@@ -180,31 +220,44 @@ def _create_run(client: MlflowClient, experiment: str, row: EvaluationRecord) ->
     run = client.create_run(
         experiment,
         run_name=f"{row.method} {row.model_name}",
-        start_time=_end(row) - round((row.cost_seconds or 0.0) * 1000),
+        start_time=round(time.time() * 1000) if row.recorded is None else _start(row),
         # With the run they cost next to nothing, written to it afterwards 0.3 ms each.
         tags=tags_of(row),
     )
     return run.info.run_id
 
 
-def _write_run(client: MlflowClient, run_id: str, row: EvaluationRecord) -> None:
-    """Write the figures of a row to its run and end it; doing so twice is the same as once."""
-    from mlflow.entities import Metric, Param
+def _write_run(client: MlflowClient, run_id: str, row: EvaluationRecord, epochs: Epochs | None) -> None:
+    """Write the figures of a row, and of its epochs, to its run and end it; doing so twice is the same as once."""
+    from mlflow.entities import Metric, Param, RunTag
 
     end = _end(row)
     params = {**json.loads(row.params), **json.loads(row.fidelity)}
     metrics = {**json.loads(row.metrics), "cost_seconds": row.cost_seconds or 0.0}
     if row.replicates:
         metrics[f"{row.metric}_standard_error"] = _standard_error(row.replicates)
-    steps = [
-        Metric(f"validation_{row.metric}", value, end, epoch + 1) for epoch, value in enumerate(json.loads(row.curve))
-    ]
-    client.log_batch(
+    curve: list[float] = json.loads(row.curve)
+    if epochs is not None and len(epochs.curve) == len(curve):
+        steps = epochs.metrics()
+    else:
+        name = f"validation_{str(row.metric).removeprefix('validation_')}"
+        steps = [Metric(name, value, end, epoch + 1) for epoch, value in enumerate(curve)]
+    # What has a curve ends with its last epoch.
+    has_curve = {step.key for step in steps} - {f"validation_{row.metric}", row.metric}
+    write_metrics(
+        client,
         run_id,
-        metrics=[Metric(name, value, end, 0) for name, value in metrics.items()] + steps,
+        [Metric(name, value, end, 0) for name, value in metrics.items() if name not in has_curve] + steps,
         params=[Param(name, str(value)) for name, value in params.items()],
+        # A run that was made while it went on lacks most.
+        **({"tags": [RunTag(name, value) for name, value in tags_of(row).items()]} if row.method == METHOD else {}),
     )
     client.set_terminated(run_id, "FINISHED" if row.status == "completed" else "FAILED", end_time=end)
+
+
+def _start(row: EvaluationRecord) -> int:
+    """When it was begun to compute what it cost, in milliseconds."""
+    return _end(row) - round((row.cost_seconds or 0.0) * 1000)
 
 
 def _end(row: EvaluationRecord) -> int:

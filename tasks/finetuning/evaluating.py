@@ -14,7 +14,7 @@ from storage.settings import current_settings
 from tasks.embedding import unchanged_model
 from tasks.finetuning.examples import TrainingRows, read_test, read_training
 from tasks.finetuning.measuring import Measure, measure_for
-from tasks.finetuning.results import collapse_of, rung_of, whole_of
+from tasks.finetuning.results import collapse_of, note_of, rung_of, whole_of
 from tasks.finetuning.runs import Diverged, Run, Schedule, Training
 from tasks.sources.failures import reasons
 
@@ -74,5 +74,10 @@ def run_of(
     """The training of a model with these parameters, to be gone on with."""
     schedule = Schedule(params["epochs"], params.get("patience"))
     return Run(
-        checkpoints, key, schedule, measure.higher_is_better, lambda: open_training(model, rows, measure, params)
+        checkpoints,
+        key,
+        schedule,
+        measure.higher_is_better,
+        lambda: open_training(model, rows, measure, params),
+        lambda progress: checkpoints.note(key, note_of(measure, progress)),
     )

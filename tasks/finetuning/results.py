@@ -51,6 +51,12 @@ def collapse_of(diverged: Diverged) -> dict[str, Any]:
     return {"reason": str(diverged), "collapsed": True}
 
 
+def note_of(measure: Measure, progress: Progress) -> dict[str, Any]:
+    """What people may look at while it trains; see storage.live_runs."""
+    told = {"curve": progress.curve, "figures": progress.figures, "ended": progress.ended}
+    return {"metric": f"validation_{measure.metric}", **told}
+
+
 def measurement_of(result: Mapping[str, Any]) -> Measurement:
     """What is recorded of a result."""
     collapsed = {COLLAPSED: 1.0} if result["collapsed"] else {}

@@ -61,12 +61,13 @@ Trained = TypeVar("Trained", bound=Training)
 
 @dataclass(frozen=True)
 class Progress:
-    """What came of the epochs so far: the metric on the validation part and figures, one a epoch."""
+    """What came of the epochs so far: the metric on the validation part, figures, and when each ended (since 1970)."""
 
     higher_is_better: bool
     curve: tuple[float, ...] = ()
     is_constant: tuple[bool, ...] = ()
     figures: tuple[Mapping[str, float], ...] = ()
+    ended: tuple[float, ...] = ()
 
     @property
     def epochs(self) -> int:
@@ -87,16 +88,18 @@ class Progress:
         """Whether nothing got better for `patience` epochs."""
         return bool(patience and self.curve and self.epochs - 1 - self.best >= patience)
 
-    def after(self, validation: Validation, figures: Mapping[str, float]) -> Progress:
+    def after(self, validation: Validation, figures: Mapping[str, float], ended: float) -> Progress:
         return Progress(
             self.higher_is_better,
             (*self.curve, validation.value),
             (*self.is_constant, validation.is_constant),
             (*self.figures, figures),
+            (*self.ended, ended),
         )
 
     def until(self, epochs: int) -> Progress:
-        return Progress(self.higher_is_better, self.curve[:epochs], self.is_constant[:epochs], self.figures[:epochs])
+        curve, is_constant = self.curve[:epochs], self.is_constant[:epochs]
+        return Progress(self.higher_is_better, curve, is_constant, self.figures[:epochs], self.ended[:epochs])
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class Run(Generic[Trained]):
         saved = time.monotonic()
         while progress.epochs < epochs and not self._is_over(progress):
             figures = training.train(progress.epochs)
-            progress = progress.after(training.validate(), figures)
+            progress = progress.after(training.validate(), figures, time.time())
             if progress.best == progress.epochs - 1:
                 training.keep_best()
             self.tell(progress)

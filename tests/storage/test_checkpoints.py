@@ -171,3 +171,13 @@ def test_the_key_says_what_is_trained_and_not_what_is_measured() -> None:
     ]
     assert {training_key(each) for each in same} == {training_key(evaluation)}
     assert len({training_key(each) for each in [evaluation, *others]}) == len(others) + 1
+
+
+def test_what_is_noted_of_a_training_stays_until_its_checkpoints_go(store: CheckpointStore) -> None:
+    assert store.noted("k") is None
+    store.note("k", {"curve": [0.5]})
+    _save(store, "k", 1)
+    _save(store, "k", 2)
+    assert store.noted("k") == {"curve": [0.5]}
+    store.evict(0)
+    assert store.noted("k") is None

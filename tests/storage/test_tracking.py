@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import delete, update
 
+from storage.checkpoints import CheckpointStore, training_key
 from storage.database import Database
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.results import EvaluationRecord, ResultStore
@@ -267,3 +268,80 @@ def test_rows_wait_while_mlflow_is_out_of_reach(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(Exception, match="File exists"):
             export_pending()
     assert export_pending() == 1
+
+
+FINE_TUNE = replace(EVALUATION, method="finetune", params={"epochs": 3})
+
+
+def _note(*values: float) -> None:
+    """That so many epochs are behind the training of FINE_TUNE."""
+    epochs = range(1, len(values) + 1)
+    note = {
+        "metric": "validation_accuracy",
+        "curve": values,
+        "figures": [{"train_loss": 1 / epoch, "rows_per_second": 100.0} for epoch in epochs],
+        "ended": [1e9 + epoch for epoch in epochs],
+    }
+    CheckpointStore(current_settings()).note(training_key(FINE_TUNE), note)
+
+
+def _points(name: str) -> list[tuple[int, float, int]]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=current_settings().tracking_uri)
+    (run,) = _runs()
+    return [(point.step, point.value, point.timestamp) for point in client.get_metric_history(run.info.run_id, name)]
+
+
+def test_a_training_is_followed_epoch_by_epoch_and_ends_in_the_same_run() -> None:
+    results = ResultStore(Database(current_settings()))
+    claim = results.claim(FINE_TUNE)
+    assert claim is not None
+    export_pending()
+    assert _runs() == []
+    _note(0.25)
+    export_pending()
+    (live,) = _runs()
+    assert live.info.status == "RUNNING"
+    assert _points("validation_accuracy") == [(1, 0.25, 1_000_000_001_000)]
+    _note(0.25, 0.5)
+    export_pending()
+    export_pending()
+    assert [(step, value) for step, value, _ in _points("train_loss")] == [(1, 1.0), (2, 0.5)]
+    _note(0.25, 0.5, 0.375)
+    results.record(claim, replace(DONE, curve=(0.25, 0.5, 0.375), metrics={"accuracy": 0.75, "train_loss": 1 / 3}))
+    assert export_pending() == 1
+    (run,) = _runs()
+    assert (run.info.run_id, run.info.status) == (live.info.run_id, "FINISHED")
+    assert [(step, value) for step, value, _ in _points("validation_accuracy")] == [(1, 0.25), (2, 0.5), (3, 0.375)]
+    assert [(step, value) for step, value, _ in _points("train_loss")] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert run.data.metrics["accuracy"] == 0.75
+    assert run.data.tags["shift.value"] == "0.75"
+
+
+def test_the_final_figures_are_there_though_nothing_was_noted() -> None:
+    _record(FINE_TUNE, replace(DONE, metrics={"accuracy": 0.75, "train_loss": 0.25}))
+    export_pending()
+    (run,) = _runs()
+    assert run.data.metrics["train_loss"] == 0.25
+    assert [(step, value) for step, value, _ in _points("validation_accuracy")] == [(1, 0.25), (2, 0.5)]
+
+
+def test_a_rung_has_the_epochs_up_to_its_own() -> None:
+    _note(0.25, 0.5, 0.375)
+    rung = replace(FINE_TUNE, fidelity={"epochs": 2})
+    _record(rung, replace(DONE, metric="validation_accuracy", value=0.5, metrics={}, curve=(0.25, 0.5)))
+    export_pending()
+    assert [(step, value) for step, value, _ in _points("validation_accuracy")] == [(1, 0.25), (2, 0.5)]
+
+
+def test_the_run_of_a_training_that_died_goes_on_no_more() -> None:
+    results = ResultStore(Database(current_settings()), claim_expires_seconds=0)
+    assert results.claim(FINE_TUNE)
+    _note(0.25)
+    export_pending()
+    claim = results.claim(FINE_TUNE)
+    assert claim is not None
+    assert claim.token == 2
+    export_pending()
+    assert sorted(run.info.status for run in _runs()) == ["KILLED", "RUNNING"]
