@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from shiftql.tables import TextTable
+from shiftql.tables import TextTable, Verbatim
 
 # Wide enough for any table; none is stretched to it.
 _UNLIMITED = 100_000
@@ -24,7 +24,8 @@ def draw(*parts: TextTable | str, width: int | None = None, colour: bool = False
     console = Console(file=io.StringIO(), width=limit, force_terminal=colour, highlight=False, markup=False)
     with console.capture() as captured:
         for part in parts:
-            console.print(part if isinstance(part, str) else _drawn(part, limit))
+            drawn = part if isinstance(part, str) else _drawn(part, limit)
+            console.print(drawn, soft_wrap=isinstance(part, Verbatim))
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 

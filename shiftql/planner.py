@@ -57,6 +57,8 @@ from tasks.rankers.specs import RankerSpec, bind_arguments, find_ranker
 
 # Which sources can be fine-tuned.
 _FINETUNABLE = {"huggingface"}
+# Which sources' models can be saved once they are fine-tuned.
+_KEPT = {"huggingface"}
 # The proxy that Auto may buy, and what stands in for one that needs the classes of a head where there is none.
 _USUAL_PROXY, _WITHOUT_HEAD = "Linear", "LogME"
 _FULL = "FineTune"
@@ -206,14 +208,20 @@ def _strategy(question: BoundRanking, halving: Schedule | None) -> tuple[str, st
 def _plan_finetuning(question: BoundFinetune, stores: Stores, inputs: tuple[PlanNode, ...]) -> Finetune:
     train = stores.split(question.train)
     scan = Scan("models", None, len(question.models), inputs)
-    build = _Builder(question, train, None, scan, stores, None)
+    kept = [model for model in question.models if question.name is None or model.source in _KEPT]
+    build = _Builder(replace(question, models=tuple(kept)), train, None, scan, stores, None)
     evaluates = (build.finetunes(BoundRanker(question.spec, params), train) for params in question.grid)
+    unkept = (
+        (model.name, f"a fine-tuned {model.source} model cannot be kept yet; without AS it is measured")
+        for model in question.models
+        if model not in kept
+    )
     return Finetune(
         tuple(replace(evaluate, below=None) for evaluate in evaluates),
         train,
         question.name,
         scan,
-        _refused(question.models),
+        tuple({**dict(unkept), **dict(_refused(question.models))}.items()),
     )
 
 

@@ -14,6 +14,7 @@ from shiftql.tables import (
     RANKING_KEYS,
     TIED,
     TextTable,
+    Verbatim,
     selected_columns,
     tabulate_matrix,
     tabulate_ranking,
@@ -111,7 +112,7 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
         unfinished = "; interrupted or out of budget, the best so far" if answer.partial else ""
     parts.append(f"evaluated {answer.evaluated}, reused {answer.reused}, {_seconds(answer)}{unfinished}")
     if isinstance(answer, FinetuneAnswer) and answer.kept is not None:
-        parts += [f"kept as {answer.kept['name']}, which loads with", *answer.kept["load"]]
+        parts += [f"kept as {answer.kept['name']}, which loads with", Verbatim("\n".join(answer.kept["load"]))]
     return parts
 
 
@@ -199,7 +200,7 @@ def _raw_rows(answer: Answer) -> tuple[Sequence[str], Sequence[Mapping[str, Any]
 
 def _for_people(parts: Iterable[TextTable | str], format: str, width: int | None, colour: bool) -> str:
     if format == "markdown":
-        return "\n\n".join(part if isinstance(part, str) else _as_markdown(part) for part in parts)
+        return "\n\n".join(map(_as_markdown, parts))
     # rich takes a tenth of a second to import, which other formats need not pay.
     from shiftql.drawing import draw
 
@@ -228,7 +229,9 @@ def _raw(value: Any) -> Any:
             return value
 
 
-def _as_markdown(table: TextTable) -> str:
+def _as_markdown(table: TextTable | str) -> str:
+    if isinstance(table, str):
+        return f"```python\n{table}\n```" if isinstance(table, Verbatim) else table
     ruler = ["--:" if column in table.numeric else "---" for column in table.header]
     lines = [table.header, ruler, *table.rows, *table.beneath]
     return "\n".join(f"| {' | '.join(cell.replace('|', BAR) for cell in line)} |" for line in lines)

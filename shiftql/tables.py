@@ -46,6 +46,12 @@ class TextTable:
     numeric: frozenset[str] = frozenset()
 
 
+class Verbatim(str):
+    """Text to be copied: no line of it is broken, however wide it is."""
+
+    __slots__ = ()
+
+
 def tabulate_rows(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> TextTable:
     """The columns of rows, in that order."""
     return TextTable(

@@ -10,6 +10,7 @@ from sqlmodel import select
 
 from storage.database import Database
 from storage.lineage import Lineage
+from storage.mlflow_model import describe_for_mlflow
 from storage.results import EvaluationRecord
 from storage.settings import current_settings
 from storage.tracking import reach_mlflow
@@ -27,7 +28,8 @@ def register_version(name: str, directory: str, lineage: str) -> str:
     """Register the model in a directory, of the lineage as JSON, under a name; its name and version there.
 
     What is registered already keeps its version. Where MLflow is the home's own, the version says where the directory
-    is; a server gets a copy of it, as artifacts of the run that won. Raises StoreError when MLflow is out of reach.
+    is, which is made one that MLflow opens; a server gets a copy of it, as artifacts of the run that won. Raises
+    StoreError when MLflow is out of reach.
     """
     from mlflow.exceptions import MlflowException
 
@@ -41,6 +43,7 @@ def register_version(name: str, directory: str, lineage: str) -> str:
     for version in client.search_model_versions(f"name = '{known_as}'"):
         if version.tags.get(_CONTENT_TAG) == told.content:
             return f"{known_as}/{version.version}"
+    describe_for_mlflow(Path(directory))
     run = _run_of(told.evaluation)
     is_own = run is None or settings.tracking_uri.startswith(_SQLITE)
     made = client.create_model_version(

@@ -244,6 +244,29 @@ def test_a_kept_model_is_a_version_in_the_model_registry(here: None, catalog: Ca
     assert lineage.registered == "reader/1"
 
 
+def test_mlflow_opens_what_is_registered(here: None, catalog: Catalog, tmp_path: Path) -> None:
+    import mlflow.transformers
+
+    ask(GRID)
+    mlflow.set_tracking_uri(current_settings().tracking_uri)
+    texts = ["a small rose", "the dog"]
+    said = mlflow.transformers.load_model("models:/reader/1")(texts)
+    (tmp_path / "lines.txt").write_text("\n".join(texts))
+    rows = predict(catalog, "reader", str(tmp_path / "lines.txt"))["rows"]
+    assert [each["label"] for each in said] == [row["prediction"] for row in rows]
+    assert [each["score"] for each in said] == pytest.approx([row["probability"] for row in rows], abs=1e-5)
+    assert mlflow.pyfunc.load_model("models:/reader/1").predict(texts)["label"].tolist() == [
+        each["label"] for each in said
+    ]
+
+
+def test_a_name_may_hold_what_no_folder_and_no_registry_takes(here: None, catalog: Catalog) -> None:
+    answer = ask(GRID.replace("AS reader", "AS 'me/reader: v1'"))
+    assert answer.kept is not None
+    assert (answer.kept["name"], answer.kept["registered"]) == ("me/reader: v1", "me-reader- v1/1")
+    assert Path(answer.kept["path"]).parent.parent == current_settings().finetuned
+
+
 def test_while_mlflow_is_away_a_model_is_kept_all_the_same(
     here: None, catalog: Catalog, notes: Notes, no_training: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

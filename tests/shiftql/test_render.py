@@ -3,11 +3,12 @@
 import csv
 import io
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 import pytest
 
+from shiftql.answers import FinetuneAnswer
 from shiftql.render import render, render_record, render_records
 
 RECORDS = [
@@ -39,6 +40,24 @@ def test_models_that_failed_for_the_same_reason_share_a_line(ranking):
     failed = tuple({"model": model, "reason": reason} for model, reason in reasons.items())
     lines = render(replace(ranking, failed=failed), "table").splitlines()
     assert lines[lines.index("failed") + 1 : -1] == ["- a, c: the hub cannot be reached", "- b: no weights"]
+
+
+LOAD = ["from transformers import A, B", 'model, processor = A.from_pretrained("/m"), B.from_pretrained("/m")']
+
+
+def finetuned(ranking):
+    told = {field.name: getattr(ranking, field.name) for field in fields(ranking)}
+    return FinetuneAnswer(**told, kept={"name": "digits", "path": "/m", "load": LOAD})
+
+
+def test_how_a_kept_model_is_loaded_is_said_in_lines_that_are_never_broken(ranking):
+    assert render(finetuned(ranking), "table", width=40).splitlines()[-3:] == [
+        "kept as digits, which loads with",
+        *LOAD,
+    ]
+    markdown = render(finetuned(ranking), "markdown")
+    assert markdown.endswith("\n\n```python\n" + "\n".join(LOAD) + "\n```")
+    assert json.loads(render(finetuned(ranking), "json"))["kept"]["load"] == LOAD
 
 
 def test_table_of_rows_has_a_count(rows):
