@@ -1,4 +1,4 @@
-"""A Hugging Face directory as a model that MLflow opens and serves: its MLmodel file, and the processor it looks for."""
+"""A Hugging Face directory as a model that MLflow opens and serves: its MLmodel file, and the processor beside it."""
 
 from __future__ import annotations
 

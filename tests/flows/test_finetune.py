@@ -248,16 +248,15 @@ def test_mlflow_opens_what_is_registered(here: None, catalog: Catalog, tmp_path:
     import mlflow.transformers
 
     ask(GRID)
-    mlflow.set_tracking_uri(current_settings().tracking_uri)
+    directory = kept(catalog).path
     texts = ["a small rose", "the dog"]
-    said = mlflow.transformers.load_model("models:/reader/1")(texts)
+    said = mlflow.transformers.load_model(directory)(texts)
     (tmp_path / "lines.txt").write_text("\n".join(texts))
     rows = predict(catalog, "reader", str(tmp_path / "lines.txt"))["rows"]
     assert [each["label"] for each in said] == [row["prediction"] for row in rows]
     assert [each["score"] for each in said] == pytest.approx([row["probability"] for row in rows], abs=1e-5)
-    assert mlflow.pyfunc.load_model("models:/reader/1").predict(texts)["label"].tolist() == [
-        each["label"] for each in said
-    ]
+    served = mlflow.pyfunc.load_model(directory).predict(texts)
+    assert served["label"].tolist() == [each["label"] for each in said]
 
 
 def test_a_name_may_hold_what_no_folder_and_no_registry_takes(here: None, catalog: Catalog) -> None:
