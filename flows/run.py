@@ -52,7 +52,7 @@ def _run_flow(name: str, parameters: Mapping[str, Any], hosts: Collection[str], 
     """
     for each in hosts:
         host(each).start()
-    if not _is_api_configured():
+    if not is_api_configured():
         server, is_new = ensure_server(settings)
         if is_new:
             progress.get().note(f"started the background Prefect server: {server.ui_url} ('shiftql down' stops it)")
@@ -116,7 +116,7 @@ def _few_certificates(file: Path) -> Path:
     return file
 
 
-def _is_api_configured() -> bool:
+def is_api_configured() -> bool:
     """Whether the environment, or code around this call, names a Prefect API; a profile does not count."""
     if os.environ.get("PREFECT_API_URL"):
         return True

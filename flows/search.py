@@ -16,6 +16,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.runtime import flow_run
 
 from flows.downloading import Downloads
+from flows.learning import Pass, learn
 from flows.slots import Slots, hosts_needed
 from shiftql.answering import answer, look_up
 from shiftql.answers import Answer
@@ -138,6 +139,7 @@ class Work:
 
     computed: list[str] = field(default_factory=list)
     embedded_rows: int = 0
+    embedded_parts: int = 0
     reused_rows: int = 0
     embed_seconds: dict[str, float] = field(default_factory=dict)
     download_seconds: float = 0.0
@@ -148,7 +150,9 @@ class Search:
 
     def __init__(self, plan: Step, database: Database, work: Work) -> None:
         self._plan = plan
+        self._database = database
         self._work = work
+        self._passes: list[Pass] = []
         self._results = ResultStore(database)
         self._turns = Turns(database, current_settings().claim_seconds)
         self._embeddings: dict[Subject, list[Embedding]] = {}
@@ -188,7 +192,10 @@ class Search:
                 alone = [model for model in in_turn if self._takes_all_cores(model)]
                 self._following = dict(pairwise(alone))
                 await asyncio.gather(*(self._settle(model, by_model[model]) for model in in_turn))
-                strategy.tell(self._results.outcomes(evaluation.fingerprint for evaluation in wanted))
+                outcomes = self._results.outcomes(evaluation.fingerprint for evaluation in wanted)
+                strategy.tell(outcomes)
+                learn(self._plan, self._database, self._passes, self._work.computed, outcomes)
+                self._passes.clear()
 
     def _start_order(self, model: Subject) -> tuple[int, bool]:
         """Whose host is up first comes first, and models that share the cores before those that take all."""
@@ -326,6 +333,9 @@ class Search:
             result = await state.result()
             embedded = 0 if state.name == "Cached" else result["embedded_rows"]
             seconds += 0.0 if state.name == "Cached" else result["seconds"]
+            if state.name != "Cached":
+                self._passes.append(Pass(model.name, result))
+                self._work.embedded_parts += embedded > 0
             if state.name != "Cached" and result["dropped"]:
                 self._note_computed_anew(model, "damaged")
             if embedded:

@@ -77,6 +77,12 @@ def running_server(settings: Settings, within: float = _SOON_SECONDS) -> Server 
     return server if is_alive(server.pid, server.started) and _answers(server, within) else None
 
 
+def is_server_up(settings: Settings) -> bool:
+    """Whether the home's server is alive, and of this version; whether it answers is not waited for."""
+    server = _read(settings)
+    return server is not None and server.version == _version() and is_alive(server.pid, server.started)
+
+
 def ensure_server(settings: Settings) -> tuple[Server, bool]:
     """The home's server, started if there is none that answers, and whether it was started now.
 

@@ -14,21 +14,25 @@ from storage.results import ResultStore
 
 @dataclass(frozen=True)
 class Actual:
-    """Figures of one step: rows it yielded, seconds of its own, and how much of it was computed or reused."""
+    """Figures of one step: rows it yielded, seconds of its own, and how much of it was computed or reused.
+
+    `total_seconds` are those of the whole plan by the clock, told of its first step.
+    """
 
     rows: int | None = None
     seconds: float | None = None
     new: int | None = None
     reused: int | None = None
+    total_seconds: float | None = None
 
 
 def measure_plan(
-    plan: PlanNode, followed: PlanNode, answer: Answer, work: Mapping[str, Any], database: Database
+    plan: PlanNode, followed: PlanNode, answer: Answer, work: Mapping[str, Any], database: Database, seconds: float
 ) -> dict[int, Actual]:
     """What is known of the steps of an executed plan, by the id() of the node.
 
     `followed` is the plan of the same question at the end: with the rounds that halving came to, and models by what
-    they are since they were downloaded.
+    they are since they were downloaded. `seconds` is what the run took by the clock.
     """
     evaluates = iter([node for node in followed.walk() if isinstance(node, Evaluate)])
     embedding = work.get("embed_seconds", {})
@@ -45,10 +49,10 @@ def measure_plan(
             actual[id(node)] = Actual(seconds=work.get("download_seconds", 0.0))
     match answer:
         case RowsAnswer(rows=rows):
-            actual[id(plan)] = Actual(rows=len(rows), seconds=None)
+            actual[id(plan)] = Actual(rows=len(rows), total_seconds=seconds)
         case RankingAnswer():
             models = [row for row in answer.ranking if not row.get("baseline")]
-            actual[id(plan)] = Actual(rows=len(models))
+            actual[id(plan)] = Actual(rows=len(models), total_seconds=seconds)
     return actual
 
 

@@ -265,14 +265,14 @@ class Session:
         """
         from flows.registration import refresh_datasets, refresh_models
         from shiftql.benchmark import choose_benchmarks
-        from shiftql.cost import UNMEASURED
+        from shiftql.preparation import cost_model
         from shiftql.simulated_pool import open_pool
 
         refresh_models(self.catalog)
         if trained_on is not None:
             found = choose_benchmarks(trained_on, self.catalog.datasets())
             refresh_datasets(self.catalog, {split for benchmark in found for split in benchmark.splits})
-        return open_pool(self.catalog, UNMEASURED, models, trained_on, by)
+        return open_pool(self.catalog, cost_model(self._database, self.catalog.models()), models, trained_on, by)
 
     def stop_server(self) -> bool:
         """Stop the home's background Prefect server; False when none runs."""
@@ -341,7 +341,12 @@ class Session:
             return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
         if not self._waits_for(question):
             return Ran(self._go_on_without(question, text, bound, planned), {}, planned, planned)
+        started = time.perf_counter()
         work, partial = self._compute(question, planned)
+        if not partial:
+            from shiftql.learning import learn_run
+
+            learn_run(planned, work, time.perf_counter() - started, self._database)
         # What rested on rankings, rounds or fingerprints that were not known yet is another question now.
         bound, plan = self._prepare(question, text, final=True)
         if partial:
@@ -372,7 +377,7 @@ class Session:
 
         with uncollected():
             bound = self._bind(question, text, final=final)
-            return bound, prepare(bound, self._database, None if final else frozenset())
+            return bound, prepare(bound, self._database, None if final else frozenset(), _to_start)
 
     def _refresh(self, question: ast.Query | ast.Finetune) -> None:
         """Take note of changed files, and of paths that stand for datasets, before names are bound to fingerprints.
@@ -484,16 +489,18 @@ class Session:
     # --- other statements -----------------------------------------------------------------------------------------
 
     def _explain(self, statement: ast.Explain, text: str) -> Answer:
-        from shiftql.explain import plan_as_json, plan_as_tree, rules_as_json, rules_as_text
+        from shiftql.explain import plan_as_json, plan_as_tree, rules_as_json, rules_as_text, total_as_json
 
         question = statement.statement
         actual = None
         if statement.analyze:
             from shiftql.actuals import measure_plan
 
+            started = time.perf_counter()
             ran = self._run(question, text)
+            seconds = time.perf_counter() - started
             plan = ran.planned
-            actual = measure_plan(plan, ran.followed, ran.answer, ran.work, self._database)
+            actual = measure_plan(plan, ran.followed, ran.answer, ran.work, self._database, seconds)
         else:
             self._refresh(question)
             _, plan = self._prepare(question, text)
@@ -501,7 +508,7 @@ class Session:
             statement=statement.text,
             seconds=0.0,
             text="\n\n".join(filter(None, (plan_as_tree(plan, actual), rules_as_text(plan)))),
-            plan={**plan_as_json(plan, actual), "rules": rules_as_json(plan)},
+            plan={**plan_as_json(plan, actual), "total": total_as_json(plan, actual), "rules": rules_as_json(plan)},
             as_json=statement.json,
         )
 
@@ -607,6 +614,13 @@ def _say_what_is_not_kept(statement: ast.Query | ast.Statement, answer: Answer) 
     is_nameless = isinstance(statement, ast.Finetune) and statement.name is None
     if is_nameless and isinstance(answer, FinetuneAnswer) and answer.ranking:
         progress.get().note(f"nothing is kept: AS 'name' keeps the best, {answer.ranking[0]['model']}")
+
+
+def _to_start(plan: PlanNode) -> set[str]:
+    """What has to be started for a plan; what runs already is looked for only where there is work for it."""
+    from flows.starting import to_start
+
+    return to_start(plan)
 
 
 def _one_of(words: Iterable[str], written: str, statement: ast.Statement, text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from shiftql.actuals import Actual
 from shiftql.cost import worded_bytes
-from shiftql.plan import PlanNode, Saving
+from shiftql.plan import PlanNode, Saving, Waiting
 from shiftql.wording import worded_seconds
 
 _NOTHING = Actual()
@@ -18,11 +18,8 @@ def plan_as_tree(plan: PlanNode, actual: Mapping[int, Actual] | None = None) -> 
 
     `actual` are the figures of a run, by the id() of the node; they stand beside the estimates.
     """
-    total = plan.total_cost
     actual = actual or {}
-    download = f", {worded_bytes(total.download_bytes)} to download" if total.download_bytes else ""
-    figures = f"{worded_seconds(total.seconds)}, {worded_bytes(total.size_bytes)}{download}"
-    lines = [f"{_line(plan, actual)}  total {figures}"]
+    lines = [f"{_line(plan, actual)}  total {_total(plan, actual.get(id(plan), _NOTHING))}"]
     _append_children(plan, "", lines, actual)
     return "\n".join(lines)
 
@@ -44,6 +41,20 @@ def plan_as_json(plan: PlanNode, actual: Mapping[int, Actual] | None = None) -> 
         "estimated_download_bytes": plan.cost.download_bytes,
         **(measured if actual is not None else {}),
         "children": [plan_as_json(child, actual) for child in plan.children],
+    }
+
+
+def total_as_json(plan: PlanNode, actual: Mapping[int, Actual] | None = None) -> dict[str, Any]:
+    """What is waited for the whole plan by the clock, and what it is made of; what a run took where there was one."""
+    waiting = plan.waiting
+    found = (actual or {}).get(id(plan), _NOTHING)
+    measured = {"actual_seconds": None if found.total_seconds is None else round(found.total_seconds, 3)}
+    return {
+        "estimated_seconds": round(plan.seconds, 3),
+        "estimated_starting_seconds": round(waiting.starting_seconds, 3) if waiting is not None else 0.0,
+        "starts": list(waiting.starts) if waiting is not None else [],
+        "estimated_work_seconds": round(plan.total_cost.seconds, 3),
+        **(measured if actual is not None else {}),
     }
 
 
@@ -76,6 +87,20 @@ def _parts(saving: Saving) -> Iterator[str]:
             yield f"{number} {noun}{'' if number == 1 else 's'}"
     if saving.seconds:
         yield worded_seconds(saving.seconds)
+
+
+def _total(plan: PlanNode, actual: Actual) -> str:
+    """What is waited for, what is stored and what is downloaded."""
+    total = plan.total_cost
+    took = "" if actual.total_seconds is None else f" (actual {actual.total_seconds:.1f} s)"
+    starts = "" if plan.waiting is None or not plan.waiting.starts else f", {_worded_start(plan.waiting)}"
+    download = f", {worded_bytes(total.download_bytes)} to download" if total.download_bytes else ""
+    return f"{worded_seconds(plan.seconds)}{took}{starts}, {worded_bytes(total.size_bytes)}{download}"
+
+
+def _worded_start(waiting: Waiting) -> str:
+    started = dict.fromkeys("Prefect" if name in {"prefect", "server"} else name for name in waiting.starts)
+    return f"{worded_seconds(waiting.starting_seconds)} of it to start {' and '.join(started)}"
 
 
 def _append_children(node: PlanNode, indent: str, lines: list[str], actual: Mapping[int, Actual]) -> None:

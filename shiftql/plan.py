@@ -38,13 +38,31 @@ class Saving:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """What is waited for a plan by the clock: until what it `starts` runs, and then for its steps, side by side.
+
+    `starts` are the Prefect server and the processes that frameworks run in, by their names.
+    """
+
+    starts: tuple[str, ...]
+    starting_seconds: float
+    running_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        return self.starting_seconds + self.running_seconds
+
+
+@dataclass(frozen=True)
 class PlanNode:
     """One step. `rows` is how many rows it yields; costs are of the step itself, without its children's.
 
-    `savings` are those of the rules that a whole plan was rewritten by, in turn; they are told of its first step.
+    `savings` are those of the rules that a whole plan was rewritten by, in turn; they are told of its first step, as is
+    what is waited for besides.
     """
 
     savings: tuple[Saving, ...] = field(default=(), kw_only=True, compare=False, repr=False)
+    waiting: Waiting | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     @property
     def description(self) -> str:
@@ -102,6 +120,23 @@ class PlanNode:
     def total_cost(self) -> Cost:
         """The cost of this node and all below it."""
         return sum((node.cost for node in self.walk()), Cost())
+
+    @property
+    def seconds(self) -> float:
+        """What is waited for the whole plan by the clock, as far as that was asked for, or else all work."""
+        return self.total_cost.seconds if self.waiting is None else self.waiting.seconds
+
+    @property
+    def tasks(self) -> int:
+        """How many evaluations are new, and parts of datasets that a model embeds rows of."""
+        return len(self.new_evaluations) + sum(embedding.new_rows > 0 for embedding in self.all_embeddings)
+
+    @property
+    def kind_of_work(self) -> str:
+        """What is most of the plan's work: "features", or what models do that are opened themselves."""
+        methods = {evaluation.method for evaluation in self.new_evaluations}
+        chosen = any(isinstance(node, Evaluate) and node.choice is not None for node in self.walk())
+        return "finetune" if chosen or "finetune" in methods else "task2vec" if "task2vec" in methods else "features"
 
 
 @dataclass(frozen=True)

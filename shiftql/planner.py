@@ -403,8 +403,8 @@ class _Builder:
         arms = [
             Arm(
                 subject,
-                (_offer(full.spec, finals[subject]),),
-                (_offer(proxy, hints[subject]),) if proxy is not None else (),
+                (_offer(full.spec, finals[subject], self._costs.downloading(model).seconds),),
+                (_offer(proxy, hints[subject], self._costs.downloading(model).seconds),) if proxy is not None else (),
                 {"upstream_accuracy": model.upstream_accuracy, "num_params": model.num_params},
             )
             for model in models
@@ -541,8 +541,9 @@ def _named(ranker: BoundRanker, proxy: RankerSpec | None) -> NamedStrategy:
     return NamedStrategy(ranker.spec.label, {**ranker.params, **kinds})
 
 
-def _offer(spec: RankerSpec, planned: PlannedEvaluation) -> Offer:
-    return Offer(kind_of(spec.name, {}), planned.evaluation, planned.cost.seconds)
+def _offer(spec: RankerSpec, planned: PlannedEvaluation, before: float) -> Offer:
+    """An evaluation at its price, with what it takes before, as the model's download."""
+    return Offer(kind_of(spec.name, {}), planned.evaluation, planned.cost.seconds + before)
 
 
 def _subject(model: ModelRecord) -> Subject:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from shiftql.bound import BoundDataset, BoundDistances, BoundFinetune, BoundRanking, BoundRows, Question, steps_in
-from shiftql.cost import UNMEASURED, CostModel
+from shiftql.cost import CostModel, subjects_of
 from shiftql.history import history_of
-from shiftql.plan import EmbeddingKey, PlanNode, Split, Weights
+from shiftql.plan import EmbeddingKey, PlanNode, Split, Waiting, Weights
 from shiftql.planner import Stores, plan
 from shiftql.rules import optimize
 from shiftql.rules.knowledge import Knowledge, is_perfect
@@ -18,16 +18,22 @@ from storage.bandwidth import bytes_per_second
 from storage.catalog import ModelRecord
 from storage.database import Database
 from storage.evaluations import Evaluation, Measurement, Subject
+from storage.learned_costs import LearnedCosts
 from storage.parts import Part, whole
 from storage.results import ResultStore
 from storage.settings import current_settings
 
 
-def prepare(question: Question, database: Database, attempted: Collection[str] | None = frozenset()) -> PlanNode:
+def prepare(
+    question: Question,
+    database: Database,
+    attempted: Collection[str] | None = frozenset(),
+    to_start: Callable[[PlanNode], Collection[str]] = lambda _: (),
+) -> PlanNode:
     """The optimized plan of a question. Reads the stores and computes nothing.
 
     What failed for a passing reason counts as unknown, and is computed again, unless it is among the fingerprints that
-    were `attempted` already (None: whatever failed was).
+    were `attempted` already (None: whatever failed was). `to_start` names what has to be started for a plan.
     """
     results = ResultStore(database)
 
@@ -39,11 +45,25 @@ def prepare(question: Question, database: Database, attempted: Collection[str] |
             if not outcome.transient or attempted is None or fingerprint in attempted
         }
 
-    costs = UNMEASURED
+    costs = cost_model(database, [model for step in steps_in((question,)) for model in _models_of(step)])
     stores = Stores(_split, _sample, outcomes, partial(history_of, database), costs)
     drafted = plan(question, stores)
     known = replace(_what_is_known(drafted, database), costs=costs, **_what_is_missing(question, costs))
-    return optimize(drafted, known)
+    return _waited_for(optimize(drafted, known), costs, to_start)
+
+
+def cost_model(database: Database, models: Collection[ModelRecord]) -> CostModel:
+    """What this machine showed so far of work with these models."""
+    return CostModel(LearnedCosts(database).of(subjects_of(models)), bytes_per_second(current_settings()))
+
+
+def _waited_for(plan: PlanNode, costs: CostModel, to_start: Callable[[PlanNode], Collection[str]]) -> PlanNode:
+    """The plan with what is waited for it by the clock."""
+    if not plan.new_evaluations:
+        return plan
+    starts = tuple(sorted(to_start(plan)))
+    running = costs.passing(plan.total_cost.seconds, plan.tasks, plan.kind_of_work)
+    return replace(plan, waiting=Waiting(starts, costs.starting(starts), running))
 
 
 def _what_is_missing(question: Question, costs: CostModel) -> dict[str, Any]:

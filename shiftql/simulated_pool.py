@@ -80,5 +80,5 @@ def _costs(model: ModelRecord, proxy: RankerSpec, costs: CostModel) -> ModelCost
         inference=costs.row(model).seconds,
         fit=scoring,
         proxy=scoring,
-        training=(costs.finetuning(model, _ROWS, 0, 1).seconds - opening) / _ROWS,
+        training=(costs.finetuning(model, _ROWS, 0, 2).seconds - costs.finetuning(model, _ROWS, 0, 1).seconds) / _ROWS,
     )

@@ -11,6 +11,8 @@ from storage.fingerprints import fingerprint_of
 
 # The metric that is 1 where training ended in a loss that is not finite, or in one class for every row.
 COLLAPSED = "collapsed"
+# The metric that counts the epochs that were trained for it: not those that a checkpoint had behind it.
+EPOCHS_TRAINED = "epochs_trained"
 
 
 @dataclass(frozen=True)

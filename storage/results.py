@@ -109,6 +109,22 @@ class ResultStore:
 
         return self._database.do(look_up)
 
+    def measured(self, fingerprints: Iterable[str]) -> list[tuple[str, float]]:
+        """The model and the seconds of each of these evaluations that is recorded."""
+        wanted = list(dict.fromkeys(fingerprints))
+        table = EvaluationRecord
+        columns = select(table.model_fingerprint, table.cost_seconds)
+
+        def look_up(session: Session) -> list[tuple[str, float]]:
+            found: list[tuple[str, float]] = []
+            for start in range(0, len(wanted), _FINGERPRINTS_PER_QUERY):
+                batch = wanted[start : start + _FINGERPRINTS_PER_QUERY]
+                rows = session.exec(columns.where(col(table.fingerprint).in_(batch), table.status != "claimed"))
+                found += [(model, seconds or 0.0) for model, seconds in rows]
+            return found
+
+        return self._database.do(look_up)
+
     def claim(self, evaluation: Evaluation) -> Claim | None:
         """Take the evaluation for this caller, or None when it is known or somebody alive computes it.
 

@@ -41,6 +41,8 @@ _opened: tuple[str, Model] | None = None
 # The one that is asked for next is loaded while it runs, if it is not larger than this.
 _coming: tuple[str, Future[Model]] | None = None
 _loader = ThreadPoolExecutor(1)
+# Whether a model computed in this process before: the first sets up libraries.
+_is_warm = False
 _AHEAD_BYTES = 512 << 20
 _prepared = PreparedRows(_PREPARED_BYTES)
 
@@ -58,21 +60,26 @@ def embed_dataset(
 
     Models and datasets are named as in the catalog; the fingerprints say which content is meant. `then` is the
     model (name, fingerprint) that will be asked for next. One at a time embeds with a model (storage.turns). Returns
-    how many rows were embedded, the seconds it took, and how many torn segments of features were `dropped` before.
+    how many rows were embedded, the seconds it took and how many of these to open the model, whether the process had
+    computed before (`was_warm`), and how many torn segments of features were `dropped` before.
     Raises EvaluationError with the reason when the model cannot be opened, does not fit the rows, or the files changed
     meanwhile, and StoreError when the disk refuses the features.
     """
+    global _is_warm
     started = time.perf_counter()
     settings = current_settings()
     catalog = Catalog(Database(settings))
     store = open_features(settings)
     manifest = load_manifest(settings.manifests, dataset_fingerprint)
+    opening_seconds, was_warm = 0.0, _is_warm
     wanted = rows_in(spans)
     lacking = unembedded(store, model_fingerprint, manifest, wanted, list(starmap(View, views)))
     missing = union(lacking)
     dropped = sum(store.drop_torn(store.key(model_fingerprint, view)) for view in lacking)
     if len(missing):
+        opening = time.perf_counter()
         opened = _open(catalog, model, model_fingerprint)
+        opening_seconds = time.perf_counter() - opening
         if then is not None:
             _load_ahead(catalog, *then)
         size = _SEGMENT_BYTES // len(lacking)
@@ -83,7 +90,14 @@ def embed_dataset(
                 segments[view].add(manifest.take(numbers).feature_hashes, vectors)
         for segment in segments.values():
             segment.write()
-    return {"embedded_rows": len(missing), "seconds": time.perf_counter() - started, "dropped": dropped}
+        _is_warm = True
+    return {
+        "embedded_rows": len(missing),
+        "seconds": time.perf_counter() - started,
+        "opening_seconds": opening_seconds,
+        "was_warm": was_warm,
+        "dropped": dropped,
+    }
 
 
 def _prepare(

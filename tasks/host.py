@@ -80,7 +80,7 @@ class Host:
 
     def start(self) -> None:
         """Start the process unless it runs; its imports go on in the background."""
-        if self._process is not None and self._process.poll() is None:
+        if self.is_running():
             return
         self._is_ready = False
         try:
@@ -126,6 +126,10 @@ class Host:
         if "error" in reply:
             raise _revive(reply["error"])
         return reply["result"]
+
+    def is_running(self) -> bool:
+        """Whether the process was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def is_ready(self) -> bool:
         """Whether the process has its imports behind it; never waits for that."""

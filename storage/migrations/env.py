@@ -4,6 +4,7 @@ from alembic import context
 from sqlmodel import SQLModel
 
 import storage.catalog
+import storage.learned_costs
 import storage.published
 import storage.results
 import storage.turns  # noqa: F401  (registers the tables)

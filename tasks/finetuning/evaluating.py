@@ -59,7 +59,7 @@ def evaluate(
         except Diverged as diverged:
             result = collapse_of(diverged)
     checkpoints.evict(settings.checkpoint_bytes)
-    return {**result, "seconds": time.perf_counter() - started}
+    return {**result, "epochs_trained": run.epochs_trained, "seconds": time.perf_counter() - started}
 
 
 def run_of(

@@ -2,7 +2,7 @@
 
 `metric`, `value`, `higher_is_better`, `metrics`, `curve` and `collapsed`; of the whole evaluation also `n_test`,
 `per_row_correct` (0 and 1) and `replicates`, None where the metric has none; of a training that came to nothing only
-`reason` and `collapsed`. With it go the `seconds` it took.
+`reason` and `collapsed`. With it go the `seconds` it took and the `epochs_trained` in these.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from storage.evaluations import COLLAPSED, Measurement
+from storage.evaluations import COLLAPSED, EPOCHS_TRAINED, Measurement
 from tasks.finetuning.measuring import Measure
 from tasks.finetuning.runs import Diverged, Progress
 
@@ -72,7 +72,7 @@ def measurement_of(result: Mapping[str, Any]) -> Measurement:
         n_test=result.get("n_test"),
         per_row_correct=None if correct is None else np.packbits(np.asarray(correct, dtype=bool)).tobytes(),
         replicates=None if replicates is None else np.asarray(replicates, dtype="<f4").tobytes(),
-        metrics={**result["metrics"], **collapsed},
+        metrics={**result["metrics"], **collapsed, EPOCHS_TRAINED: float(result["epochs_trained"])},
         curve=tuple(result["curve"]),
     )
 

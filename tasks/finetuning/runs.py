@@ -115,6 +115,7 @@ class Run(Generic[Trained]):
     """A training by its key, to be used while its checkpoints are `in_use`.
 
     `build` makes the training as it begins, when that is first needed; `tell` hears of every epoch's progress.
+    `epochs_trained` are those of this run, without what the checkpoint has behind it.
     """
 
     checkpoints: CheckpointStore
@@ -123,6 +124,7 @@ class Run(Generic[Trained]):
     higher_is_better: bool
     build: Callable[[], Trained]
     tell: Callable[[Progress], None] = lambda progress: None
+    epochs_trained: int = 0
 
     def reach(self, epochs: int) -> Progress:
         """Train until so many epochs are behind, or it is over; only what no checkpoint has. Raises Diverged."""
@@ -162,6 +164,7 @@ class Run(Generic[Trained]):
         saved = time.monotonic()
         while progress.epochs < epochs and not self._is_over(progress):
             figures = training.train(progress.epochs)
+            self.epochs_trained += 1
             progress = progress.after(training.validate(), figures, time.time())
             if progress.best == progress.epochs - 1:
                 training.keep_best()

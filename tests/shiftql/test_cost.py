@@ -1,15 +1,28 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftql.cost import Cost, CostModel
+from shiftql.cost import (
+    Cost,
+    CostModel,
+    finetuning_took,
+    opening_took,
+    rows_took,
+    running_took,
+    scoring_took,
+    starting_took,
+    task_embedding_took,
+)
 from shiftql.planner import default_learning_rate
 from storage.catalog import ModelRecord
+from storage.learned_costs import Learned, Level, Observation
 from tasks.rankers.specs import RANKERS
 
 SIZES = st.integers(1, 10**9)
@@ -96,3 +109,93 @@ def test_a_download_is_as_large_as_told_else_as_the_parameters_are(parameters: i
 def test_larger_models_never_learn_faster(size: int, more: int) -> None:
     small, large = (default_learning_rate(model(num_params=count)) for count in (size, size + more))
     assert 0 < large <= small <= 1e-3
+
+
+def learned_from(*observations: Observation) -> CostModel:
+    """The cost model where these were observed, none of them fading."""
+    learned: dict[Level, Learned] = {}
+    for ratio, levels in observations:
+        for level in levels:
+            number, log_sum = learned.get(level, Learned(0.0, 0.0))
+            learned[level] = Learned(number + 1, log_sum + math.log(ratio))
+    return CostModel(learned)
+
+
+VIT = model(num_params=10**6, architecture="ViT", fingerprint="vit")
+OTHER_VIT = model(num_params=10**7, architecture="ViT", fingerprint="another")
+RESNET = model(num_params=10**6, architecture="ResNet", fingerprint="resnet")
+RATIOS = st.floats(0.1, 10)
+
+
+def took(each: ModelRecord, times: float) -> Observation:
+    """What it is where embedding takes so many times what is expected."""
+    return rows_took(each, 100, 100 * COSTS.row(each).seconds * times)
+
+
+@given(RATIOS)
+def test_what_was_seen_often_is_what_is_expected(times: float) -> None:
+    costs = learned_from(*[took(VIT, times)] * 20)
+    assert costs.row(VIT).seconds == pytest.approx(COSTS.row(VIT).seconds * times, rel=0.05)
+
+
+@given(st.floats(1.1, 10))
+def test_the_nearer_something_is_to_what_was_seen_the_more_that_tells_of_it(times: float) -> None:
+    costs = learned_from(took(VIT, times))
+    same, alike, other = (costs.row(each).seconds / COSTS.row(each).seconds for each in (VIT, OTHER_VIT, RESNET))
+    assert times >= same > alike > other > 1
+    # Of another stage the machine tells.
+    assert 1 < costs.finetuning(RESNET, 100, 0, 1).seconds / COSTS.finetuning(RESNET, 100, 0, 1).seconds < other
+
+
+@given(RATIOS, RATIOS)
+def test_a_slower_machine_is_never_expected_to_be_faster(times: float, more: float) -> None:
+    fast, slow = (learned_from(took(VIT, each)) for each in (times, times + more))
+    assert fast.row(RESNET).seconds <= slow.row(RESNET).seconds
+
+
+def test_each_stage_learns_of_itself() -> None:
+    params = {"batch_size": 32}
+    full = COSTS.finetuning(VIT, 100, 50, 3, params).seconds
+    trained = learned_from(finetuning_took(VIT, 100, 50, 3, params, 5 * full))
+    assert trained.finetuning(VIT, 100, 50, 3, params).seconds > 2 * full
+    assert trained.opening(VIT) == COSTS.opening(VIT)
+    opened = learned_from(opening_took(VIT, 5 * COSTS.opening(VIT)))
+    assert opened.opening(VIT) > 2 * COSTS.opening(VIT)
+    assert opened.row(VIT) == COSTS.row(VIT)
+    scored = learned_from(scoring_took("linear", 100, 5 * COSTS.scoring("linear", 100).seconds))
+    linear, logme = (scored.scoring(name, 0).seconds for name in ("linear", "logme"))
+    assert COSTS.scoring("logme", 0).seconds < logme < linear
+    embedded = learned_from(task_embedding_took(VIT, 100, 5 * COSTS.task_embedding(VIT, 100).seconds))
+    assert embedded.task_embedding(VIT, 100).seconds > 2 * COSTS.task_embedding(VIT, 100).seconds
+
+
+@pytest.mark.parametrize("mode", ["head", "lora"])
+def test_how_a_model_is_trained_is_learned_apart(mode: str) -> None:
+    params = {"mode": mode}
+    base = COSTS.finetuning(VIT, 100, 0, 1, params).seconds
+    full = learned_from(finetuning_took(VIT, 100, 0, 1, {}, 5 * COSTS.finetuning(VIT, 100, 0, 1).seconds))
+    some = learned_from(finetuning_took(VIT, 100, 0, 1, params, 5 * base))
+    assert some.finetuning(VIT, 100, 0, 1, params).seconds > full.finetuning(VIT, 100, 0, 1, params).seconds > base
+
+
+@given(st.sets(st.sampled_from(["server", "torch", "tensorflow"])), st.sampled_from(["server", "torch", "tensorflow"]))
+def test_the_more_has_to_be_started_the_longer_it_takes(started: set[str], more: str) -> None:
+    assert COSTS.starting(started) <= COSTS.starting(started | {more})
+    assert COSTS.starting(set()) == 0
+    assert learned_from(starting_took({more}, 100.0)).starting({more}) > COSTS.starting({more})
+
+
+@given(st.floats(0, 1e4), st.floats(0, 1e4), st.integers(0, 100))
+def test_more_work_or_tasks_take_longer_by_the_clock(seconds: float, more: float, tasks: int) -> None:
+    base = COSTS.passing(seconds, tasks, "features")
+    assert base <= COSTS.passing(seconds + more, tasks, "features")
+    assert base < COSTS.passing(seconds, tasks + 1, "features")
+    busy = learned_from(running_took(seconds, tasks, "features", 3 * base))
+    assert busy.passing(seconds, tasks, "features") > base
+
+
+def test_a_model_that_is_here_is_not_downloaded() -> None:
+    away = model(num_params=10**6, size_bytes=2 * 10**7, handle="hub/away", path="")
+    assert COSTS.downloading(away) == Cost(2.0, download_bytes=2 * 10**7)
+    assert replace(COSTS, bytes_per_second=1e6).downloading(away).seconds == 20
+    assert COSTS.downloading(model(num_params=10**6)) == Cost()

@@ -1,0 +1,96 @@
+"""What a search took, for the cost model to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shiftql import cost
+from shiftql.plan import Finetune, PlannedEvaluation, Rank, Step
+from storage.baselines import MAJORITY_METHOD
+from storage.catalog import Catalog, ModelRecord
+from storage.database import Database
+from storage.evaluations import EPOCHS_TRAINED, Measurement
+from storage.learned_costs import LearnedCosts, Observation
+
+# What is over sooner, as where a model was open already, tells of the clock only.
+_LEAST_SECONDS = 1e-3
+# What a process computes first sets up its libraries; beside so many seconds that is nothing.
+_LONG_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A call that embedded rows with a model, by its name, and what it returned; see tasks.embedding."""
+
+    model: str
+    result: Mapping[str, Any]
+
+
+def learn(
+    plan: Step,
+    database: Database,
+    passes: Sequence[Pass],
+    computed: Collection[str],
+    outcomes: Mapping[str, Measurement],
+) -> None:
+    """Take what a step of a question took into what is known of this machine.
+
+    `computed` are the fingerprints of what was computed here, `outcomes` what came of it, by fingerprint.
+    """
+    done = {
+        planned.evaluation.fingerprint: planned
+        for evaluate in plan.evaluates
+        for planned in evaluate.evaluations
+        if planned.evaluation.fingerprint in computed and not planned.known
+    }
+    names = {each.model for each in passes} | {planned.evaluation.model.name for planned in done.values()}
+    models = Catalog(database).find_models(sorted(names))
+    observed = [*_of_passes(passes, models), *_of_evaluations(plan, list(done.values()), outcomes, models, passes)]
+    LearnedCosts(database).learn(observed)
+
+
+def _of_passes(passes: Sequence[Pass], models: Mapping[str, ModelRecord]) -> Iterator[Observation]:
+    for each in passes:
+        result, model = each.result, models.get(each.model)
+        is_told = result["was_warm"] or result["seconds"] > _LONG_SECONDS
+        if model is None or not is_told or not result["embedded_rows"]:
+            continue
+        if result["opening_seconds"] > _LEAST_SECONDS:
+            yield cost.opening_took(model, result["opening_seconds"])
+        seconds = result["seconds"] - result["opening_seconds"]
+        yield cost.rows_took(model, result["embedded_rows"], max(seconds, _LEAST_SECONDS))
+
+
+def _of_evaluations(
+    plan: Step,
+    done: Sequence[PlannedEvaluation],
+    outcomes: Mapping[str, Measurement],
+    models: Mapping[str, ModelRecord],
+    passes: Sequence[Pass],
+) -> Iterator[Observation]:
+    embedding: dict[str, float] = {}
+    for each in passes:
+        embedding[each.model] = embedding.get(each.model, 0.0) + each.result["seconds"]
+    train = plan.train if isinstance(plan, Rank | Finetune) else None
+    test = plan.test if isinstance(plan, Rank) else None
+    train_rows, test_rows = (0 if split is None else split.num_rows for split in (train, test))
+    for planned in done:
+        evaluation = planned.evaluation
+        outcome, model = outcomes.get(evaluation.fingerprint), models.get(evaluation.model.name)
+        if outcome is None or outcome.status != "completed" or evaluation.method == MAJORITY_METHOD:
+            continue
+        seconds = max(outcome.cost_seconds, _LEAST_SECONDS)
+        if evaluation.method == "task2vec":
+            if model is not None:
+                yield cost.task_embedding_took(model, sum(part.num_rows for part in planned.parts), seconds)
+        elif evaluation.method == "finetune":
+            epochs = int(outcome.metrics.get(EPOCHS_TRAINED, 0))
+            if model is not None and epochs:
+                rows = test_rows if evaluation.test is not None else 0
+                yield cost.finetuning_took(model, train_rows, rows, epochs, evaluation.params, seconds)
+        elif len(planned.views) == 1:
+            rows = evaluation.fidelity.get("rows", train_rows) + (test_rows if evaluation.test is not None else 0)
+            scored = seconds - embedding.get(evaluation.model.name, 0.0)
+            yield cost.scoring_took(evaluation.method, rows, max(scored, _LEAST_SECONDS))
