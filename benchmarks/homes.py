@@ -1,0 +1,120 @@
+"""Homes to ask questions in, each by whole processes of the console command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_START_SERVER = (
+    "from flows.server import ensure_server; from storage.settings import current_settings; "
+    "ensure_server(current_settings())"
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question that had new work, and what it took.
+
+    `estimated` are the seconds by the clock that its plan says beforehand, when `known` evaluations had been made in
+    the home, and `estimated_work` those of its steps. `seconds` is what it took by the clock, `work` those of the
+    evaluations that were made for it, `wall` those of the whole process.
+    """
+
+    text: str
+    answer: Mapping[str, Any]
+    estimated: float
+    estimated_work: float
+    seconds: float
+    work: float
+    wall: float
+    known: int
+
+    @property
+    def picked(self) -> str:
+        return next(row["model"] for row in self.answer["ranking"] if not row.get("baseline"))
+
+    @property
+    def scores(self) -> dict[str, float]:
+        return {row["model"]: row["score"] for row in self.answer["ranking"] if not row.get("baseline")}
+
+
+@dataclass(frozen=True)
+class Home:
+    """A SHIFT_HOME."""
+
+    path: Path
+
+    def shiftql(self, *arguments: str) -> str:
+        """The standard output of a command; SystemExit with its standard error where it fails."""
+        done = self._run(str(Path(sys.executable).with_name("shiftql")), *arguments)
+        if done.returncode:
+            raise SystemExit(f"shiftql {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def query(self, text: str) -> dict[str, Any]:
+        return json.loads(self.shiftql("--format", "json", "-c", text))
+
+    def ask(self, text: str) -> Asked:
+        """Answer a question, and measure it."""
+        total = self.query(f"EXPLAIN JSON {text}")["plan"]["total"]
+        known, before = self._recorded()
+        started = time.perf_counter()
+        answer = self.query(text)
+        wall = time.perf_counter() - started
+        return Asked(
+            text,
+            answer,
+            total["estimated_seconds"],
+            total["estimated_work_seconds"],
+            answer["seconds"],
+            self._recorded()[1] - before,
+            wall,
+            known,
+        )
+
+    def start_server(self) -> None:
+        self._run(sys.executable, "-c", _START_SERVER)
+
+    def stop_server(self) -> None:
+        self.shiftql("down")
+
+    def spent_on(self, train: str, method: str) -> float:
+        """Seconds of all evaluations by a method that were trained on a split."""
+        return self._sum("train_name = ? AND method = ?", train, method)[1]
+
+    def _recorded(self) -> tuple[int, float]:
+        return self._sum("1")
+
+    def _sum(self, condition: str, *values: str) -> tuple[int, float]:
+        """How many evaluations meet a condition, and their seconds."""
+        with closing(sqlite3.connect(self.path / "shift.db")) as database:
+            query = f"SELECT COUNT(cost_seconds), COALESCE(SUM(cost_seconds), 0) FROM evaluations WHERE {condition}"
+            return database.execute(query, values).fetchone()
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "SHIFT_HOME": str(self.path)}
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@contextmanager
+def fresh_home(template: Home, name: str) -> Iterator[Home]:
+    """A copy of a home in which nothing was asked yet, with a server of its own; deleted in the end."""
+    home = Home(template.path.with_name(name))
+    shutil.rmtree(home.path, ignore_errors=True)
+    shutil.copytree(template.path, home.path)
+    home.start_server()
+    try:
+        yield home
+    finally:
+        home.stop_server()
+        shutil.rmtree(home.path, ignore_errors=True)
