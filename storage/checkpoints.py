@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -130,7 +130,13 @@ class CheckpointStore:
             with contextlib.suppress(FileNotFoundError):
                 last_used = 0.0 if directory.name in losers else (directory / _LOCK).stat().st_mtime
                 kept.append(Kept((directory.name,), _size(directory), last_used))
-        for (key,) in least_used(kept, limit_bytes, lambda each: not self._is_free(*each.name)):
+        self.forget(key for (key,) in least_used(kept, limit_bytes, lambda each: not self._is_free(*each.name)))
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Delete what there is of these trainings, but of those that are in use."""
+        for key in keys:
+            if not (self._root / key).exists():
+                continue
             with contextlib.suppress(BlockingIOError), _locked(self._root / key, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 _delete(self._root / key)
 

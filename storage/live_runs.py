@@ -53,14 +53,18 @@ def noted_epochs(settings: Settings, row: EvaluationRecord) -> Epochs | None:
     """What was noted here of the training that a row is of; no more epochs than the row has, once it is recorded."""
     if row.method != METHOD:
         return None
-    model, train = Subject(row.model_name, row.model_fingerprint), Subject(row.train_name, row.train_fingerprint)
-    key = training_key(Evaluation(model, train, None, row.method, row.version, json.loads(row.params)))
-    noted = CheckpointStore(settings).noted(key)
+    noted = CheckpointStore(settings).noted(training_of(row))
     if noted is None:
         return None
     last = None if row.status == "claimed" else len(json.loads(row.curve))
     curve, figures, ended = (tuple(noted[name][:last]) for name in ("curve", "figures", "ended"))
     return Epochs(noted["metric"], curve, figures, ended)
+
+
+def training_of(row: EvaluationRecord) -> str:
+    """The key of the training that a row is of."""
+    model, train = Subject(row.model_name, row.model_fingerprint), Subject(row.train_name, row.train_fingerprint)
+    return training_key(Evaluation(model, train, None, row.method, row.version, json.loads(row.params)))
 
 
 def write_metrics(client: MlflowClient, run_id: str, metrics: list[Metric], **others: Any) -> None:

@@ -9,9 +9,11 @@ from sqlalchemy import ColumnElement, delete, func
 from sqlmodel import and_, col, or_, select
 
 from storage.catalog import ModelRecord
+from storage.checkpoints import CheckpointStore
 from storage.database import Database
 from storage.errors import StoreError
 from storage.features import open_features
+from storage.live_runs import METHOD, training_of
 from storage.names import near
 from storage.neighbours import forget_searches
 from storage.results import EvaluationRecord
@@ -34,10 +36,11 @@ def purge(
 ) -> dict[str, int]:
     """Delete `results`, `features` or `all` of it: everything, or what is of one model or older than some seconds.
 
-    With features go the searches in them, uncounted. What somebody alive is computing stays. Returns how much was
-    deleted, or with `dry_run` would be: `results`, `result_bytes`, `segments` (of features), `segment_bytes`, and
-    the segments left to evaluations that are running, `segments_in_use`. Raises StoreError when there is no such
-    model, and when MLflow is out of reach and there are results to delete; then nothing is deleted.
+    With features go the searches in them, and with results the checkpoints of trainings, uncounted. What somebody
+    alive is computing stays. Returns how much was deleted, or with `dry_run` would be: `results`, `result_bytes`,
+    `segments` (of features), `segment_bytes`, and the segments left to evaluations that are running,
+    `segments_in_use`. Raises StoreError when there is no such model, and when MLflow is out of reach and there are
+    results to delete; then nothing is deleted.
     """
     settings = current_settings()
     database = Database(settings)
@@ -122,15 +125,18 @@ def _measure(database: Database, chosen: ColumnElement[bool]) -> tuple[int, int]
 
 
 def _delete_results(database: Database, chosen: ColumnElement[bool]) -> None:
-    """Delete rows after their runs: a run without a row would be taken for a lost result."""
+    """Delete rows, and their trainings, after their runs: a run without a row would be taken for a lost result."""
     table = EvaluationRecord
-    client = reach_mlflow(current_settings())
+    client, checkpoints = reach_mlflow(current_settings()), CheckpointStore(current_settings())
     with database.session() as session:
         fingerprints = list(session.exec(select(table.fingerprint).where(chosen)))
     for start in range(0, len(fingerprints), _ROWS_AT_ONCE):
         batch = chosen & col(table.fingerprint).in_(fingerprints[start : start + _ROWS_AT_ONCE])
         with database.session() as session:
-            delete_runs(client, session.exec(select(table).where(batch)).all())
+            rows = session.exec(select(table).where(batch)).all()
+            delete_runs(client, rows)
+            # What is asked for again is trained again.
+            checkpoints.forget(training_of(row) for row in rows if row.method == METHOD)
         with database.session() as session:
             session.execute(delete(table).where(batch))
             session.commit()

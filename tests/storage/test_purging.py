@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import select
 
+from storage.checkpoints import CheckpointStore, training_key
 from storage.database import Database
 from storage.errors import StoreError
 from storage.evaluations import Evaluation, Measurement, Subject
@@ -164,6 +165,19 @@ def test_nothing_is_purged_while_mlflow_is_out_of_reach(database: Database, monk
     with pytest.raises(StoreError, match="MLflow is out of reach"):
         purge("all")
     assert known(database) == {"bert"}
+
+
+def test_checkpoints_go_with_the_results_they_led_to(database: Database) -> None:
+    """But those that a training which goes on uses."""
+    results, checkpoints = ResultStore(database), CheckpointStore(current_settings())
+    tuned = [replace(each, method="finetune") for each in (BERT, VIT)]
+    for evaluation in tuned:
+        record(results, evaluation)
+        with checkpoints.in_use(training_key(evaluation)), checkpoints.save(training_key(evaluation), 1) as directory:
+            (directory / "weights").write_bytes(b"w")
+    with CheckpointStore(current_settings()).in_use(training_key(tuned[1])):
+        purge("results")
+    assert [checkpoints.epochs(training_key(evaluation)) for evaluation in tuned] == [0, 1]
 
 
 def test_purging_features_deletes_them_and_no_result(database: Database) -> None:
