@@ -30,9 +30,10 @@ from tasks.host import host
 _USUAL_HOST = "torch"
 
 
-def run_search(statement: str, plan: PlanNode, settings: Settings) -> dict[str, Any]:
-    """Run the search flow for one statement and return what it did; see flows.search."""
-    return _run_flow("flows.search:search", {"statement": statement}, hosts_needed(plan), settings)
+def run_search(statement: str, plan: PlanNode, settings: Settings, asked_at: float) -> dict[str, Any]:
+    """Run the search flow for one statement, asked at a time, and return what it did; see flows.search."""
+    parameters = {"statement": statement, "asked_at": asked_at}
+    return _run_flow("flows.search:search", parameters, hosts_needed(plan), settings)
 
 
 def run_finetuning(statement: str, plan: PlanNode, settings: Settings) -> dict[str, Any]:

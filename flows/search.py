@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import ChainMap, Counter
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +18,7 @@ from prefect.runtime import flow_run
 
 from flows.downloading import Downloads
 from flows.learning import Pass, learn
+from flows.limits import Limits
 from flows.slots import Slots, hosts_needed
 from shiftql.answering import answer, look_up
 from shiftql.answers import Answer
@@ -59,46 +61,58 @@ def run_name() -> str:
 
 
 @flow(name="search", flow_run_name=run_name)
-async def search(statement: str) -> dict[str, Any]:
+async def search(statement: str, asked_at: float | None = None) -> dict[str, Any]:
     """Evaluate what a question asks for, and leave its answer as an artifact.
 
-    Declarations may stand before the question. Returns what was done: `computed` (fingerprints of the evaluations
-    computed here), `embedded_rows`, `reused_rows`, `embed_seconds` by model, `download_seconds` and `flow_run_id`.
-    The results themselves are in the stores.
+    Declarations may stand before the question. WITHIN counts from `asked_at` (seconds since 1970), or from now. Returns
+    what was done: `computed` (fingerprints of the evaluations computed here), `embedded_rows`, `reused_rows`,
+    `embed_seconds` by model, `download_seconds`, `flow_run_id`, and `partial`, whether a limit ended it. The results
+    themselves are in the stores.
     """
     settings = current_settings()
     with features_in_use(settings):
         database = Database(settings)
-        bound, attempted, done = await evaluate(statement, database)
-        await publish(statement, answer(bound, prepare(bound, database, attempted), database, done))
+        bound, attempted, done = await evaluate(statement, database, asked_at)
+        plan = prepare(bound, database, attempted)
+        await publish(statement, answer(bound, plan, database, done, partial=done["partial"]))
         return done
 
 
-async def evaluate(statement: str, database: Database) -> tuple[Question, set[str], dict[str, Any]]:
+async def evaluate(
+    statement: str, database: Database, asked_at: float | None = None
+) -> tuple[Question, set[str], dict[str, Any]]:
     """Evaluate what a question asks for; the question as it is bound at last, what was attempted, what was done."""
     question, declared = read_script(statement)
     work = Work()
     attempted: set[str] = set()
     tries: Counter[str] = Counter()
     downloads = Downloads(database)
+    limits = Limits(time.time() if asked_at is None else asked_at)
     while True:
         bound = bind(question, database, statement, declared, look_up(database, attempted))
-        pending = _first_to_compute(bound, database, attempted)
-        if pending is None:
+        found = _first_to_compute(bound, database, attempted)
+        if found is None:
             break
-        attempting = {evaluation.fingerprint for evaluation in pending.new_evaluations}
-        if await downloads.fetch(pending):
+        step, pending = found
+        if limits.ended(step.text):
+            # It is known as far as it got.
+            attempted |= {evaluation.fingerprint for evaluation in pending.new_evaluations}
             continue
-        pending, failed = downloads.give_up(pending)
-        work.computed += failed
-        progress.get().begin(len(pending.new_evaluations))
-        await Search(pending, database, work).run()
+        attempting = {evaluation.fingerprint for evaluation in pending.new_evaluations}
+        async with limits.of(step.text, pending, ResultStore(database), work.computed):
+            if await downloads.fetch(pending):
+                continue
+            pending, failed = downloads.give_up(pending)
+            work.computed += failed
+            progress.get().begin(len(pending.new_evaluations))
+            await Search(pending, database, work).run()
         # What somebody purged since it was recorded is computed again, though not for ever.
         tries.update(attempting)
         recorded = ResultStore(database).outcomes(attempting)
         attempted |= {each for each in attempting if each in recorded or tries[each] == _TRIES}
         work.computed = [each for each in work.computed if each not in attempting - attempted]
     work.download_seconds = downloads.seconds
+    work.partial = limits.were_reached
     return bound, attempted, {**asdict(work), "flow_run_id": str(flow_run.id)}
 
 
@@ -109,13 +123,13 @@ async def publish(statement: str, found: Answer) -> None:
     )
 
 
-def _first_to_compute(question: Question, database: Database, attempted: set[str]) -> Step | None:
+def _first_to_compute(question: Question, database: Database, attempted: set[str]) -> tuple[Question, Step] | None:
     """The first step of a question with evaluations that were not tried yet; those it rests on come first."""
     for step in steps_in((question,)):
         plan = prepare(step, database, attempted)
         if any(evaluation.fingerprint not in attempted for evaluation in plan.new_evaluations):
             assert isinstance(plan, Step)
-            return _without(plan, attempted)
+            return step, _without(plan, attempted)
     return None
 
 
@@ -143,6 +157,7 @@ class Work:
     reused_rows: int = 0
     embed_seconds: dict[str, float] = field(default_factory=dict)
     download_seconds: float = 0.0
+    partial: bool = False
 
 
 class Search:
@@ -372,7 +387,9 @@ class Search:
     async def _finetune(self, claim: Claim) -> None:
         assert isinstance(self._plan, Rank | Finetune)
         assert self._plan.train is not None
-        test = self._plan.test.parts if isinstance(self._plan, Rank) and self._plan.test is not None else ()
+        # Nobody but the last rung of a training is tested.
+        tested = self._plan.test if isinstance(self._plan, Rank) and claim.evaluation.test is not None else None
+        test = () if tested is None else tested.parts
         await self._recorded(finetune, claim=claim, train=self._plan.train.parts, test=test)
 
     async def _recorded(self, stage: Any, *, claim: Claim, **arguments: Any) -> None:

@@ -227,7 +227,7 @@ def answer_ranking(
         seconds=0.0,
         rankings=rankings,
         failed=failures(plan, measured, partial=partial),
-        partial=partial,
+        partial=partial or plan.is_cut,
         # Of the worst first it would say nothing.
         chance=None if plan.descending else chance,
         **_figures(evaluations, measured, work),

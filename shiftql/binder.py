@@ -74,6 +74,8 @@ _HIGHER_IS_BETTER = {"accuracy", "value"}
 _POOLED = aliased(ModelRecord)
 _LISTED = aliased(DatasetRecord)
 _VEC, _PROBE = "task2vec.vec", "task2vec.probe"
+# Rankers that fine-tune models.
+_TRAINED = {"finetune", "strategy"}
 # What every row of a ranking of datasets says besides the selected columns.
 _DISTANCE_KEYS = {"distance", "probe"}
 _COMPUTED = {_VEC, _PROBE}
@@ -604,7 +606,7 @@ class _Binder(Places):
         columns = self._items(select.items, scope)
         beside = self._beside(select, columns)
         models, values = self._pool(scope.base, model_id, train[0].record.modality if train else None, beside)
-        self._require_pulls(select.budget, len({model.fingerprint for model in models}))
+        self._check_limits(select, rankers, len({model.fingerprint for model in models}))
         hidden = {**self._hidden(scope, {}), "model_id": Column(model_id, MODEL)}
         return BoundRanking(
             text=select.text,
@@ -624,7 +626,22 @@ class _Binder(Places):
             within=select.within,
         )
 
-    def _require_pulls(self, budget: ast.Budget | None, num_models: int) -> None:
+    def _check_limits(self, select: ast.Select, rankers: Sequence[BoundRanker], num_models: int) -> None:
+        budget = select.budget
+        halved = select.chunk or (budget if budget is not None and budget.unit == "pulls" else None)
+        trained = next((ranker for ranker in rankers if ranker.spec.kind in _TRAINED), None)
+        if halved is not None and trained is not None:
+            self.fail(
+                halved,
+                f"CHUNK and pulls halve what a proxy sees of the training rows, and {trained.spec.label} is none",
+                fix="write a budget in epochs or time, as BUDGET 500 epochs or BUDGET 2h",
+            )
+        if budget is not None and budget.unit == "epochs" and trained is None:
+            self.fail(
+                budget,
+                f"{rankers[0].spec.label} trains no epochs",
+                fix="write a budget in time or pulls, as BUDGET 10m or BUDGET 160, or ORDER BY FineTune",
+            )
         least = least_budget(num_models)
         if budget is not None and budget.unit == "pulls" and budget.amount is not None and budget.amount < least:
             self.fail(

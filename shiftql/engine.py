@@ -55,6 +55,8 @@ class Session:
             self._no_rules = tuple(sorted(rule_names(self._no_rules)))
         self.declared: dict[str, Declaration] = {}
         self._new_paths: list[str] = []
+        # When the statement was asked that is being answered, in seconds since 1970.
+        self._asked_at = 0.0
 
     @cached_property
     def _database(self) -> Database:
@@ -81,7 +83,7 @@ class Session:
             yield ErrorAnswer(statement=text, seconds=time.perf_counter() - started, error=error)
             return
         for statement in statements:
-            started = time.perf_counter()
+            started, self._asked_at = time.perf_counter(), time.time()
             written = text[statement.position.start : statement.position.end]
             self._new_paths = []
             try:
@@ -338,6 +340,7 @@ class Session:
         _say_what_is_held_out(planned)
         _say_what_is_shared(planned)
         if not planned.new_evaluations and not self._is_left_to_keep(bound, planned):
+            _say_what_is_left_out(planned)
             return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
         if not self._waits_for(question):
             return Ran(self._go_on_without(question, text, bound, planned), {}, planned, planned)
@@ -350,7 +353,9 @@ class Session:
         # What rested on rankings, rounds or fingerprints that were not known yet is another question now.
         bound, plan = self._prepare(question, text, final=True)
         if partial:
-            work = {"computed": sorted(_known_in(plan) - _known_in(planned))}
+            # Some of it may have been recorded by somebody who was cancelled before telling so.
+            work = {**work, "computed": sorted(_known_in(plan) - _known_in(planned))}
+        _say_what_is_left_out(plan)
         return Ran(answer(bound, plan, self._database, work, partial=partial), work, planned, plan)
 
     def _is_left_to_keep(self, bound: Question, plan: PlanNode) -> bool:
@@ -406,13 +411,17 @@ class Session:
             self.catalog.remove_dataset(path)
 
     def _compute(self, question: ast.Query | ast.Finetune, plan: PlanNode) -> tuple[Mapping[str, Any], bool]:
-        """Run what is new as a flow; what it did, and whether it was interrupted before its end."""
+        """Run what is new as a flow; what it did (nothing, when interrupted), and whether it ended before its end."""
+        from functools import partial
+
         from flows.run import run_finetuning, run_search
         from shiftql.script import write_script
 
-        run = run_finetuning if isinstance(question, ast.Finetune) else run_search
+        is_search = not isinstance(question, ast.Finetune)
+        run = partial(run_search, asked_at=self._asked_at) if is_search else run_finetuning
         try:
-            return run(write_script(question, self.declared), plan, current_settings()), False
+            work = run(write_script(question, self.declared), plan, current_settings())
+            return work, work["partial"]
         except KeyboardInterrupt:
             progress.get().note("interrupted: this is the answer so far; asking again goes on from here")
             return {}, True
@@ -589,6 +598,15 @@ def _say_what_is_held_out(plan: PlanNode) -> None:
         if test.is_held_out:
             which = f"{test.num_rows} rows of {test.subject.name}"
             progress.get().note(f"tested on {which}, a fifth (of each class where rows have one), seed 0")
+
+
+def _say_what_is_left_out(plan: PlanNode) -> None:
+    from shiftql.plan import Evaluate
+
+    left_out = sum(node.left_out for node in plan.walk() if isinstance(node, Evaluate))
+    if left_out:
+        count = "1 evaluation" if left_out == 1 else f"{left_out} evaluations"
+        progress.get().note(f"the budget leaves out {count}; a larger one goes on from here")
 
 
 def _say_what_is_shared(plan: PlanNode) -> None:

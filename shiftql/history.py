@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -236,8 +237,11 @@ def _version(written: str) -> tuple[int, ...]:
 
 
 def _add_epochs(table: _Table, column: str, model: str, curve: str, seconds: float | None) -> None:
-    """What a full fine-tune showed after each epoch before the last, as runs that ended there; `curve` is JSON."""
-    accuracies = orjson.loads(curve)
+    """What a full fine-tune showed after each epoch before the last, as runs that ended there; `curve` is JSON.
+
+    A run shows the best so far: its weights are those of the best epoch.
+    """
+    accuracies = list(accumulate(orjson.loads(curve), max))
     for epochs, accuracy in enumerate(accuracies[:-1], start=1):
         share = None if seconds is None else seconds * epochs / len(accuracies)
         table.column(_after(epochs), column)[model] = accuracy, share

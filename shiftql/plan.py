@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import TypeAlias
 
 from shiftql.bound import BoundAverage, BoundDistances, BoundRanker, BoundRows
@@ -16,6 +17,7 @@ from shiftql.cost import Cost, worded_bytes
 from shiftql.strategies.auto import Auto
 from shiftql.strategies.base import Problem, Strategy
 from shiftql.strategies.retried import Retried
+from shiftql.strategies.rungs import went_through
 from shiftql.strategies.specs import NamedStrategy
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.parts import Part, Spans
@@ -108,6 +110,11 @@ class PlanNode:
             if not planned.known
         }
         return tuple(wanted.values())
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a budget leaves out some of it."""
+        return any(isinstance(node, Evaluate) and node.left_out for node in self.walk())
 
     @property
     def all_embeddings(self) -> tuple[Embedding, ...]:
@@ -350,8 +357,9 @@ class PlannedEvaluation:
     """One evaluation with its expected cost; `baseline` ones stand beside the ranking, not in it.
 
     It is of the first of `views`, or of the one that does best on the training rows. `parts` make up what it is
-    trained on, where that differs between the evaluations of one plan. `round` is that of the halving it belongs to.
-    One that is `shared` is computed for an earlier step of the plan already.
+    trained on, where that differs between the evaluations of one plan. `round` is that of the halving it belongs to,
+    and `epochs` are those of training that it adds. One that is `shared` is computed for an earlier step of the plan
+    already.
     """
 
     evaluation: Evaluation
@@ -361,6 +369,7 @@ class PlannedEvaluation:
     known: bool = False
     parts: tuple[Part, ...] = ()
     round: int = 0
+    epochs: int = 0
     shared: bool = False
 
     @property
@@ -390,10 +399,10 @@ class Choice:
     names: Mapping[Subject, tuple[str, ...]]
 
     def after(self, outcomes: Mapping[str, Measurement]) -> Strategy:
-        """The strategy that was told outcomes, by fingerprint."""
-        finals = (arm.final for arm in self.problem.arms)
-        strategy = Retried(self.strategy.make(self.problem), finals)
-        strategy.tell(outcomes)
+        """The strategy that was told outcomes, by fingerprint, and what these show of shorter runs."""
+        runs = [[offer.evaluation for offer in arm.rungs] for arm in self.problem.arms]
+        strategy = Retried(self.strategy.make(self.problem), chain(*runs))
+        strategy.tell({**dict(chain(*(went_through(rungs, outcomes) for rungs in runs))), **outcomes})
         return strategy
 
     @cached_property
@@ -420,7 +429,8 @@ class Evaluate(PlanNode):
     """A ranker applied to every model. `below` is its Embed, a Scan, or None once it is shared with other rankers.
 
     Of models that are halved in `rounds`, `evaluations` has those of the rounds whose models are known already; of
-    those that a strategy has the `choice` of, what is known of them and what it wants next.
+    those that a strategy has the `choice` of, what is known of them and what it wants next. `left_out` counts those
+    that a budget has nothing left for.
     """
 
     ranker: BoundRanker
@@ -428,15 +438,22 @@ class Evaluate(PlanNode):
     below: Embed | Scan | None
     rounds: tuple[Round, ...] = ()
     choice: Choice | None = None
+    left_out: int = 0
 
     @property
     def description(self) -> str:
+        beyond = f", {self.left_out} beyond the budget" if self.left_out else ""
+        return f"{self._work}{beyond}"
+
+    @property
+    def _work(self) -> str:
+        """What is done, in words."""
         if self.choice is not None:
             new, known = (sum(planned.known is is_known for planned in self.evaluations) for is_known in (False, True))
             arms = _count(len(self.choice.problem.arms), "model")
             history = _count(len(self.choice.problem.history.datasets), "other dataset")
             return f"Choose by {self.ranker.label} among {arms}, with results on {history}: {new} next, {known} known"
-        if not self.evaluations and isinstance(self.below, Scan):
+        if self.ranker.spec.kind == "catalog" and isinstance(self.below, Scan):
             return f"Order {_count(self.below.found, 'model')} by {self.ranker.label}, which opens none"
         # Copies of a model are evaluated once.
         known = len({planned.evaluation.fingerprint for planned in self.evaluations if planned.known})
@@ -477,8 +494,8 @@ class Evaluate(PlanNode):
 class Rank(PlanNode):
     """Rankings of the models by a strategy, which decides while it runs what is evaluated next.
 
-    `obstacle_named` is what of it is not executable yet, and `unneeded` are the fingerprints of the models whose
-    places nobody asks for.
+    `within` are the seconds of wall time that it may take, and `budget` those that its evaluations may cost in all.
+    `unneeded` are the fingerprints of the models whose places nobody asks for.
     """
 
     strategy: str
@@ -489,9 +506,10 @@ class Rank(PlanNode):
     descending: bool
     limit: int | None
     refused: tuple[tuple[str, str], ...] = ()
-    obstacle_named: str | None = None
     download: Download | None = None
     unneeded: frozenset[str] = frozenset()
+    within: float | None = None
+    budget: float | None = None
 
     @property
     def description(self) -> str:
@@ -516,10 +534,6 @@ class Rank(PlanNode):
     @property
     def children(self) -> tuple[PlanNode, ...]:
         return (*self.evaluates, *_those_of(self.shared, self.download))
-
-    @property
-    def own_obstacle(self) -> str | None:
-        return self.obstacle_named
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -44,6 +45,7 @@ from shiftql.relations import RELATIONS
 from shiftql.strategies.base import Arm, History, Offer, Problem, Strategy
 from shiftql.strategies.batch import Batch
 from shiftql.strategies.retried import Retried
+from shiftql.strategies.rungs import Race, fit_race, least_epochs, rungs_of
 from shiftql.strategies.specs import NamedStrategy
 from shiftql.strategies.successive_halving import Halving, Schedule, schedule
 from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
@@ -125,18 +127,19 @@ def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode
     halving = _halving(question, train)
     build = _Builder(question, train, test, scan, stores, halving)
     finetunes = any(ranker.spec.kind in {"finetune", "strategy"} for ranker in question.rankers)
-    strategy, obstacle = _strategy(question, halving)
+    evaluates = tuple(build.evaluate(ranker) for ranker in question.rankers)
     return Rank(
-        strategy=strategy,
-        evaluates=tuple(build.evaluate(ranker) for ranker in question.rankers),
+        strategy=_strategy(question, halving, evaluates[0].choice),
+        evaluates=evaluates,
         shared=None,
         train=train,
         test=test,
         descending=question.descending,
         limit=question.limit,
         refused=_refused(question.models) if finetunes else (),
-        obstacle_named=obstacle,
         unneeded=question.unneeded,
+        within=question.within,
+        budget=question.budget.amount if question.budget and question.budget.unit == "seconds" else None,
     )
 
 
@@ -185,11 +188,14 @@ def _halving(question: BoundRanking, train: Split | None) -> Schedule | None:
     return schedule(len(arms), train.num_rows, chunk, pulls)
 
 
-def _strategy(question: BoundRanking, halving: Schedule | None) -> tuple[str, str | None]:
-    """The strategy that drives a ranking, and what of it is not executable yet."""
-    ranker = question.rankers[0]
-    name = ranker.spec.label if ranker.spec.kind == "strategy" else "Enumerate"
+def _strategy(question: BoundRanking, halving: Schedule | None, choice: Choice | None) -> str:
+    """The strategy that drives a ranking, and its limits."""
+    name = "Enumerate" if choice is None else choice.strategy.name
     limits = []
+    if choice is not None and question.rankers[0].spec.kind == "finetune":
+        evaluations = (offer.evaluation for offer in choice.problem.arms[0].rungs)
+        rungs = [str(each.fidelity.get("epochs", each.params["epochs"])) for each in evaluations]
+        limits += [f"after {', '.join(rungs)} epochs", f"eta {choice.strategy.arguments['eta']}"]
     if halving is not None:
         name = "SuccessiveHalving"
         limits += [f"chunk {halving.chunk}", f"budget {halving.budget} pulls"]
@@ -197,12 +203,7 @@ def _strategy(question: BoundRanking, halving: Schedule | None) -> tuple[str, st
         limits.append(f"within {question.within:g} s")
     if question.budget is not None and question.budget.amount is not None and question.budget.unit != "pulls":
         limits.append(f"budget {question.budget.amount:g} {question.budget.unit}")
-    obstacle = None
-    if len(limits) > (0 if halving is None else 2):
-        obstacle = "a limit of time or epochs"
-    elif halving is not None and any(each.spec.kind != "features" for each in question.rankers):
-        obstacle = "successive halving of what is no proxy"
-    return f"{name}({', '.join(limits)})" if limits else name, obstacle
+    return f"{name}({', '.join(limits)})" if limits else name
 
 
 def _plan_finetuning(question: BoundFinetune, stores: Stores, inputs: tuple[PlanNode, ...]) -> Finetune:
@@ -250,6 +251,8 @@ class _Builder:
         self._scan = scan
         self._stores = stores
         self._costs = stores.costs
+        self._budget = question.budget if isinstance(question, BoundRanking) else None
+        self._within = question.within if isinstance(question, BoundRanking) else None
         self._halving = halving
 
     def evaluate(self, ranker: BoundRanker) -> Evaluate:
@@ -257,9 +260,12 @@ class _Builder:
             return Evaluate(ranker, (), self._scan)
         test = self._test if ranker.spec.needs_test else None
         if ranker.spec.kind == "strategy":
-            return self._choose(ranker, self._train)
+            return self._choose(ranker, self._train, _rungs_of(ranker), None)
         if ranker.spec.kind == "finetune":
-            return self.finetunes(ranker, self._train)
+            race = self._race(ranker, self._train)
+            if race is None:
+                return self.finetunes(ranker, self._train)
+            return self._choose(ranker, self._train, race.rungs, NamedStrategy("SuccessiveHalving", {"eta": race.eta}))
         raw = ModelRecord(
             name=RAW,
             source=RAW,
@@ -347,8 +353,7 @@ class _Builder:
 
     def finetunes(self, ranker: BoundRanker, train: Split) -> Evaluate:
         """Every model that can be fine-tuned, with the second tries of what collapsed."""
-        models = [model for model in self._question.models if model.source in _FINETUNABLE]
-        planned = [self._finetuning(ranker, model, train) for model in models]
+        planned = [self._finetuning(ranker, model, train) for model in self._finetunable()]
         evaluations = [each.evaluation for each in planned]
         tries = self._tries(Retried(Batch(evaluations), evaluations), planned)
         return Evaluate(ranker, (*planned, *tries), self._scan)
@@ -366,13 +371,58 @@ class _Builder:
                             yield replace(first, evaluation=replace(second, model=first.evaluation.model))
 
     def _finetuning(self, ranker: BoundRanker, model: ModelRecord, train: Split) -> PlannedEvaluation:
-        params = {**ranker.params, "lr": ranker.params["lr"] or default_learning_rate(model)}
-        evaluation = self._evaluation(_subject(model), self._test, ranker.spec.name, str(ranker.spec.version), params)
-        rows = self._test.num_rows if self._test else 0
-        cost = self._costs.finetuning(model, train.num_rows, rows, params["epochs"], params)
-        return PlannedEvaluation(evaluation, cost)
+        (planned,) = self._rungs(ranker, model, train, (ranker.params["epochs"],))
+        return planned
 
-    def _choose(self, ranker: BoundRanker, train: Split) -> Evaluate:
+    def _rungs(
+        self, ranker: BoundRanker, model: ModelRecord, train: Split, rungs: Sequence[int]
+    ) -> list[PlannedEvaluation]:
+        """Fine-tuning in rungs of so many epochs, the last of which is tested, each going on from the one before."""
+        params = {**ranker.params, "lr": ranker.params["lr"] or default_learning_rate(model)}
+        subject, version = _subject(model), str(ranker.spec.version)
+        planned: list[PlannedEvaluation] = []
+        seen = 0
+        for epochs in rungs:
+            is_last = epochs == params["epochs"]
+            fidelity = {} if is_last else {"epochs": epochs}
+            test = self._test if is_last else None
+            evaluation = self._evaluation(subject, test, ranker.spec.name, version, params, fidelity)
+            rows = test.num_rows if test else 0
+            cost = self._costs.finetuning(model, train.num_rows, rows, epochs - seen, params)
+            planned.append(PlannedEvaluation(evaluation, cost, epochs=epochs - seen))
+            seen = epochs
+        return planned
+
+    def _race(self, ranker: BoundRanker, train: Split) -> Race | None:
+        """How fine-tuning is halved; None where all models can be trained to the end within the limits, or none raced.
+
+        Raises PlanError where a budget of epochs is too small for any race.
+        """
+        finals = [self._finetuning(ranker, model, train) for model in self._finetunable()]
+        epochs, models = ranker.params["epochs"], len({each.evaluation.model.fingerprint for each in finals})
+        seconds = sum(each.cost.seconds for each in finals) / max(1, len(finals) * epochs)
+        budget = self._budget
+        limits = [] if self._within is None else [self._within / max(seconds, 1e-9)]
+        if budget is not None and budget.amount is not None:
+            limits.append(budget.amount if budget.unit == "epochs" else budget.amount / max(seconds, 1e-9))
+        if not finals or min(limits, default=math.inf) >= models * epochs:
+            return None
+        race = fit_race(models, epochs, min(limits))
+        least = least_epochs(models, epochs)
+        if race is None and budget is not None and budget.unit == "epochs" and (budget.amount or 0) < least:
+            raise PlanError(
+                f"{budget.amount:g} epochs are too few to choose among {models} models that are trained for {epochs}",
+                subject="BUDGET",
+                fix=f"give at least {least}, train for fewer epochs, or narrow the models down by WHERE",
+            )
+        return race
+
+    def _finetunable(self) -> list[ModelRecord]:
+        return [model for model in self._question.models if model.source in _FINETUNABLE]
+
+    def _choose(
+        self, ranker: BoundRanker, train: Split, rungs: Sequence[int], strategy: NamedStrategy | None
+    ) -> Evaluate:
         """What is known to a strategy of the models that can be fine-tuned, and what it wants next.
 
         It is told all that is known, so that the same knowledge has it want the same, whoever came by it. A model that
@@ -380,31 +430,33 @@ class _Builder:
         """
         # Copies of a model are one arm.
         copies: dict[str, list[ModelRecord]] = {}
-        for model in self._question.models:
-            if model.source in _FINETUNABLE:
-                copies.setdefault(model.fingerprint, []).append(model)
+        for model in self._finetunable():
+            copies.setdefault(model.fingerprint, []).append(model)
         models = [first for first, *_ in copies.values()]
-        full = _by_default(_FULL)
-        finals = {_subject(model): self._finetuning(full, model, train) for model in models}
+        full = _trained_by(ranker)
+        trained = {_subject(model): self._rungs(full, model, train, rungs) for model in models}
         proxy = _proxy_of(ranker)
         if proxy is not None and proxy.needs_source_probabilities and not all(json.loads(m.labels) for m in models):
             # Scores of two kinds cannot be ranked together.
             proxy = find_ranker(_WITHOUT_HEAD)
         hints = {} if proxy is None else {_subject(model): self._proxy(proxy, model, train) for model in models}
-        planned = {each.evaluation.fingerprint: each for each in (*finals.values(), *hints.values())}
+        planned = {each.evaluation.fingerprint: each for each in (*chain(*trained.values()), *hints.values())}
         known = dict(self._stores.outcomes([each.evaluation for each in planned.values()]))
         failed = {
             subject
             for subject, hint in hints.items()
             if (outcome := known.get(hint.evaluation.fingerprint)) is not None
             and outcome.status == "failed"
-            and _failed_or_unknown(known.get(finals[subject].evaluation.fingerprint))
+            and all(_failed_or_unknown(known.get(rung.evaluation.fingerprint)) for rung in trained[subject])
         }
         arms = [
             Arm(
                 subject,
-                (_offer(full.spec, finals[subject], self._costs.downloading(model).seconds),),
-                (_offer(proxy, hints[subject], self._costs.downloading(model).seconds),) if proxy is not None else (),
+                tuple(
+                    _offer(rung, 0.0 if number else self._costs.downloading(model).seconds)
+                    for number, rung in enumerate(trained[subject])
+                ),
+                (_offer(hints[subject], self._costs.downloading(model).seconds),) if subject in hints else (),
                 {"upstream_accuracy": model.upstream_accuracy, "num_params": model.num_params},
             )
             for model in models
@@ -420,22 +472,31 @@ class _Builder:
                 fix="fill the matrix with 'shiftql benchmark build', or write ORDER BY Auto",
             )
         choice = Choice(
-            _named(ranker, proxy),
+            strategy or _named(ranker, proxy, self._seconds_allowed(trained.values())),
             Problem(train.subject.name.removesuffix(_TRAIN), arms, history),
             {_subject(alike[0]): tuple(model.name for model in alike) for alike in copies.values()},
         )
-        strategy, wanted, seconds = choice.after(known), [], 0.0
-        most = _ROUND_SECONDS if ranker.spec.label == "Auto" else float("inf")
-        while seconds < most and (asked := strategy.ask(1)):
+        by_run = {_run(each.evaluation): each for each in planned.values()}
+        chooser, wanted, seconds, left_out = choice.after(known), list[PlannedEvaluation](), 0.0, 0
+        left = self._allowed - sum(self._spent(planned[each], outcome) for each, outcome in known.items())
+        most = _ROUND_SECONDS if ranker.spec.label == "Auto" else math.inf
+        while seconds < most and (asked := chooser.ask(1)):
             # The second try of what collapsed is the same at the same cost, but for its seed. All else was looked up.
             tries = [each for each in asked if each.fingerprint not in planned]
-            planned |= {each.fingerprint: replace(finals[each.model], evaluation=each) for each in tries}
+            planned |= {each.fingerprint: replace(by_run[_run(each)], evaluation=each) for each in tries}
             if tries and (found := self._stores.outcomes(tries)):
                 known |= found
-                strategy.tell(found)
-            else:
-                wanted += [planned[each.fingerprint] for each in asked]
-                seconds += sum(planned[each.fingerprint].cost.seconds for each in asked)
+                chooser.tell(found)
+                continue
+            for each in asked:
+                # Who waits for a second try goes on with it: those are rare, and come on top of a budget.
+                price = 0.0 if tries else self._spent(planned[each.fingerprint])
+                if price > left:
+                    left_out += 1
+                else:
+                    left -= price
+                    wanted.append(planned[each.fingerprint])
+                    seconds += planned[each.fingerprint].cost.seconds
         records = {_subject(model): model for model in models}
         embeddings = [
             embedding
@@ -447,7 +508,30 @@ class _Builder:
         ]
         evaluations = (*(each for each in planned.values() if each.evaluation.fingerprint in known), *wanted)
         below = Embed(tuple(embeddings), self._scan) if embeddings else self._scan
-        return Evaluate(ranker, evaluations, below, choice=choice)
+        return Evaluate(ranker, evaluations, below, choice=choice, left_out=left_out)
+
+    @property
+    def _allowed(self) -> float:
+        """What evaluations may cost in all, in the unit of the budget."""
+        budget = self._budget
+        return math.inf if budget is None or budget.amount is None or budget.unit == "pulls" else budget.amount
+
+    def _spent(self, planned: PlannedEvaluation, outcome: Measurement | None = None) -> float:
+        """What an evaluation takes of the budget, or took of it: known results count whoever paid for them."""
+        if self._budget is not None and self._budget.unit == "epochs":
+            return planned.epochs
+        return planned.cost.seconds if outcome is None else outcome.cost_seconds
+
+    def _seconds_allowed(self, trained: Collection[Sequence[PlannedEvaluation]]) -> float | None:
+        """The seconds that choosing may take; None where no limit says."""
+        budget, limits = self._budget, [] if self._within is None else [self._within]
+        if budget is not None and budget.amount is not None and budget.unit == "seconds":
+            limits.append(budget.amount)
+        if budget is not None and budget.amount is not None and budget.unit == "epochs" and trained:
+            rungs = list(chain(*trained))
+            seconds = sum(each.cost.seconds for each in rungs) / sum(each.epochs for each in rungs)
+            limits.append(budget.amount * seconds)
+        return min(limits, default=None)
 
     def _proxy(self, spec: RankerSpec, model: ModelRecord, train: Split) -> PlannedEvaluation:
         """The score of a model by a proxy, at the cost of embedding with it too."""
@@ -535,15 +619,52 @@ def _proxy_of(ranker: BoundRanker) -> RankerSpec | None:
     return None if named is None else find_ranker(named)
 
 
-def _named(ranker: BoundRanker, proxy: RankerSpec | None) -> NamedStrategy:
-    """The strategy that a ranker stands for, which knows its proxy as a kind of evaluation."""
+def _named(ranker: BoundRanker, proxy: RankerSpec | None, seconds: float | None) -> NamedStrategy:
+    """The strategy that a ranker stands for, which knows its proxy as a kind of evaluation.
+
+    `seconds` are those that it may spend where it chooses that itself.
+    """
     kinds = {"proxy": kind_of(proxy.name, {})} if "proxy" in ranker.params and proxy is not None else {}
-    return NamedStrategy(ranker.spec.label, {**ranker.params, **kinds})
+    limits = {"budget": seconds} if ranker.spec.label == "Auto" and seconds is not None else {}
+    arguments = {name: value for name, value in ranker.params.items() if name != "epochs"}
+    return NamedStrategy(ranker.spec.label, {**arguments, **kinds, **limits})
 
 
-def _offer(spec: RankerSpec, planned: PlannedEvaluation, before: float) -> Offer:
+def _trained_by(ranker: BoundRanker) -> BoundRanker:
+    """How the models that a ranker chooses are fine-tuned."""
+    if ranker.spec.kind == "finetune":
+        return ranker
+    spec = find_ranker(_FULL)
+    return BoundRanker(spec, bind_arguments(spec, (), {"epochs": _epochs(ranker)}))
+
+
+def _epochs(ranker: BoundRanker) -> int:
+    """To how many epochs the models that a ranker chooses are trained."""
+    default = next(argument.default for argument in ranker.spec.arguments if argument.name == "epochs")
+    return int(ranker.params.get("epochs", default))
+
+
+def _rungs_of(ranker: BoundRanker) -> tuple[int, ...]:
+    """The epochs at which a strategy looks at the models that it trains."""
+    epochs = _epochs(ranker)
+    match ranker.spec.label:
+        case "SuccessiveHalving" | "TwoPhase":
+            return rungs_of(epochs)
+        case "Hyperband":
+            return tuple(range(1, epochs + 1))
+        case _:
+            return (epochs,)
+
+
+def _offer(planned: PlannedEvaluation, before: float) -> Offer:
     """An evaluation at its price, with what it takes before, as the model's download."""
-    return Offer(kind_of(spec.name, {}), planned.evaluation, planned.cost.seconds + before)
+    evaluation = planned.evaluation
+    return Offer(kind_of(evaluation.method, evaluation.fidelity), evaluation, planned.cost.seconds + before)
+
+
+def _run(evaluation: Evaluation) -> tuple[Subject, str, str]:
+    """What two tries of an evaluation have in common."""
+    return evaluation.model, evaluation.method, str(evaluation.fidelity)
 
 
 def _subject(model: ModelRecord) -> Subject:

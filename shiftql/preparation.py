@@ -138,9 +138,10 @@ def _what_is_known(drafted: PlanNode, database: Database) -> Knowledge:
     measured = ResultStore(database).known(evaluation.fingerprint for evaluation in evaluations)
     known = frozenset(measured)
     perfect = frozenset(fingerprint for fingerprint, measurement in measured.items() if is_perfect(measurement))
+    spent = {fingerprint: measurement.cost_seconds for fingerprint, measurement in measured.items()}
     unknown_models = {evaluation.model for evaluation in evaluations if evaluation.fingerprint not in known}
     keys = {embedding.key for embedding in drafted.all_embeddings if embedding.model in unknown_models}
-    return Knowledge(known, perfect, missing_rows(keys) if keys else {})
+    return Knowledge(known, perfect, spent, missing_rows(keys) if keys else {})
 
 
 def missing_rows(keys: Iterable[EmbeddingKey]) -> dict[EmbeddingKey, int]:

@@ -80,24 +80,40 @@ def rank_chosen(
 ) -> tuple[dict[str, Any], ...]:
     """The rows of the ranking that a strategy answers with, in its order.
 
-    A model that was evaluated fully has the score and 95 % interval of that; of any other they are what it is
-    `predicted` to reach and the 90 % interval of that.
+    A model that was evaluated fully has the score and 95 % interval of that. Of any other they are what it is
+    `predicted` to reach and the 90 % interval of that, or what it showed after the `epochs` that it was trained for.
     """
     assert evaluate.choice is not None
     method = evaluate.choice.problem.arms[0].final.method if evaluate.choice.problem.arms else None
     full: dict[Subject, Measurement] = {}
+    begun: dict[Subject, tuple[int, Measurement]] = {}
     for planned in evaluate.evaluations:
-        outcome = measured.get(planned.evaluation.fingerprint)
-        if outcome is not None and outcome.status == "completed" and planned.evaluation.method == method:
-            full[planned.evaluation.model] = max(
-                outcome, full.get(planned.evaluation.model, outcome), key=lambda each: each.utility
+        evaluation = planned.evaluation
+        outcome = measured.get(evaluation.fingerprint)
+        if outcome is None or outcome.status != "completed" or evaluation.method != method:
+            continue
+        if not evaluation.fidelity:
+            full[evaluation.model] = max(outcome, full.get(evaluation.model, outcome), key=lambda each: each.utility)
+        else:
+            rung = evaluation.fidelity["epochs"], outcome
+            begun[evaluation.model] = max(
+                rung, begun.get(evaluation.model, rung), key=lambda each: (each[0], each[1].utility)
             )
     first = answer.ranking[0] if answer.ranking else None
     best = full.get(first.model) if first else None
+
+    def shown(ranked: Ranked) -> dict[str, Any]:
+        if ranked.model in full:
+            return _figures(full[ranked.model], None if ranked is first else best)
+        if ranked.low is None and ranked.model in begun:
+            epochs, measurement = begun[ranked.model]
+            return {**_figures(measurement, None), "epochs": epochs}
+        return _predicted(ranked)
+
     chosen = [
-        (name, _predicted(ranked) if reached is None else _figures(reached, None if ranked is first else best))
+        (name, figures)
         for ranked in answer.ranking
-        for reached in [full.get(ranked.model)]
+        for figures in [shown(ranked)]
         for name in evaluate.choice.names[ranked.model]
     ]
     ordered = chosen[::-1] if descending else chosen

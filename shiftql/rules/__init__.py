@@ -15,6 +15,7 @@ from shiftql.plan import Embed, PlanNode, Saving
 from shiftql.rules.download_missing_weights import download_missing_weights
 from shiftql.rules.drop_unneeded_embeddings import drop_unneeded_embeddings
 from shiftql.rules.fold_duplicates import fold_duplicates
+from shiftql.rules.keep_within_budget import keep_within_budget
 from shiftql.rules.knowledge import Knowledge
 from shiftql.rules.order_for_cost import order_for_cost
 from shiftql.rules.push_filters import push_filters
@@ -32,8 +33,9 @@ RULES: tuple[Rule, ...] = (
     push_filters,
     reuse_known_results,
     stop_at_limit,
-    drop_unneeded_embeddings,
     reuse_stored_features,
+    keep_within_budget,
+    drop_unneeded_embeddings,
     share_embeddings,
     fold_duplicates,
     order_for_cost,
@@ -41,7 +43,7 @@ RULES: tuple[Rule, ...] = (
     download_missing_weights,
 )
 # What is no saving but has to be done is no matter of choice.
-_NECESSARY = (download_missing_weights,)
+_NECESSARY = (keep_within_budget, download_missing_weights)
 NAMES = tuple(rule.__name__ for rule in RULES if rule not in _NECESSARY)
 
 # The rules that are turned off for the question that is being answered.

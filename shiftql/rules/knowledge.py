@@ -24,7 +24,8 @@ _BEST = {
 
 @dataclass(frozen=True)
 class Knowledge:
-    """`known` are fingerprints of evaluations with a result, and `perfect` of those that none can do better than.
+    """`known` are fingerprints of evaluations with a result, `perfect` those that none can do better than, and `spent`
+    the seconds that they took.
 
     `missing_rows` counts, for each embedding, the rows without stored features (all of them where nothing is said).
     `missing_weights` are the models that are not on this machine, and `bytes_per_second` is how fast they come.
@@ -33,6 +34,7 @@ class Knowledge:
 
     known: frozenset[str] = frozenset()
     perfect: frozenset[str] = frozenset()
+    spent: Mapping[str, float] = field(default_factory=dict)
     missing_rows: Mapping[EmbeddingKey, int] = field(default_factory=dict)
     missing_weights: tuple[Weights, ...] = ()
     bytes_per_second: float = DEFAULT_BYTES_PER_SECOND

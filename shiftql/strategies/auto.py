@@ -23,12 +23,15 @@ _LEAST_EVALUATIONS = 2
 class Auto:
     """Buys evaluations of any kind by expected improvement over their price, until none is worth it.
 
-    It ends when what it bought was predicted to cost `share` of evaluating every model fully (or two models, if that is
-    more), or when nothing within that is expected to gain `gain`, relative to the best accuracy so far, for every per
-    cent of that cost. The most promising model is then trained to its end. See shiftql.strategies.auto_model.
+    It ends when what it bought was predicted to cost `share` of evaluating every model fully (two models, if that is
+    more; `budget` seconds in place of either, if they are given), or when nothing within that is expected to gain
+    `gain`, relative to the best accuracy so far, for every per cent of the cost of all. The most promising model is
+    then trained to its end. See shiftql.strategies.auto_model.
     """
 
-    def __init__(self, problem: Problem, share: float = 0.06, gain: float = 0.0002) -> None:
+    def __init__(
+        self, problem: Problem, share: float = 0.06, gain: float = 0.0002, budget: float | None = None
+    ) -> None:
         self._arms = list(problem.arms)
         # What can be bought: the rungs in their order, then what nothing goes on from.
         self._kinds = [offer.kind for offer in self._arms[0].rungs] if self._arms else []
@@ -42,7 +45,7 @@ class Auto:
             for offer in (*arm.rungs, *arm.hints)
         }
         self._places = {offer.evaluation.fingerprint: place for place, offer in self._offers.items()}
-        self._share, self._gain = share, gain
+        self._share, self._gain, self._seconds = share, gain, budget
         self._is_validation = _is_validation(problem)
         self._model = self._made(problem) if self._arms else None
         self._asked: set[tuple[int, int]] = set()
@@ -148,6 +151,8 @@ class Auto:
 
     def _budget(self, levels: Sequence[float]) -> float:
         """However small the pool is, a look at it and one full evaluation, of the average price each, are in it."""
+        if self._seconds is not None:
+            return self._seconds
         total = sum(offer.seconds * levels[kind] for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
         return max(self._share, _LEAST_EVALUATIONS / len(self._arms)) * total
 

@@ -117,6 +117,10 @@ _PROXY = Argument(
 )
 
 
+# To how many epochs the models that a strategy chooses are trained.
+_EPOCHS = Argument("epochs", int, 20, aliases=("num_epochs",), minimum=1, is_dropped_at_default=True)
+
+
 def _strategy(label: str, summary: str, example: str, *arguments: Argument) -> RankerSpec:
     """A strategy of shiftql.strategies under its own name, which ranks by the accuracy after fine-tuning."""
     return RankerSpec(
@@ -124,7 +128,7 @@ def _strategy(label: str, summary: str, example: str, *arguments: Argument) -> R
         label=label,
         version=1,
         summary=summary,
-        arguments=arguments,
+        arguments=(*arguments, _EPOCHS),
         tasks=_CLASSIFICATION,
         needs_test=True,
         needs_source_probabilities=False,
@@ -329,6 +333,22 @@ RANKERS: dict[str, RankerSpec] = {
             Argument("k", int, 10, minimum=1),
             Argument("threshold", float, 0.05, minimum=0),
             _PROXY,
+        ),
+        _strategy(
+            "SuccessiveHalving",
+            "fine-tunes all models a little, or the k best on average elsewhere, and the better 1/eta of them on",
+            "SELECT name FROM image_models ORDER BY SuccessiveHalving(eta=2)\n"
+            "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
+            Argument("eta", int, 2, minimum=2),
+            Argument("k", int, None, minimum=1),
+        ),
+        _strategy(
+            "Hyperband",
+            "brackets of successive halving, from many models trained a little to few trained fully",
+            "SELECT name FROM image_models ORDER BY Hyperband(eta=3)\n"
+            "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
+            Argument("eta", int, 3, minimum=2),
+            Argument("seed", int, 0, minimum=0),
         ),
         _strategy(
             "Proxy",

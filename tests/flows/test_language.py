@@ -12,7 +12,6 @@ import pytest
 from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RankingAnswer, RowsAnswer, TextAnswer
 from shiftql.engine import Session
 from shiftql.progress import Progress, progress
-from storage.errors import PlanError
 
 COLOURS = "TRAINED ON colours-train TESTED ON colours-test"
 ROWS = 36 + 24
@@ -193,26 +192,6 @@ def test_an_analyzed_plan_says_what_was_computed_and_reused(session: Session) ->
         assert isinstance(answer, ExplainAnswer)
         evaluate = answer.plan["children"][0]
         assert (evaluate["new"], evaluate["reused"]) == (new, reused)
-
-
-@pytest.mark.parametrize(
-    ("clause", "ranker", "obstacle"),
-    [
-        ("CHUNK 8 BUDGET 40", "FineTune", "successive halving of what is no proxy"),
-        ("CHUNK 8 WITHIN 30m", "Linear", "a limit of time or epochs"),
-    ],
-)
-def test_what_is_not_executable_yet_says_so_and_is_planned(
-    session: Session, clause: str, ranker: str, obstacle: str
-) -> None:
-    text = f"SELECT name FROM models ORDER BY {ranker} {COLOURS} {clause}"
-    (answer,) = session.run(text)
-    assert isinstance(answer, ErrorAnswer)
-    assert isinstance(answer.error, PlanError)
-    assert f"{obstacle} is not executable yet" in str(answer.error)
-    (explained,) = answers(session, f"EXPLAIN {text}")
-    assert isinstance(explained, ExplainAnswer)
-    assert "SuccessiveHalving" in explained.text
 
 
 def test_auto_leaves_halving_to_the_optimizer(session: Session) -> None:

@@ -1,0 +1,81 @@
+"""A budget of evaluation seconds: what it leaves out, and that what is known counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shiftql.plan import Rank
+from shiftql.rules import optimize
+from shiftql.rules.keep_within_budget import keep_within_budget
+from shiftql.rules.knowledge import Knowledge
+
+Draft = Callable[[str], Any]
+QUESTION = "SELECT * FROM models ORDER BY Linear TRAINED ON reviews-train TESTED ON reviews-test"
+
+
+def _models(plan: Rank) -> list[str]:
+    """Those that are evaluated, baselines apart."""
+    (evaluate,) = plan.evaluates
+    return [planned.evaluation.model.name for planned in evaluate.evaluations if not planned.baseline]
+
+
+def _left_out(plan: Rank) -> int:
+    return sum(evaluate.left_out for evaluate in plan.evaluates)
+
+
+def _prices(plan: Rank) -> dict[str, float]:
+    """What each model costs alone."""
+    budgets = [each / 100 for each in range(1, 100_000)]
+    return {name: next(each for each in budgets if name in _models(_cut(plan, each))) for name in _models(plan)}
+
+
+def _cut(plan: Rank, seconds: float, **known: Any) -> Rank:
+    return keep_within_budget(replace(plan, budget=seconds), Knowledge(**known))
+
+
+def test_without_a_budget_nothing_is_left_out(draft: Draft) -> None:
+    plan = draft(QUESTION)
+    assert keep_within_budget(plan, Knowledge()) == plan
+
+
+def test_the_cheapest_are_kept_and_the_rest_is_counted(draft: Draft) -> None:
+    plan = draft(QUESTION)
+    prices = _prices(plan)
+    cheap, dear = sorted(prices, key=lambda name: prices[name])
+    between = _cut(plan, (prices[cheap] + prices[dear]) / 2)
+    assert _models(between) == [cheap]
+    assert _left_out(between) == 1
+    assert between.is_cut
+    enough = _cut(plan, prices[cheap] + prices[dear])
+    assert sorted(_models(enough)) == sorted(prices)
+    assert not enough.is_cut
+
+
+def test_baselines_stay_whatever_the_budget(draft: Draft) -> None:
+    (evaluate,) = _cut(draft(QUESTION), 1e-6).evaluates
+    assert {planned.evaluation.model.name for planned in evaluate.evaluations} == {"raw", "majority"}
+
+
+@pytest.mark.parametrize(("spent", "kept"), [(0.0, True), (1e6, False)])
+def test_what_is_known_is_kept_and_counts_at_what_it_took(draft: Draft, spent: float, kept: bool) -> None:
+    plan = draft(QUESTION)
+    first, second = _models(plan)
+    (evaluate,) = plan.evaluates
+    known = frozenset(
+        planned.evaluation.fingerprint for planned in evaluate.evaluations if planned.evaluation.model.name == first
+    )
+    question = replace(plan, budget=1e5)
+    after = optimize(question, Knowledge(known, spent=dict.fromkeys(known, spent)))
+    assert isinstance(after, Rank)
+    assert first in _models(after)
+    assert (second in _models(after)) is kept
+
+
+def test_nothing_is_embedded_for_what_is_left_out(draft: Draft) -> None:
+    after = optimize(replace(draft(QUESTION), budget=1e-6), Knowledge())
+    assert {embedding.model.name for embedding in after.all_embeddings} <= {"raw"}
+    assert optimize(after, Knowledge()) == after
