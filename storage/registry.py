@@ -13,7 +13,7 @@ from storage.lineage import Lineage
 from storage.mlflow_model import describe_for_mlflow
 from storage.results import EvaluationRecord
 from storage.settings import current_settings
-from storage.tracking import reach_mlflow
+from storage.tracking import export_pending, reach_mlflow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,7 +44,9 @@ def register_version(name: str, directory: str, lineage: str) -> str:
         if version.tags.get(_CONTENT_TAG) == told.content:
             return f"{known_as}/{version.version}"
     describe_for_mlflow(Path(directory))
-    run = _run_of(told.evaluation)
+    if (run := _run_of(told.evaluation)) is None:
+        export_pending()
+        run = _run_of(told.evaluation)
     is_own = run is None or settings.tracking_uri.startswith(_SQLITE)
     made = client.create_model_version(
         known_as,
