@@ -82,6 +82,21 @@ class KerasModel(BatchedModel):
             network.inputs, [head.input, network.outputs[0]] if has_head else [network.outputs[0]]
         )
 
+    @property
+    def body(self) -> Any:
+        """The network (keras.Model) from what it is fed to its features, made of the same layers."""
+        import keras
+
+        return keras.Model(self._network.inputs, self._network.outputs[0])
+
+    def feed(self, rows: Any) -> Any:
+        """What the network takes, of a tensor of sentences, or of images (uint8)."""
+        import tensorflow as tf
+
+        if self._model.modality == "text":
+            return rows[:, None]
+        return tf.cast(rows, tf.float32) / 255 * self._brightest
+
     def close(self) -> None:
         self._network = None
 

@@ -113,18 +113,48 @@ class TFHubModel(BatchedModel):
     def close(self) -> None:
         self._loaded = self._function = None
 
+    @property
+    def weights(self) -> list[Any]:
+        """The variables that were trained, each once."""
+        import tensorflow as tf
+
+        held = tf.train.TrackableView(self._loaded).descendants()
+        variables = {id(each): each for each in held if isinstance(each, tf.Variable)}
+        return [each for each in variables.values() if each.trainable and each.dtype.is_floating]
+
+    def feed(self, rows: Any) -> Any:
+        """What its function takes, of a tensor of sentences, or of images (uint8)."""
+        import tensorflow as tf
+
+        if self._model.modality == "text":
+            return self._sentences(rows)
+        return tf.cast(rows, tf.float32) / 255
+
+    def features(self, fed: Any) -> Any:
+        """The tensor (rows, …, dimensions) of features."""
+        return _features(self._outputs(fed))
+
     def _run(self, batch: Any) -> Outputs:
         import tensorflow as tf
 
-        # Some take a column of sentences.
-        fed = tf.constant([[text] for text in batch] if self._rank == 2 else batch)
-        output = self._function(fed) if self._input is None else self._function(**{self._input: fed})
-        named = output if isinstance(output, dict) else {self._output: output}
-        features = next((named[name] for name in _FEATURES if name in named), next(iter(named.values())))
+        fed = tf.constant(batch)
+        named = self._outputs(self._sentences(fed) if self._model.modality == "text" else fed)
         scores = next((named[name] for name in _PROBABILITIES if name in named), None)
         return Outputs(
-            flatten_positions(features.numpy()), None if scores is None else as_probabilities(scores.numpy())
+            flatten_positions(_features(named).numpy()), None if scores is None else as_probabilities(scores.numpy())
         )
+
+    def _sentences(self, sentences: Any) -> Any:
+        """Some take a column of sentences."""
+        return sentences[:, None] if self._rank == 2 else sentences
+
+    def _outputs(self, fed: Any) -> dict[str, Any]:
+        output = self._function(fed) if self._input is None else self._function(**{self._input: fed})
+        return output if isinstance(output, dict) else {self._output: output}
+
+
+def _features(named: dict[str, Any]) -> Any:
+    return next((named[name] for name in _FEATURES if name in named), next(iter(named.values())))
 
 
 def _read(path: Path) -> Any:

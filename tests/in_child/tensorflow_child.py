@@ -71,6 +71,13 @@ def save_keras_models(root: str) -> None:
     )
     images.save(f"{root}/image.keras")
     images.export(f"{root}/exported", verbose=False)
+    dropped = [
+        keras.layers.Flatten(),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(8),
+    ]
+    keras.Sequential([keras.Input((16, 16, 3)), *dropped, keras.layers.ReLU()]).save(f"{root}/dropout.keras")
     sentences = keras.Input((1,), dtype="string")
     words = keras.layers.TextVectorization(vocabulary=["cat", "dog", "old", "rose"], output_sequence_length=4)
     hidden = keras.layers.GlobalAveragePooling1D()(keras.layers.Embedding(6, 8)(words(sentences)))
@@ -144,6 +151,44 @@ def _save_older(session: Any, path: str, signatures: dict[str, Any]) -> None:
     (Path(path) / "tfhub_module.pb").write_bytes(b"\x08\x03")
 
 
+def save_fixed_models(root: str) -> None:
+    """SavedModels of images whose features no training changes: one has no weights, one rounds what it has."""
+    import tensorflow as tf
+
+    class Fixed(tf.Module):  # type: ignore[misc]
+        @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3), tf.float32)])
+        def __call__(self, images: Any) -> Any:
+            return tf.reduce_mean(images, (1, 2))
+
+    class Rounded(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = tf.Variable(tf.random.stateless_normal((3, 8), seed=(0, 6)))
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3), tf.float32)])
+        def __call__(self, images: Any) -> Any:
+            return tf.cast(tf.cast(100 * tf.reduce_mean(images, (1, 2)) @ self.weights, tf.int32), tf.float32)
+
+    _save(Fixed(), f"{root}/fixed")
+    _save(Rounded(), f"{root}/rounded")
+
+
+def save_filled_model(path: str, value: float) -> None:
+    """A SavedModel of images all of whose weights are one number."""
+    import tensorflow as tf
+
+    class Filled(tf.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = tf.Variable(tf.fill((3, 8), value))
+
+        @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3), tf.float32)])
+        def __call__(self, images: Any) -> Any:
+            return tf.reduce_mean(images, (1, 2)) @ self.weights
+
+    _save(Filled(), path)
+
+
 def save_hostile(root: str, canary: str) -> None:
     """SavedModels that reach for files, Python or more when called, by name; some write the canary."""
     import tensorflow as tf
@@ -212,6 +257,16 @@ def embed(record: dict[str, Any], rows_file: str, batches: list[int], view: list
     target = Path(rows_file).with_suffix(".features.npy")
     np.save(target, np.concatenate(features))
     return str(target)
+
+
+def finetune(home: str, **arguments: Any) -> dict[str, Any]:
+    """tasks.finetuning.keras_runs:finetune_keras in another home than this process was started for."""
+    import os
+
+    from tasks.finetuning.keras_runs import finetune_keras
+
+    os.environ["SHIFT_HOME"] = home
+    return finetune_keras(**arguments)
 
 
 def _row(array: np.ndarray) -> Any:
