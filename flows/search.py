@@ -178,6 +178,13 @@ class Search:
             for evaluate in plan.evaluates
             for planned in evaluate.evaluations
         }
+        # In which models are opened for one evaluation alone.
+        self._frameworks = {
+            planned.evaluation.model: str(HOSTS[planned.source])
+            for evaluate in plan.evaluates
+            for planned in evaluate.evaluations
+            if planned.source is not None
+        }
         self._slots = Slots(plan.all_embeddings)
         self._parts = {
             planned.evaluation.fingerprint: planned.parts
@@ -215,7 +222,7 @@ class Search:
     def _start_order(self, model: Subject) -> tuple[int, bool]:
         """Whose host is up first comes first, and models that share the cores before those that take all."""
         if model not in self._embeddings:
-            return 0, False
+            return HOSTS_BY_START.index(self._frameworks.get(model)), False
         embedding = self._embeddings[model][0]
         return HOSTS_BY_START.index(HOSTS[embedding.source]), not embedding.fits_one_core
 
@@ -240,11 +247,11 @@ class Search:
         claims: list[Claim] = []
         for evaluation in evaluations:
             if evaluation.method == "finetune":
-                async with self._slots.take("torch", all_cores=True):
+                async with self._slots.take(self._frameworks[model], all_cores=True):
                     for claim in await self._claim([evaluation], claims):
-                        await self._finetune(claim)
+                        await self._finetune(claim, self._frameworks[model])
             elif evaluation.method == "task2vec":
-                async with self._slots.take("torch", all_cores=True):
+                async with self._slots.take(self._frameworks[model], all_cores=True):
                     for claim in await self._claim([evaluation], claims):
                         await self._recorded(embed_task, claim=claim, parts=self._parts[evaluation.fingerprint])
             elif evaluation.method == MAJORITY_METHOD:
@@ -384,13 +391,13 @@ class Search:
             self._notes.add(note)
             progress.get().note(note)
 
-    async def _finetune(self, claim: Claim) -> None:
+    async def _finetune(self, claim: Claim, framework: str) -> None:
         assert isinstance(self._plan, Rank | Finetune)
         assert self._plan.train is not None
         # Nobody but the last rung of a training is tested.
         tested = self._plan.test if isinstance(self._plan, Rank) and claim.evaluation.test is not None else None
         test = () if tested is None else tested.parts
-        await self._recorded(finetune, claim=claim, train=self._plan.train.parts, test=test)
+        await self._recorded(finetune, claim=claim, train=self._plan.train.parts, test=test, framework=framework)
 
     async def _recorded(self, stage: Any, *, claim: Claim, **arguments: Any) -> None:
         """Run a stage that records one evaluation; a failure is recorded as such."""

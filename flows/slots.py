@@ -22,8 +22,7 @@ _LOOK_AGAIN_SECONDS = 0.1
 def hosts_needed(plan: PlanNode) -> set[str]:
     """The hosts that the new work of a plan is done in."""
     needed = {HOSTS[embedding.source] for embedding in plan.all_embeddings if embedding.new_rows}
-    if any(evaluation.method in {"finetune", "task2vec"} for evaluation in plan.new_evaluations):
-        needed.add(_TORCH)
+    needed |= {HOSTS[planned.source] for planned in plan.new_planned if planned.source is not None}
     return {name for name in needed if name is not None}
 
 

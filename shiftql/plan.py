@@ -100,16 +100,21 @@ class PlanNode:
         return next((node.own_obstacle for node in self.walk() if node.own_obstacle), None)
 
     @property
-    def new_evaluations(self) -> tuple[Evaluation, ...]:
+    def new_planned(self) -> tuple[PlannedEvaluation, ...]:
         """What has to be computed, rankers in turn, each once."""
         wanted = {
-            planned.evaluation.fingerprint: planned.evaluation
+            planned.evaluation.fingerprint: planned
             for node in self.walk()
             if isinstance(node, Evaluate)
             for planned in node.evaluations
             if not planned.known
         }
         return tuple(wanted.values())
+
+    @property
+    def new_evaluations(self) -> tuple[Evaluation, ...]:
+        """The evaluations of `new_planned`."""
+        return tuple(planned.evaluation for planned in self.new_planned)
 
     @property
     def is_cut(self) -> bool:
@@ -359,7 +364,7 @@ class PlannedEvaluation:
     It is of the first of `views`, or of the one that does best on the training rows. `parts` make up what it is
     trained on, where that differs between the evaluations of one plan. `round` is that of the halving it belongs to,
     and `epochs` are those of training that it adds. One that is `shared` is computed for an earlier step of the plan
-    already.
+    already. `source` is the model's where it is opened for this evaluation alone.
     """
 
     evaluation: Evaluation
@@ -371,6 +376,7 @@ class PlannedEvaluation:
     round: int = 0
     epochs: int = 0
     shared: bool = False
+    source: str | None = None
 
     @property
     def is_new(self) -> bool:

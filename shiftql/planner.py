@@ -57,10 +57,13 @@ from storage.views import EMBEDDING_VERSION, LAST, PROBABILITIES, View
 from storage.workload import fits_one_core
 from tasks.rankers.specs import RankerSpec, bind_arguments, find_ranker
 
-# Which sources can be fine-tuned.
-_FINETUNABLE = {"huggingface"}
 # Which sources' models can be saved once they are fine-tuned.
 _KEPT = {"huggingface"}
+# Why models of a source cannot be fine-tuned, and what to do; all others can.
+_UNTRAINABLE = {
+    "torch": "an exported program has no gradients to train by; register the Hugging Face directory it was made of",
+    "pca": "principal components are fitted and not trained; rank them by Linear",
+}
 # The proxy that Auto may buy, and what stands in for one that needs the classes of a head where there is none.
 _USUAL_PROXY, _WITHOUT_HEAD = "Linear", "LogME"
 _FULL = "FineTune"
@@ -174,6 +177,7 @@ def _embedding(probe: ModelRecord, datasets: Sequence[BoundDataset], stores: Sto
         Evaluation(_subject(probe), task.subject, None, TASK2VEC.name, str(TASK2VEC.version)),
         stores.costs.task_embedding(probe, task.num_rows),
         parts=task.parts,
+        source=probe.source,
     )
 
 
@@ -229,9 +233,9 @@ def _plan_finetuning(question: BoundFinetune, stores: Stores, inputs: tuple[Plan
 def _refused(models: Sequence[ModelRecord]) -> tuple[tuple[str, str], ...]:
     """The models that cannot be fine-tuned, with the reason."""
     return tuple(
-        (model.name, f"FineTune is not available for {model.source} models")
+        (model.name, f"FineTune is not available for {model.source} models: {_UNTRAINABLE[model.source]}")
         for model in models
-        if model.source not in _FINETUNABLE
+        if model.source in _UNTRAINABLE
     )
 
 
@@ -389,7 +393,7 @@ class _Builder:
             evaluation = self._evaluation(subject, test, ranker.spec.name, version, params, fidelity)
             rows = test.num_rows if test else 0
             cost = self._costs.finetuning(model, train.num_rows, rows, epochs - seen, params)
-            planned.append(PlannedEvaluation(evaluation, cost, epochs=epochs - seen))
+            planned.append(PlannedEvaluation(evaluation, cost, epochs=epochs - seen, source=model.source))
             seen = epochs
         return planned
 
@@ -418,7 +422,7 @@ class _Builder:
         return race
 
     def _finetunable(self) -> list[ModelRecord]:
-        return [model for model in self._question.models if model.source in _FINETUNABLE]
+        return [model for model in self._question.models if model.source not in _UNTRAINABLE]
 
     def _choose(
         self, ranker: BoundRanker, train: Split, rungs: Sequence[int], strategy: NamedStrategy | None

@@ -24,6 +24,12 @@ from storage.settings import current_settings
 from storage.views import EMBEDDING_VERSION, View
 from tasks.host import host
 
+# What fine-tunes in the host of a framework.
+_FINETUNING = {
+    "torch": "tasks.finetuning.huggingface:finetune_model",
+    "tensorflow": "tasks.finetuning.keras_runs:finetune_keras",
+}
+
 _one_embeds_here = threading.Lock()
 
 
@@ -101,8 +107,9 @@ async def majority(claim: Claim) -> str:
     persist_result=True,
     cache_key_fn=_evaluation_key,
 )
-async def finetune(claim: Claim, train: Sequence[Part], test: Sequence[Part]) -> str:
-    """Fine-tune a model, record what it does and return the evaluation's fingerprint; see tasks.finetuning.
+async def finetune(claim: Claim, train: Sequence[Part], test: Sequence[Part], framework: str) -> str:
+    """Fine-tune a model of a framework, record what it does and return the evaluation's fingerprint; see
+    tasks.finetuning.
 
     With a fidelity of some epochs it is a rung, recorded by the validation part; so is the whole without a test.
     """
@@ -110,8 +117,8 @@ async def finetune(claim: Claim, train: Sequence[Part], test: Sequence[Part]) ->
 
     evaluation = claim.evaluation
     result = await asyncio.to_thread(
-        host("torch").call,
-        "tasks.finetuning.huggingface:finetune_model",
+        host(framework).call,
+        _FINETUNING[framework],
         model=evaluation.model.name,
         model_fingerprint=evaluation.model.fingerprint,
         train=[part.json for part in train],

@@ -233,12 +233,13 @@ def test_a_lost_host_is_a_failure_that_is_tried_again(here: None, monkeypatch: p
 
 def test_models_are_fine_tuned_and_refused_where_they_cannot_be(here: None, catalog: Catalog, pool: Any) -> None:
     register_model(catalog, "hub", str(pool.models["bert"]))
-    catalog.save_model("hub", {"source": "tfhub"})
+    catalog.save_model("hub", {"source": "torch"})
     text = f"SELECT * FROM text_models WHERE name != 'roberta' ORDER BY FineTune(epochs=2, lr=0.01) {NATURE}"
     answer = ask(text)
     assert models(answer) == ["bert"]
     assert not any(row.get("baseline") for row in answer.ranking)
-    assert answer.failed == ({"model": "hub", "reason": "FineTune is not available for tfhub models"},)
+    (failure,) = answer.failed
+    assert failure["reason"].startswith("FineTune is not available for torch models: ")
     # So short a training may collapse, and is tried once more then.
     tries = recorded("curve", "cost_seconds")
     assert len(tries) == answer.evaluated <= 2

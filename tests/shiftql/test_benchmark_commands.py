@@ -21,7 +21,7 @@ BUILT = MatrixAnswer(
     failed=({"model": "resnet", "dataset": "digits", "reason": "no memory"},),
     method="FineTune(epochs=20)",
     metrics={"digits": "accuracy", "topics": "accuracy"},
-    refused=({"model": "tf", "reason": "FineTune is not available for tfhub models"},),
+    refused=({"model": "tf", "reason": "FineTune is not available for torch models"},),
     evaluated=1,
     reused=1,
     spent_seconds=3.25,
@@ -99,7 +99,7 @@ def test_a_build_prints_the_matrix_what_failed_was_refused_and_is_left(session: 
         "failed",
         "- resnet on digits: no memory",
         "refused",
-        "- tf: FineTune is not available for tfhub models",
+        "- tf: FineTune is not available for torch models",
         "evaluated 1, reused 1, 3.2 s of evaluations; 1 cell left: ~2 min",
     ]
 

@@ -203,7 +203,7 @@ def test_failures_are_told_once_in_the_order_of_names() -> None:
         test=None,
         descending=False,
         limit=None,
-        refused=(("d", "FineTune is not available for tfhub models"),),
+        refused=(("d", "FineTune is not available for torch models"),),
     )
     measured = _measured({"c": _failed("first"), "b": _accuracy(3)}) | _measured(
         {"c": _failed("second"), "a": _failed(None)}, "cosine_nn"
@@ -212,7 +212,7 @@ def test_failures_are_told_once_in_the_order_of_names() -> None:
         {"model": "a", "reason": "unknown"},
         {"model": "c", "reason": "first"},
         {"model": "c", "reason": "second"},
-        {"model": "d", "reason": "FineTune is not available for tfhub models"},
+        {"model": "d", "reason": "FineTune is not available for torch models"},
     )
 
 

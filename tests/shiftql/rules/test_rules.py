@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from flows.slots import hosts_needed
 from shiftql.plan import Download, Embed, PlanNode, Query, Rank, Scan, Weights
 from shiftql.rules import RULES, optimize
 from shiftql.rules.download_missing_weights import download_missing_weights
@@ -15,6 +16,8 @@ from shiftql.rules.knowledge import Knowledge
 from shiftql.rules.reuse_known_results import reuse_known_results
 from shiftql.rules.reuse_stored_features import reuse_stored_features
 from shiftql.rules.share_embeddings import share_embeddings
+from storage.catalog import Catalog
+from storage.database import Database
 from storage.evaluations import Subject
 from storage.views import LAST, View
 
@@ -59,10 +62,29 @@ def test_fine_tuning_embeds_nothing_and_has_no_baselines(draft: Draft) -> None:
     assert all(planned.evaluation.params["lr"] for planned in plan.evaluates[0].evaluations)
 
 
-def test_what_cannot_be_fine_tuned_is_refused_with_a_reason(draft: Draft) -> None:
-    plan = draft("SELECT * FROM models ORDER BY FineTune TRAINED ON digits-train TESTED ON digits-test")
-    assert plan.refused == (("hub-mobile", "FineTune is not available for tfhub models"),)
+FINETUNED = "SELECT * FROM models ORDER BY FineTune TRAINED ON digits-train TESTED ON digits-test"
+
+
+@pytest.mark.parametrize("source", ["tfhub", "keras"])
+def test_models_of_tensorflow_are_fine_tuned_in_its_process(draft: Draft, database: Database, source: str) -> None:
+    Catalog(database).save_model("hub-mobile", {"source": source})
+    plan = draft(FINETUNED)
+    assert (plan.refused, plan.rows) == ((), 3)
+    assert hosts_needed(plan) == {"torch", "tensorflow"}
+
+
+@pytest.mark.parametrize(("source", "fix"), [("torch", "register the Hugging Face directory"), ("pca", "Linear")])
+def test_what_cannot_be_fine_tuned_is_refused_with_a_reason(
+    draft: Draft, database: Database, source: str, fix: str
+) -> None:
+    Catalog(database).save_model("hub-mobile", {"source": source})
+    plan = draft(FINETUNED)
+    ((model, reason),) = plan.refused
+    assert model == "hub-mobile"
+    assert reason.startswith(f"FineTune is not available for {source} models: ")
+    assert fix in reason
     assert plan.rows == 2
+    assert hosts_needed(plan) == {"torch"}
 
 
 def test_known_results_are_not_new(draft: Draft) -> None:
