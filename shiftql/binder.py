@@ -624,6 +624,7 @@ class _Binder(Places):
             chunk=select.chunk,
             budget=select.budget,
             within=select.within,
+            is_unordered=not select.order_by,
         )
 
     def _check_limits(self, select: ast.Select, rankers: Sequence[BoundRanker], num_models: int) -> None:

@@ -101,7 +101,7 @@ class BoundRanking(BoundQuery):
     """A question that depends on a dataset. `models` are those that meet the condition, by name.
 
     `beside` holds the selected columns by the models' names. `unneeded` are the fingerprints of models that whoever
-    selects from it filters out again.
+    selects from it filters out again. One that `is_unordered` names no order, and `rankers` has what that means.
     """
 
     models: tuple[ModelRecord, ...]
@@ -116,6 +116,7 @@ class BoundRanking(BoundQuery):
     budget: ast.Budget | None = None
     within: float | None = None
     unneeded: frozenset[str] = frozenset()
+    is_unordered: bool = False
 
     @cached_property
     def datasets(self) -> tuple[BoundDataset, ...]:

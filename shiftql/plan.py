@@ -129,6 +129,15 @@ class PlanNode:
         )
 
     @property
+    def drafts(self) -> Iterator[PlanNode]:
+        """This plan, and every other that a rule may take for a part of it."""
+        yield self
+        for node in self.walk():
+            if isinstance(node, Rank):
+                for _, variant in node.variants:
+                    yield from variant.drafts
+
+    @property
     def total_cost(self) -> Cost:
         """The cost of this node and all below it."""
         return sum((node.cost for node in self.walk()), Cost())
@@ -487,9 +496,13 @@ class Evaluate(PlanNode):
             spent = sum((planned.cost for planned in self.evaluations if planned.known), Cost())
             embedding = self.below.cost.seconds if self.below is not None else 0.0
             return Cost(max(0.0, self.choice.seconds - spent.seconds - embedding))
-        later = self.rounds[1 + max((planned.round for planned in self.evaluations), default=-1) :]
         planned = {planned.evaluation.fingerprint: planned.cost for planned in self.evaluations if planned.is_new}
-        return sum((*planned.values(), *(each.cost for each in later)), Cost())
+        return sum((*planned.values(), *(each.cost for each in self.rounds_left)), Cost())
+
+    @property
+    def rounds_left(self) -> tuple[Round, ...]:
+        """The rounds of halving whose models are not known yet."""
+        return self.rounds[1 + max((planned.round for planned in self.evaluations), default=-1) :]
 
     @property
     def children(self) -> tuple[PlanNode, ...]:
@@ -501,7 +514,8 @@ class Rank(PlanNode):
     """Rankings of the models by a strategy, which decides while it runs what is evaluated next.
 
     `within` are the seconds of wall time that it may take, and `budget` those that its evaluations may cost in all.
-    `unneeded` are the fingerprints of the models whose places nobody asks for.
+    `unneeded` are the fingerprints of the models whose places nobody asks for. `variants` are other plans for the same
+    question, by the rule that may take each.
     """
 
     strategy: str
@@ -516,6 +530,7 @@ class Rank(PlanNode):
     unneeded: frozenset[str] = frozenset()
     within: float | None = None
     budget: float | None = None
+    variants: tuple[tuple[str, Rank], ...] = ()
 
     @property
     def description(self) -> str:

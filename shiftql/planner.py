@@ -48,6 +48,7 @@ from shiftql.strategies.retried import Retried
 from shiftql.strategies.rungs import Race, fit_race, least_epochs, rungs_of
 from shiftql.strategies.specs import NamedStrategy
 from shiftql.strategies.successive_halving import Halving, Schedule, schedule
+from shiftql.variants import halved, is_left_open, too_large, without_order
 from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.errors import PlanError
@@ -86,7 +87,8 @@ class Stores:
 
     `split` gives what several datasets taken as one are made of, `sample` the parts of it that its first rows by
     their hashes are, and `outcomes` what came of evaluations before, by fingerprint: what strategies want rests on it.
-    `history` is what models brought elsewhere than on a target; see shiftql.history. `costs` predicts what work takes.
+    `history` is what models brought elsewhere than on a target; see shiftql.history. `costs` predicts what work takes,
+    and `memory` tells the bytes that the device has, where that is known.
     """
 
     split: Prepare
@@ -94,6 +96,7 @@ class Stores:
     outcomes: Callable[[Sequence[Evaluation]], Mapping[str, Measurement]]
     history: Callable[[Sequence[ModelRecord], Collection[Subject]], History]
     costs: CostModel = UNMEASURED
+    memory: Callable[[], int | None] = lambda: None
 
 
 def plan(question: Question, stores: Stores) -> PlanNode:
@@ -101,7 +104,7 @@ def plan(question: Question, stores: Stores) -> PlanNode:
     inputs = tuple(plan(each, stores) for each in _each_once(question.inputs))
     match question:
         case BoundRanking():
-            return _plan_ranking(question, stores, inputs)
+            return _with_variants(question, stores, inputs)
         case BoundSet():
             return Combine(question.operator, plan(question.left, stores), plan(question.right, stores))
         case BoundDistances():
@@ -118,6 +121,47 @@ def plan(question: Question, stores: Stores) -> PlanNode:
 def _each_once(questions: Sequence[BoundQuery]) -> list[BoundQuery]:
     """Of one sub-select whoever rests on it may need other models."""
     return list({(each.text, getattr(each, "unneeded", None)): each for each in questions}.values())
+
+
+def _with_variants(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode, ...]) -> Rank:
+    """The plan of a ranking, and those that rules may take in its place."""
+    plain = without_order(question) if is_left_open(question) else question
+    drafted = _plan_ranking(plain, stores, inputs)
+    variants = [] if plain is question else [("choose_strategy", _plan_ranking(question, stores, inputs))]
+    race = halved(question, drafted.train.num_rows) if drafted.train else None
+    if race is not None:
+        variants.append(("halve", _plan_ranking(race, stores, inputs)))
+    reasons = too_large(question, stores.costs, stores.memory)
+    if reasons and (refused := _refused_for_size(question, drafted, reasons, stores)):
+        fitting = tuple(model for model in question.models if model.name not in dict(refused))
+        smaller = _with_variants(replace(question, models=fitting), stores, inputs)
+        variants.append(("drop_oversized", _with_refused(smaller, refused)))
+    return replace(drafted, variants=tuple(variants)) if variants else drafted
+
+
+def _with_refused(rank: Rank, refused: tuple[tuple[str, str], ...]) -> Rank:
+    variants = tuple((rule, _with_refused(variant, refused)) for rule, variant in rank.variants)
+    return replace(rank, refused=tuple(sorted({*rank.refused, *refused})), variants=variants)
+
+
+def _refused_for_size(
+    question: BoundRanking, drafted: Rank, reasons: Mapping[str, str], stores: Stores
+) -> tuple[tuple[str, str], ...]:
+    """The models that are too large by the reasons for it, but for those that are measured all the same."""
+    evaluations = [
+        p.evaluation for e in drafted.evaluates for p in e.evaluations if p.evaluation.model.fingerprint in reasons
+    ]
+    outcomes = stores.outcomes(evaluations)
+    measured = {
+        evaluation.model.fingerprint
+        for evaluation in evaluations
+        if evaluation.fingerprint in outcomes and outcomes[evaluation.fingerprint].status == "completed"
+    }
+    return tuple(
+        (model.name, reasons[model.fingerprint])
+        for model in question.models
+        if model.fingerprint in reasons and model.fingerprint not in measured
+    )
 
 
 def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode, ...]) -> Rank:

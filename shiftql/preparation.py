@@ -17,6 +17,7 @@ from shiftql.rules.knowledge import Knowledge, is_perfect
 from storage.bandwidth import bytes_per_second
 from storage.catalog import ModelRecord
 from storage.database import Database
+from storage.device_memory import device_memory
 from storage.evaluations import Evaluation, Measurement, Subject
 from storage.learned_costs import LearnedCosts
 from storage.parts import Part, whole
@@ -46,7 +47,7 @@ def prepare(
         }
 
     costs = cost_model(database, [model for step in steps_in((question,)) for model in _models_of(step)])
-    stores = Stores(_split, _sample, outcomes, partial(history_of, database), costs)
+    stores = Stores(_split, _sample, outcomes, partial(history_of, database), costs, device_memory)
     drafted = plan(question, stores)
     known = replace(_what_is_known(drafted, database), costs=costs, **_what_is_missing(question, costs))
     return _waited_for(optimize(drafted, known), costs, to_start)
@@ -132,7 +133,8 @@ def _parts(dataset: BoundDataset) -> tuple[Part, ...]:
 
 
 def _what_is_known(drafted: PlanNode, database: Database) -> Knowledge:
-    evaluations = drafted.new_evaluations
+    drafts = list(drafted.drafts)
+    evaluations = {each.fingerprint: each for draft in drafts for each in draft.new_evaluations}.values()
     if not evaluations:
         return Knowledge()
     measured = ResultStore(database).known(evaluation.fingerprint for evaluation in evaluations)
@@ -140,7 +142,8 @@ def _what_is_known(drafted: PlanNode, database: Database) -> Knowledge:
     perfect = frozenset(fingerprint for fingerprint, measurement in measured.items() if is_perfect(measurement))
     spent = {fingerprint: measurement.cost_seconds for fingerprint, measurement in measured.items()}
     unknown_models = {evaluation.model for evaluation in evaluations if evaluation.fingerprint not in known}
-    keys = {embedding.key for embedding in drafted.all_embeddings if embedding.model in unknown_models}
+    embeddings = (embedding for draft in drafts for embedding in draft.all_embeddings)
+    keys = {embedding.key for embedding in embeddings if embedding.model in unknown_models}
     return Knowledge(known, perfect, spent, missing_rows(keys) if keys else {})
 
 

@@ -1,6 +1,6 @@
 """The optimizer: rules that rewrite a plan before it runs, one a file, applied in turn.
 
-No rule changes an answer. Each can be turned off, but those without which a plan would not do what was asked.
+No rule changes what an answer means. Each can be turned off, but those that a plan needs to do what was asked.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from shiftql.plan import Embed, PlanNode, Saving
+from shiftql.rules.choose_strategy import choose_strategy
 from shiftql.rules.download_missing_weights import download_missing_weights
+from shiftql.rules.drop_oversized import drop_oversized
 from shiftql.rules.drop_unneeded_embeddings import drop_unneeded_embeddings
 from shiftql.rules.fold_duplicates import fold_duplicates
+from shiftql.rules.forget_variants import forget_variants
+from shiftql.rules.halve import halve
 from shiftql.rules.keep_within_budget import keep_within_budget
 from shiftql.rules.knowledge import Knowledge
 from shiftql.rules.order_for_cost import order_for_cost
@@ -30,6 +34,8 @@ from storage.names import fold, near
 Rule: TypeAlias = Callable[[PlanNode, Knowledge], PlanNode]
 
 RULES: tuple[Rule, ...] = (
+    drop_oversized,
+    choose_strategy,
     push_filters,
     reuse_known_results,
     stop_at_limit,
@@ -37,13 +43,15 @@ RULES: tuple[Rule, ...] = (
     keep_within_budget,
     drop_unneeded_embeddings,
     share_embeddings,
+    halve,
+    forget_variants,
     fold_duplicates,
     order_for_cost,
     share_preparation,
     download_missing_weights,
 )
 # What is no saving but has to be done is no matter of choice.
-_NECESSARY = (keep_within_budget, download_missing_weights)
+_NECESSARY = (forget_variants, keep_within_budget, download_missing_weights)
 NAMES = tuple(rule.__name__ for rule in RULES if rule not in _NECESSARY)
 
 # The rules that are turned off for the question that is being answered.
@@ -99,8 +107,8 @@ def _saving(rule: Rule, before: PlanNode, after: PlanNode) -> Saving:
     return Saving(
         rule.__name__,
         max(0.0, before.total_cost.seconds - after.total_cost.seconds),
-        len(before.new_evaluations) - len(after.new_evaluations),
-        _new_rows(before) - _new_rows(after),
+        max(0, len(before.new_evaluations) - len(after.new_evaluations)),
+        max(0, _new_rows(before) - _new_rows(after)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
 
-from shiftql.plan import Distances, Embed, Embedding, Evaluate, PlannedEvaluation, PlanNode, Query, Rank, Step
+from shiftql.plan import Distances, Embed, Embedding, Evaluate, Finetune, PlannedEvaluation, PlanNode, Query, Rank, Step
 from shiftql.rules.knowledge import Knowledge
 from shiftql.rules.rewriting import PlanT, rewrite
 from storage.evaluations import Subject
@@ -27,7 +27,7 @@ def fold_duplicates(plan: PlanT, knowledge: Knowledge) -> PlanT:
             embedded.setdefault((each.model, each.part), set()).update(each.views)
         return folded
 
-    return rewrite(plan, (Rank, Distances, Query), fold)
+    return rewrite(plan, (Rank, Distances, Query, Finetune), fold)
 
 
 def _marked(evaluate: Evaluate, evaluated: Set[str]) -> Evaluate:

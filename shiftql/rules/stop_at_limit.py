@@ -28,8 +28,9 @@ def _beaten(evaluate: Evaluate, limit: int, perfect: frozenset[str]) -> set[str]
     """The fingerprints of models none of whose copies can come within the limit."""
     if evaluate.choice is not None or evaluate.rounds:
         return set()
-    models = {each.evaluation.model for each in evaluate.evaluations if not each.baseline}
-    best = sorted({e.evaluation.model.name for e in evaluate.evaluations if e.evaluation.fingerprint in perfect})
+    evaluations = [planned.evaluation for planned in evaluate.evaluations if not planned.baseline]
+    models = {evaluation.model for evaluation in evaluations}
+    best = sorted({evaluation.model.name for evaluation in evaluations if evaluation.fingerprint in perfect})
     if len(best) < limit:
         return set()
     kept = {model.fingerprint for model in models if model.name <= best[limit - 1]}

@@ -53,6 +53,13 @@ def schedule(arms: int, train_rows: int, chunk: int | None, budget: int | None) 
     return Schedule(chunk, budget, tuple(sizes[:last]), tuple(rows[:last]))
 
 
+def shortest(arms: int, train_rows: int, least_rows: int) -> Schedule | None:
+    """The race that shows arms the fewest rows in all, but so many in its first round; None where that is the last."""
+    pulls = sum(max(1, arms) // size for size in _sizes(arms))
+    race = schedule(arms, train_rows, max(least_rows, -(-train_rows // pulls)), None)
+    return race if len(race.rows) > 1 else None
+
+
 def least_budget(arms: int) -> int:
     """The pulls that give every arm one in every round, as if none were dropped."""
     return max(1, arms) * len(_sizes(arms))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -36,6 +36,7 @@ _MODELS = {
     "vit-letters": (32, 300_000),
     "vit-letters-copy": (32, 300_000),
 }
+_TEXT_MODELS = {"bert-huge": 2_000_000_000, "bert-small": 400_000}
 ROWS = {
     "digits-train": 600,
     "digits-test": 300,
@@ -43,6 +44,8 @@ ROWS = {
     "shapes-test": 400,
     "many-train": 20_000,
     "many-test": 2_000,
+    "topics-train": 600,
+    "topics-test": 400,
 }
 
 
@@ -55,16 +58,19 @@ def fill_pool() -> Callable[..., Database]:
 def _fill(database: Database, fingerprints: Mapping[str, str] = MappingProxyType({})) -> Database:
     """Datasets have the fingerprints that are given for their names."""
     catalog = Catalog(database)
+    columns = {"path": "", "source": "huggingface", "signature": "", "embedding_dim": 64}
     for name, (side, parameters) in _MODELS.items():
-        content = name.removesuffix("-copy")
-        columns = {"path": "", "source": "huggingface", "signature": "", "fingerprint": f"fingerprint of {content}"}
-        figures = {"num_params": parameters, "size_bytes": 4 * parameters, "embedding_dim": 64, "image_size": side}
-        catalog.save_model(name, {**columns, **figures, "modality": "image", "upstream_accuracy": side / 100})
+        content = {"fingerprint": f"fingerprint of {name.removesuffix('-copy')}", "modality": "image"}
+        figures = {"num_params": parameters, "size_bytes": 4 * parameters, "image_size": side}
+        catalog.save_model(name, {**columns, **content, **figures, "upstream_accuracy": side / 100})
+    for name, parameters in _TEXT_MODELS.items():
+        content = {"fingerprint": f"fingerprint of {name}", "modality": "text"}
+        catalog.save_model(name, {**columns, **content, "num_params": parameters, "size_bytes": 4 * parameters})
     for name, rows in ROWS.items():
         content = fingerprints.get(name, f"fingerprint of {name}")
+        kind = {"modality": "text" if "topics" in name else "image", "task": "classification"}
         columns = {"path": "", "type": "numpy", "signature": "", "fingerprint": content}
-        kind = {"modality": "image", "task": "classification", "num_rows": rows, "num_classes": 10}
-        catalog.save_dataset(name, {**columns, **kind})
+        catalog.save_dataset(name, {**columns, **kind, "num_rows": rows, "num_classes": 10})
     return database
 
 
@@ -77,11 +83,11 @@ def pool(tmp_path_factory: pytest.TempPathFactory, fill_pool: Callable[..., Data
 
 @pytest.fixture
 def draft_of_pool(pool: Database, stores: Stores) -> Callable[[str], PlanNode]:
-    """The logical plan of a query over the pool, before the rules."""
+    """The logical plan of a query over the pool, before the rules, on a device with 8 GB."""
 
     def draft(text: str) -> PlanNode:
         question, declared = read_script(text)
-        return plan(bind(question, pool, text, declared), stores)
+        return plan(bind(question, pool, text, declared), replace(stores, memory=lambda: 8_000_000_000))
 
     return draft
 
@@ -159,7 +165,7 @@ def world(home: object, fill_pool: Callable[..., Database], monkeypatch: pytest.
     """A home with the pool, whose datasets' rows are known by their hashes alone."""
     rng = np.random.default_rng(0)
     fingerprints = {}
-    for name, rows in (("digits-train", 600), ("digits-test", 300), ("shapes-train", 600), ("shapes-test", 400)):
+    for name, rows in ROWS.items():
         hashes = rng.integers(0, 256, (rows, 16), dtype=np.uint8)
         manifest = Manifest(hashes, rng.integers(0, 10, rows), tuple(map(str, range(10))))
         save_manifest(current_settings().manifests, manifest)

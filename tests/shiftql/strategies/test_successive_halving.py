@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftql.strategies.successive_halving import Halving, schedule
+from shiftql.strategies.successive_halving import Halving, least_budget, schedule, shortest
 from storage.evaluations import Evaluation, Measurement, Subject
 
 # Scores of each arm, round by round.
@@ -121,3 +121,15 @@ def test_no_round_spends_more_than_its_share_and_the_last_arm_sees_all_rows_wher
             assert rows > seen
             seen = rows
         assert seen == train
+
+
+@given(arms=st.integers(1, 3000), rows=st.integers(1, 100_000), least=st.integers(1, 1000))
+def test_the_shortest_race_begins_with_enough_rows_and_ends_with_all(arms: int, rows: int, least: int) -> None:
+    race = shortest(arms, rows, least)
+    if race is None:
+        assert arms <= 2 or rows <= least
+        return
+    assert len(race.rows) > 1
+    assert race.rows[0] >= least
+    assert race.rows[-1] == rows
+    assert race.budget == least_budget(arms)
