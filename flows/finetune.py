@@ -12,8 +12,9 @@ from uuid import uuid4
 
 from prefect import flow
 
+from flows.board import Board
 from flows.registration import register_finetuned
-from flows.search import evaluate, publish, run_name
+from flows.search import evaluate, run_name
 from shiftql.answering import answer
 from shiftql.bound import BoundFinetune
 from shiftql.keeping import Winner, to_be_kept
@@ -44,14 +45,15 @@ async def finetune(statement: str) -> dict[str, Any]:
     settings = current_settings()
     with features_in_use(settings):
         database = Database(settings)
-        question, attempted, done = await evaluate(statement, database)
+        board = Board(statement)
+        question, attempted, done = await evaluate(statement, database, board)
         plan = prepare(question, database, attempted)
         assert isinstance(question, BoundFinetune)
         assert isinstance(plan, Finetune)
         winner = to_be_kept(question, plan, database)
         if winner is not None:
             await _keep(winner, question, plan, Catalog(database))
-        await publish(statement, answer(question, plan, database, done))
+        await board.put(answer(question, plan, database, done))
         return done
 
 

@@ -9,13 +9,14 @@ import time
 from collections import ChainMap, Counter
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import chain, pairwise
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import acreate_markdown_artifact
 from prefect.runtime import flow_run
 
+from flows.board import Board
 from flows.downloading import Downloads
 from flows.learning import Pass, learn
 from flows.limits import Limits
@@ -28,7 +29,6 @@ from shiftql.plan import Embedding, Finetune, Rank, Step
 from shiftql.preparation import missing_rows, prepare
 from shiftql.printer import to_text
 from shiftql.progress import progress
-from shiftql.render import render
 from shiftql.script import read_script
 from shiftql.strategies.batch import Batch
 from storage.baselines import MAJORITY_METHOD
@@ -72,16 +72,20 @@ async def search(statement: str, asked_at: float | None = None) -> dict[str, Any
     settings = current_settings()
     with features_in_use(settings):
         database = Database(settings)
-        bound, attempted, done = await evaluate(statement, database, asked_at)
+        board = Board(statement)
+        bound, attempted, done = await evaluate(statement, database, board, asked_at)
         plan = prepare(bound, database, attempted)
-        await publish(statement, answer(bound, plan, database, done, partial=done["partial"]))
+        await board.put(answer(bound, plan, database, done, partial=done["partial"]))
         return done
 
 
 async def evaluate(
-    statement: str, database: Database, asked_at: float | None = None
+    statement: str, database: Database, board: Board, asked_at: float | None = None
 ) -> tuple[Question, set[str], dict[str, Any]]:
-    """Evaluate what a question asks for; the question as it is bound at last, what was attempted, what was done."""
+    """Evaluate what a question asks for; the question as it is bound at last, what was attempted, what was done.
+
+    The answer so far is on the board meanwhile.
+    """
     question, declared = read_script(statement)
     work = Work()
     attempted: set[str] = set()
@@ -105,7 +109,12 @@ async def evaluate(
             pending, failed = downloads.give_up(pending)
             work.computed += failed
             progress.get().begin(len(pending.new_evaluations))
-            await Search(pending, database, work).run()
+            showing: contextlib.AbstractAsyncContextManager[None] = contextlib.nullcontext()
+            if step is bound:
+                so_far = partial(_so_far, bound, database, frozenset(attempted))
+                showing = board.kept_up(so_far, work.computed, len(pending.new_evaluations))
+            async with showing:
+                await Search(pending, database, work).run()
         # What somebody purged since it was recorded is computed again, though not for ever.
         tries.update(attempting)
         recorded = ResultStore(database).outcomes(attempting)
@@ -116,11 +125,8 @@ async def evaluate(
     return bound, attempted, {**asdict(work), "flow_run_id": str(flow_run.id)}
 
 
-async def publish(statement: str, found: Answer) -> None:
-    """Leave an answer as an artifact of the run."""
-    await acreate_markdown_artifact(
-        key="ranking", markdown=f"```sql\n{statement}\n```\n\n{render(found, 'markdown')}", description=flow_run.name
-    )
+def _so_far(question: Question, database: Database, attempted: frozenset[str]) -> Answer:
+    return answer(question, prepare(question, database, attempted), database, {}, partial=True)
 
 
 def _first_to_compute(question: Question, database: Database, attempted: set[str]) -> tuple[Question, Step] | None:

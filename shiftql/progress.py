@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shiftql.answers import Answer
 
 
 class Progress:
@@ -16,6 +20,9 @@ class Progress:
 
     def advance(self, done: str, amount: float = 1) -> None:
         """One evaluation is computed; `done` says which, for example "linear resnet-letters"."""
+
+    def show(self, answer: Answer) -> None:
+        """This is the answer so far."""
 
     def end(self) -> None:
         """All of it is done, or the query was given up."""

@@ -54,3 +54,19 @@ def test_a_bar_that_was_left_open_is_closed(capsys, monkeypatch):
     capsys.readouterr()
     surface.note("a plain line")
     assert capsys.readouterr().err == "a plain line\n"
+
+
+def test_on_a_terminal_the_ranking_so_far_stands_above_the_bar_until_the_end(capsys, monkeypatch, ranking):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with shown_progress():
+        surface = progress.get()
+        surface.show(ranking)
+        surface.begin(2)
+        surface.show(ranking)
+        surface.advance("linear resnet")
+        surface.begin(1)
+        surface.end()
+    shown = capsys.readouterr()
+    assert shown.err.index("resnet-letters") < shown.err.index("1/2")
+    assert shown.out == ""

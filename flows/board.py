@@ -1,0 +1,71 @@
+"""The answer so far of a run: shown to whoever waits for it, and left as the run's artifacts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from uuid import UUID
+
+from prefect.artifacts import acreate_markdown_artifact, acreate_progress_artifact, aupdate_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.runtime import flow_run
+
+from shiftql.answers import Answer
+from shiftql.progress import progress
+from shiftql.render import render
+
+# An answer takes a tenth of a second to make and write: about a thirtieth of the time goes into it.
+_REFRESH_SECONDS = 3.0
+
+
+class Board:
+    """The artifacts `ranking` and `progress` of the run of one statement, brought up to date as it goes on."""
+
+    def __init__(self, statement: str) -> None:
+        self._statement = statement
+        self._ranking: UUID | None = None
+        self._progress: UUID | None = None
+
+    async def put(self, answer: Answer) -> None:
+        """Leave an answer in place of the one before."""
+        markdown = f"```sql\n{self._statement}\n```\n\n{render(answer, 'markdown')}"
+        if self._ranking is None:
+            self._ranking = await acreate_markdown_artifact(markdown, "ranking", flow_run.name)
+            return
+        async with get_client() as client:
+            await client.update_artifact(self._ranking, ArtifactUpdate(data=markdown))
+
+    @contextlib.asynccontextmanager
+    async def kept_up(self, answer: Callable[[], Answer], computed: Sequence[str], total: int) -> AsyncIterator[None]:
+        """Within it the answer so far is shown as work goes on; `computed` grows by up to `total` evaluations."""
+        begun = len(computed)
+
+        async def refresh() -> None:
+            seen = begun
+            while True:
+                await asyncio.sleep(_REFRESH_SECONDS)
+                if len(computed) == seen:
+                    continue
+                seen = len(computed)
+                so_far = await asyncio.to_thread(answer)
+                progress.get().show(so_far)
+                # Nobody waits for what is looked at in passing.
+                with contextlib.suppress(Exception):
+                    await self.put(so_far)
+                    await self._tell(100 * (seen - begun) / max(1, total))
+
+        refreshing = asyncio.create_task(refresh())
+        try:
+            yield
+        finally:
+            refreshing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await refreshing
+
+    async def _tell(self, per_cent: float) -> None:
+        if self._progress is None:
+            self._progress = await acreate_progress_artifact(per_cent, "progress", flow_run.name)
+        else:
+            await aupdate_progress_artifact(self._progress, progress=min(100.0, per_cent))
