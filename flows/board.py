@@ -40,13 +40,15 @@ class Board:
     @contextlib.asynccontextmanager
     async def kept_up(self, answer: Callable[[], Answer], computed: Sequence[str], total: int) -> AsyncIterator[None]:
         """Within it the answer so far is shown as work goes on; `computed` grows by up to `total` evaluations."""
-        begun = len(computed)
+        begun, ended = len(computed), asyncio.Event()
 
         async def refresh() -> None:
             seen = begun
-            while True:
-                await asyncio.sleep(_REFRESH_SECONDS)
-                if len(computed) == seen:
+            while not ended.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_REFRESH_SECONDS):
+                        await ended.wait()
+                if len(computed) == seen or ended.is_set():
                     continue
                 seen = len(computed)
                 so_far = await asyncio.to_thread(answer)
@@ -60,9 +62,9 @@ class Board:
         try:
             yield
         finally:
-            refreshing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await refreshing
+            # An artifact that is being made while it is cancelled would be made again.
+            ended.set()
+            await refreshing
 
     async def _tell(self, per_cent: float) -> None:
         if self._progress is None:
