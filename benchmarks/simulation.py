@@ -3,9 +3,10 @@
     python benchmarks/simulation.py [--json] [DIRECTORY]
 
 DIRECTORY keeps the small playground and the home between runs. The costs of the image models are measured by plain
-queries on few and on more rows, and what a query takes beside its evaluations by the latter. Then others are simulated
-and asked, each on drawn digits that no query had before, in a process in which the frameworks are loaded. All are asked
-several times, and medians told. With two cores there are two processes to open models in: two devices.
+queries on few and on more rows, what a query takes beside its evaluations by the latter, and what an evaluation takes
+in a round besides by a halved one. Then others are simulated and asked, each on drawn digits that no query had before,
+in a process in which the frameworks are loaded. All are asked several times, and medians told. With two cores there are
+two processes to open models in: two devices.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 from shiftql.simulation import (
     ModelCosts,
     Setting,
+    System,
     expected_halving,
     simulate_halved,
     simulate_plain,
@@ -36,6 +38,7 @@ TRAIN_ROWS = 3000
 CALIBRATED_ROWS = (300, 1500)
 # Chunk and budget of each query that is asked; None is left to the least.
 LIMITS: tuple[tuple[int | None, int | None] | None, ...] = (None, (None, 21), (100, None), (100, 84))
+CALIBRATED = (None, 42)
 CORES = (1, 2)
 REPETITIONS = 3
 WHERE = "source = huggingface AND modality = image"
@@ -45,7 +48,8 @@ WHERE = "source = huggingface AND modality = image"
 class Compared:
     """A query: what it was simulated to take, at least and at most whichever models go on, and what it took.
 
-    `by_order` is what is simulated with the models that really went on.
+    `by_order` is what is simulated with the models that really went on, `learned` with the costs that the home learned
+    from its queries, as `shiftql simulate` has them, in place of those that were measured here.
     """
 
     query: str
@@ -54,6 +58,7 @@ class Compared:
     low: float
     high: float
     by_order: float
+    learned: float
     actual: float
 
     def to_json(self) -> dict[str, Any]:
@@ -96,7 +101,10 @@ def compare(directory: Path, cores: int) -> list[Compared]:
         costs = _costs(session, few, more)
         setting = Setting(TRAIN_ROWS, TEST_ROWS, cores)
         beside = _beside(setting, costs, more)
-        return [_compared(session, directory, costs, setting, beside, limits) for limits in LIMITS]
+        rounds = [_ask(session, directory, CALIBRATED_ROWS[1], _worded(CALIBRATED)) for _ in range(REPETITIONS)]
+        setting = _with_overhead(setting, costs, beside, rounds)
+        learned = session.pool_costs(",".join(costs)).costs
+        return [_compared(session, directory, costs, learned, setting, beside, limits) for limits in LIMITS]
     finally:
         stop_hosts()
         session.stop_server()
@@ -172,6 +180,20 @@ def _beside(setting: Setting, costs: Mapping[str, ModelCosts], runs: Sequence[Ru
     return beside
 
 
+def _with_overhead(setting: Setting, costs: Mapping[str, ModelCosts], beside: float, runs: Sequence[Run]) -> Setting:
+    """The setting with what halved runs took besides, shared out among their evaluations."""
+    halved = expected_halving(_in_order(costs), replace(setting, train_rows=runs[0].rows), *CALIBRATED)
+    missing = max(0.0, median(run.seconds for run in runs) - halved.seconds - beside)
+    overhead = missing * setting.devices / sum(halved.schedule.arms)
+    print(f"  {overhead:.2f} s beside each evaluation of a round", file=sys.stderr, flush=True)
+    return replace(setting, system=System(round_overhead=overhead))
+
+
+def _worded(limits: tuple[int | None, int | None]) -> str:
+    chunk, budget = limits
+    return f"{'' if chunk is None else f' CHUNK {chunk}'}{'' if budget is None else f' BUDGET {budget}'}"
+
+
 def _in_order(costs: Mapping[str, ModelCosts]) -> list[ModelCosts]:
     """As the flow takes them: in the order of the catalog, which is that of names."""
     return [costs[model] for model in sorted(costs)]
@@ -181,31 +203,35 @@ def _compared(
     session: Any,
     directory: Path,
     costs: Mapping[str, ModelCosts],
+    learned: Sequence[ModelCosts],
     setting: Setting,
     beside: float,
     limits: tuple[int | None, int | None] | None,
 ) -> Compared:
     models = _in_order(costs)
     chunk, budget = limits or (None, None)
-    written = f"{'' if chunk is None else f' CHUNK {chunk}'}{'' if budget is None else f' BUDGET {budget}'}"
+    written = _worded((chunk, budget))
     runs = [_ask(session, directory, setting.train_rows, written) for _ in range(REPETITIONS)]
     actual = median(run.seconds for run in runs)
     if limits is None:
         plain = simulate_plain(models, setting).seconds + beside
-        return Compared("plain", setting.devices, plain, plain, plain, plain, actual)
+        by_learned = simulate_plain(learned, setting).seconds + beside
+        return Compared("plain", setting.devices, plain, plain, plain, plain, by_learned, actual)
     halved = expected_halving(models, setting, chunk, budget)
     in_order = median(
         simulate_halved([costs[model] for model in run.ranking], halved.schedule, setting).seconds for run in runs
     )
-    said = (halved.seconds + beside, halved.low + beside, halved.high + beside, in_order + beside)
-    return Compared(written.strip(), setting.devices, *said, actual)
+    by_learned = expected_halving(learned, setting, chunk, budget).seconds
+    said = (halved.seconds, halved.low, halved.high, in_order, by_learned)
+    return Compared(written.strip(), setting.devices, *(each + beside for each in said), actual)
 
 
 def _show(found: Sequence[Compared]) -> None:
-    print(f"{'query':24}{'devices':>8}{'simulated':>11}{'from':>7}{'to':>7}{'in order':>10}{'actual':>8}{'ratio':>7}")
+    columns = f"{'simulated':>11}{'from':>7}{'to':>7}{'in order':>10}{'learned':>9}{'actual':>8}{'ratio':>7}"
+    print(f"{'query':24}{'devices':>8}{columns}")
     for each in found:
-        figures = f"{each.expected:11.1f}{each.low:7.1f}{each.high:7.1f}{each.by_order:10.1f}{each.actual:8.1f}"
-        print(f"{each.query:24}{each.devices:8}{figures}{each.expected / each.actual:7.2f}")
+        said = f"{each.expected:11.1f}{each.low:7.1f}{each.high:7.1f}{each.by_order:10.1f}{each.learned:9.1f}"
+        print(f"{each.query:24}{each.devices:8}{said}{each.actual:8.1f}{each.expected / each.actual:7.2f}")
     halved = [each for each in found if each.query != "plain"]
     for devices in dict.fromkeys(each.devices for each in found):
         plain = next(each for each in found if each.query == "plain" and each.devices == devices)

@@ -100,7 +100,8 @@ def test_the_proxy_is_fitted_on_all_rows_seen_and_scored_in_every_round() -> Non
 
 def test_one_pass_opens_a_model_once_and_passes_apart_twice() -> None:
     opening = [ModelCosts(1.0, 0.0, 0.0, 0.0, 0.0)]
-    assert simulate_plain(opening, Setting(10, 10, 1, OURS)).seconds == 1.0
+    assert simulate_plain(opening, Setting(10, 10)).seconds == 1.0
+    assert simulate_plain(opening, Setting(10, 10, 1, OURS)).seconds == 1.0 + OURS.overhead
     assert simulate_plain(opening, Setting(10, 10, 1, PUBLISHED)).seconds == 2.0 + 1.5
 
 
