@@ -27,6 +27,7 @@ from storage.lineage import lineage_of
 from storage.results import EvaluationRecord
 from storage.settings import current_settings
 from tasks import stages
+from tests.conftest import sentences
 
 GRID = "FINETUNE bert WITH 'nature-train' (lr=[0.01, 0.005], epochs=2) AS reader"
 BEST = (
@@ -347,6 +348,35 @@ def test_a_statement_of_declared_names_is_one_with_their_declarations(here: None
     *_, other = Session().run(text.replace("= bert", "= roberta"))
     assert isinstance(other, ErrorAnswer)
     assert "of another lineage" in str(other.error)
+
+
+@pytest.mark.parametrize(("task", "arguments"), [("number", ""), ("words", ""), ("pair", "mode='lora', ")])
+def test_models_of_every_task_are_kept_and_predict(
+    here: None, catalog: Catalog, tmp_path: Path, task: str, arguments: str
+) -> None:
+    texts, topics = sentences(24, 3)
+    labelled = list(zip(texts, topics, strict=True))
+    rows: dict[str, list[dict[str, Any]]] = {
+        "number": [{"text": text, "score": len(text) + 0.5} for text in texts],
+        "words": [
+            {"tokens": text.split(), "ner_tags": [topic] * len(text.split())}
+            for text, topic in zip(texts, topics, strict=True)
+        ],
+        "pair": [
+            {"sentence1": text, "sentence2": texts[0], "label": topic}
+            for text, topic in zip(texts, topics, strict=True)
+        ],
+    }
+    path = tmp_path / f"{task}.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows[task])))
+    answer = ask(f"FINETUNE bert WITH '{path}' ({arguments}epochs=1, lr=0.01) AS reader")
+    assert answer.kept is not None
+    said = [row["prediction"] for row in predict(catalog, "reader", str(path))["rows"]]
+    assert len(said) == len(texts)
+    if task == "number":
+        assert all(isinstance(number, float) for number in said)
+    else:
+        assert {word for each in said for word in each.split()} <= set(topics)
 
 
 def test_a_name_that_was_taken_meanwhile_is_not_taken_over(
