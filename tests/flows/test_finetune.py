@@ -358,14 +358,8 @@ def test_models_of_every_task_are_kept_and_predict(
     labelled = list(zip(texts, topics, strict=True))
     rows: dict[str, list[dict[str, Any]]] = {
         "number": [{"text": text, "score": len(text) + 0.5} for text in texts],
-        "words": [
-            {"tokens": text.split(), "ner_tags": [topic] * len(text.split())}
-            for text, topic in zip(texts, topics, strict=True)
-        ],
-        "pair": [
-            {"sentence1": text, "sentence2": texts[0], "label": topic}
-            for text, topic in zip(texts, topics, strict=True)
-        ],
+        "words": [{"tokens": text.split(), "ner_tags": [topic] * len(text.split())} for text, topic in labelled],
+        "pair": [{"sentence1": text, "sentence2": texts[0], "label": topic} for text, topic in labelled],
     }
     path = tmp_path / f"{task}.jsonl"
     path.write_text("\n".join(map(json.dumps, rows[task])))
