@@ -21,6 +21,10 @@ _START_SERVER = (
 )
 
 
+class CommandError(Exception):
+    """A command failed; says what it wrote."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A question that had new work, and what it took.
@@ -55,10 +59,10 @@ class Home:
     path: Path
 
     def shiftql(self, *arguments: str) -> str:
-        """The standard output of a command; SystemExit with its standard error where it fails."""
+        """The standard output of a command. Raises CommandError where it fails."""
         done = self._run(str(Path(sys.executable).with_name("shiftql")), *arguments)
         if done.returncode:
-            raise SystemExit(f"shiftql {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+            raise CommandError(f"shiftql {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
 
     def query(self, text: str) -> dict[str, Any]:

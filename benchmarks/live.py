@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from homes import Asked, Home, fresh_home
+from homes import Asked, CommandError, Home, fresh_home
 
 from tasks.playground.sizes import SIZES, TargetSpec
 from tasks.playground.targets import split_path, write
@@ -41,6 +41,7 @@ LEAST_RATIO = {
 # Of Auto: its mean and its worst regret.
 MOST_REGRET = (0.01, 0.05)
 LEAST_HALVING, MOST_POINTS, MOST_SLOWER = 3.0, 0.005, 0.05
+WAYS = ("not halved", "halved", "optimizer's choice")
 # Evaluations after which estimates are to be within the first of these factors nine times in ten; the last before any.
 LEARNED, FACTORS = 20, (1.5, 3.0)
 
@@ -105,6 +106,7 @@ class Bench:
         self._template = Home(directory / "template")
         self._kept = Home(directory / "enumeration")
         self._asked: list[Asked] = []
+        self._failed: list[str] = []
 
     def measure(self, targets: Sequence[TargetSpec], only: str | None) -> dict[str, Any]:
         self._template.shiftql("playground", str(self._directory / "playground"), "--size", self._size)
@@ -125,6 +127,7 @@ class Bench:
             "epochs": self._epochs,
             "searches": [each.to_json() for each in searches],
             "halvings": [asdict(each) for each in halvings],
+            "failed": self._failed,
             "estimates": [
                 {
                     "question": each.text,
@@ -188,16 +191,17 @@ class Bench:
         """By the linear proxy, one target after the other in one home."""
         with fresh_home(self._template, "proxy") as home:
             for spec, truth in truths.items():
-                ranked = self._ask(home, question("Linear", spec))
-                search = self._search(spec, "Linear", list(ranked.scores), truth, ranked)
-                yield search
-                tuned = self._finetuned(home, spec, search.picked, f"FineTune(epochs={self._epochs})")
-                yield self._search(spec, "Linear + fine-tune", [search.picked], truth, ranked, tuned)
+                with self._going_on():
+                    ranked = self._ask(home, question("Linear", spec))
+                    search = self._search(spec, "Linear", list(ranked.scores), truth, ranked)
+                    yield search
+                    tuned = self._finetuned(home, spec, search.picked, f"FineTune(epochs={self._epochs})")
+                    yield self._search(spec, "Linear + fine-tune", [search.picked], truth, ranked, tuned)
 
     def _auto_searches(self, truths: dict[TargetSpec, dict[str, float]]) -> Iterator[Search]:
         """By Auto, each in a home of its own: it has no history but the published."""
         for spec, truth in truths.items():
-            with fresh_home(self._template, f"auto-{spec.name}") as home:
+            with self._going_on(), fresh_home(self._template, f"auto-{spec.name}") as home:
                 ranked = self._ask(home, question("Auto", spec))
                 search = self._search(spec, "Auto", list(ranked.scores), truth, ranked)
                 yield search
@@ -208,16 +212,22 @@ class Bench:
     def _halvings(self, spec: TargetSpec) -> Iterator[Halving]:
         """By the linear proxy on all rows, in rounds with the smallest budget, and as the optimizer likes."""
         scores: dict[str, float] = {}
-        for way in ("not halved", "halved", "optimizer's choice"):
-            with fresh_home(self._template, "halving") as home:
-                limits = {
-                    "halved": f" BUDGET {self._least_budget(home)}",
-                    "optimizer's choice": " CHUNK AUTO BUDGET AUTO",
-                }
-                asked = self._ask(home, question("Linear", spec) + limits.get(way, ""))
+        for way in WAYS:
+            with self._going_on(), fresh_home(self._template, "halving") as home:
+                limits = ("", f" BUDGET {self._least_budget(home)}", " CHUNK AUTO BUDGET AUTO")[WAYS.index(way)]
+                asked = self._ask(home, question("Linear", spec) + limits)
                 scores = scores or asked.scores
                 behind = max(scores.values()) - scores[asked.picked]
                 yield Halving(spec.train_rows, way, asked.picked, behind, asked.work, asked.wall)
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """What fails is told and left out."""
+        try:
+            yield
+        except CommandError as error:
+            say(f"FAILED: {error}")
+            self._failed.append(str(error))
 
     def _least_budget(self, home: Home) -> int:
         from shiftql.strategies.successive_halving import least_budget
@@ -251,7 +261,8 @@ def say(text: str) -> None:
 def worded(found: dict[str, Any]) -> str:
     """The tables, and what each figure should be."""
     parts = [_searches(found) if found["searches"] else (), _halvings(found) if found["halvings"] else ()]
-    return "\n\n".join("\n".join(part) for part in [*parts, _estimates(found)] if part)
+    failed = [f"FAILED: {each.splitlines()[0]}" for each in found["failed"]]
+    return "\n\n".join("\n".join(part) for part in [*parts, _estimates(found), failed] if part)
 
 
 def _searches(found: dict[str, Any]) -> Iterator[str]:
@@ -286,7 +297,9 @@ def _halvings(found: dict[str, Any]) -> Iterator[str]:
         yield f"{each['rows']:<16}{each['way']:20}{each['picked']:24}{figures}"
     for rows in dict.fromkeys(each["rows"] for each in found["halvings"]):
         work = {each["way"]: each["work"] for each in found["halvings"] if each["rows"] == rows}
-        plain, halved, chosen = work.values()
+        if len(work) < len(WAYS):
+            continue
+        plain, halved, chosen = (work[way] for way in WAYS)
         slower = chosen / min(plain, halved) - 1
         least = f" (at least {LEAST_HALVING:g})" if rows == HALVED_ROWS else ""
         yield (
