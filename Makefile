@@ -26,7 +26,7 @@ demo: install
 	$(BIN)/shiftql examples/first_light.shiftql
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 check: install
 	$(BIN)/ruff check .

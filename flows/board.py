@@ -51,10 +51,10 @@ class Board:
                 if len(computed) == seen or ended.is_set():
                     continue
                 seen = len(computed)
-                so_far = await asyncio.to_thread(answer)
-                progress.get().show(so_far)
                 # Nobody waits for what is looked at in passing.
                 with contextlib.suppress(Exception):
+                    so_far = await asyncio.to_thread(answer)
+                    progress.get().show(so_far)
                     await self.put(so_far)
                     await self._tell(100 * (seen - begun) / max(1, total))
 
