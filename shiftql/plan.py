@@ -492,6 +492,9 @@ class Evaluate(PlanNode):
 
     @property
     def cost(self) -> Cost:
+        if self.choice is not None and not any(planned.is_new for planned in self.evaluations):
+            # It wants no more.
+            return Cost()
         if self.choice is not None:
             spent = sum((planned.cost for planned in self.evaluations if planned.known), Cost())
             embedding = self.below.cost.seconds if self.below is not None else 0.0

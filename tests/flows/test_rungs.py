@@ -103,6 +103,9 @@ def test_a_budget_of_epochs_halves_fine_tuning_and_is_kept(monkeypatch: pytest.M
     again = query(text)
     assert isinstance(again, RankingAnswer)
     assert (again.evaluated, again.ranking) == (0, answer.ranking)
+    done = query(f"EXPLAIN {text}")
+    assert isinstance(done, ExplainAnswer)
+    assert done.plan["total"]["estimated_seconds"] == 0
 
 
 def test_a_budget_of_all_epochs_trains_all() -> None:
