@@ -94,7 +94,11 @@ async def _save(winner: Winner, plan: Finetune, host_name: str | None, lineage: 
     try:
         unfinished.mkdir(parents=True)
         await export(winner.evaluation, plan.train.parts, host_name, str(unfinished))
-        (unfinished / LINEAGE_FILE).write_text(lineage.json, encoding="utf-8")
+        told = unfinished / LINEAGE_FILE
+        told.write_text(lineage.json, encoding="utf-8")
+        for file in filter(Path.is_file, unfinished.iterdir()):
+            # Some libraries write weights for their owner alone.
+            file.chmod(told.stat().st_mode)
         if not directory.exists():
             unfinished.rename(directory)
     finally:

@@ -112,6 +112,8 @@ def test_the_best_on_validation_is_kept_with_its_lineage(here: None, catalog: Ca
     assert [each.fingerprint for each in lineage.datasets] == [catalog.dataset("nature-train").fingerprint]
     assert json.loads((Path(model.path) / "lineage.json").read_text())["evaluation"] == lineage.evaluation
     assert answer.to_json()["kept"]["path"] == model.path
+    # Whoever may read one of the files may read the weights.
+    assert len({file.stat().st_mode for file in Path(model.path).iterdir() if file.is_file()}) == 1
 
 
 def test_asking_again_trains_nothing_and_says_the_same(here: None, nothing_starts: Any) -> None:
