@@ -27,6 +27,7 @@ from storage.lineage import lineage_of
 from storage.results import EvaluationRecord
 from storage.settings import current_settings
 from tasks import stages
+from tasks.finetuning.torch_training import TorchTraining
 from tests.conftest import sentences
 
 GRID = "FINETUNE bert WITH 'nature-train' (lr=[0.01, 0.005], epochs=2) AS reader"
@@ -181,6 +182,23 @@ def test_a_name_is_given_to_what_was_measured_without_training_it_again(
     before = trained()
     assert ask(GRID).kept is not None
     assert trained() == before
+
+
+def test_what_a_ranking_fine_tuned_is_kept_without_training_it_again(
+    here: None, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query(
+        "SELECT * FROM text_models WHERE name = bert ORDER BY FineTune(epochs=2, lr=0.01) "
+        "TRAINED ON 'nature-train' TESTED ON 'nature-test'"
+    )
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("it was trained again")
+
+    monkeypatch.setattr(TorchTraining, "train", refuse)
+    answer = ask("FINETUNE bert WITH 'nature-train' (epochs=2, lr=0.01) AS reader")
+    assert answer.failed == ()
+    assert answer.kept is not None
 
 
 def test_a_name_of_another_model_is_refused_before_anything_is_trained(here: None, catalog: Catalog) -> None:
