@@ -103,7 +103,7 @@ def measure(figures: Figures, kind: str, path: Path, rows: int, pairs: int) -> N
 
     model = register_model(Catalog(Database(current_settings())), kind, str(path))
     training_rows = make_rows(kind, rows)
-    params = {"epochs": pairs + 1, "lr": 1e-4, "batch_size": BATCH_ROWS, "seed": 0}
+    params = {"epochs": pairs + 1, "lr": 1e-4, "batch_size": BATCH_ROWS, "seed": 0, "mode": "full", "warmup": 0.0}
     training = open_training(model, training_rows, measure_for(training_rows.goal, None), params)
     bare = bare_loop(kind, path, training_rows.fit)
     ratios, speeds = [], []

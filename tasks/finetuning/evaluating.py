@@ -16,10 +16,17 @@ from tasks.finetuning.examples import TrainingRows, read_test, read_training
 from tasks.finetuning.measuring import Measure, measure_for
 from tasks.finetuning.results import collapse_of, note_of, rung_of, whole_of
 from tasks.finetuning.runs import Diverged, Run, Schedule, Training
+from tasks.rankers.specs import RANKERS
 from tasks.sources.failures import reasons
 
 Trained = TypeVar("Trained", bound=Training)
-# Makes the training of a model on rows by these parameters, as it begins.
+# What parameters leave out where it is the default; the metric is then that of the task.
+_DROPPED = {
+    argument.name: argument.default
+    for argument in RANKERS["finetune"].arguments
+    if argument.is_dropped_at_default and argument.name != "metric"
+}
+# Makes the training of a model on rows by these parameters, all of them, as it begins.
 OpenTraining: TypeAlias = Callable[[ModelRecord, TrainingRows, Measure, Mapping[str, Any]], Trained]
 
 
@@ -72,7 +79,8 @@ def run_of(
     params: Mapping[str, Any],
 ) -> Run[Trained]:
     """The training of a model with these parameters, to be gone on with."""
-    schedule = Schedule(params["epochs"], params.get("patience"))
+    params = _DROPPED | dict(params)
+    schedule = Schedule(params["epochs"], params["patience"])
     return Run(
         checkpoints,
         key,

@@ -26,8 +26,8 @@ def open_training(model: ModelRecord, rows: TrainingRows, measure: Measure, para
     set_seed(params["seed"])
     network, fresh = open_network(model, rows.goal)
     inputs = open_inputs(model, network)
-    trainable = choose_weights(network, params.get("mode", "full"), fresh)
-    options = Options(params["epochs"], params["lr"], params["batch_size"], params["seed"], params.get("warmup", 0.0))
+    trainable = choose_weights(network, params["mode"], fresh)
+    options = Options(params["epochs"], params["lr"], params["batch_size"], params["seed"], params["warmup"])
     return TorchTraining(trainable, inputs, measure, rows.fit, rows.validation, options)
 
 

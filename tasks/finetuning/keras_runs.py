@@ -16,16 +16,14 @@ from tasks.finetuning.measuring import Measure
 
 def open_training(model: ModelRecord, rows: TrainingRows, measure: Measure, params: Mapping[str, Any]) -> KerasTraining:
     """The training of a model as it begins."""
-    mode = params.get("mode", "full")
+    mode = params["mode"]
     if mode not in {"full", "head"}:
         raise EvaluationError(
             f"mode={mode!r} is for Hugging Face models alone",
             subject=model.name,
             fix="write mode='full' or mode='head'",
         )
-    options = Options(
-        params["epochs"], params["lr"], params["batch_size"], params["seed"], mode, params.get("warmup", 0.0)
-    )
+    options = Options(params["epochs"], params["lr"], params["batch_size"], params["seed"], mode, params["warmup"])
     return KerasTraining(model, rows, measure, options)
 
 

@@ -50,8 +50,14 @@ def test_a_limit_is_a_size(home: Path, monkeypatch: pytest.MonkeyPatch, written:
     assert getattr(current_settings(), f"{limited}_limit") == size
 
 
+def test_checkpoints_have_a_limit_of_their_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert current_settings().checkpoint_bytes == 5 * 10**9
+    monkeypatch.setenv("SHIFT_CHECKPOINT_BYTES", "20MB")
+    assert current_settings().checkpoint_bytes == 20 * 10**6
+
+
 @pytest.mark.parametrize("written", ["much", "-1GB", "5 apples", "GB"])
-@pytest.mark.parametrize("variable", ["SHIFT_MODELS_LIMIT", "SHIFT_FEATURES_LIMIT"])
+@pytest.mark.parametrize("variable", ["SHIFT_MODELS_LIMIT", "SHIFT_FEATURES_LIMIT", "SHIFT_CHECKPOINT_BYTES"])
 def test_a_limit_that_is_no_size_is_an_error(
     home: Path, monkeypatch: pytest.MonkeyPatch, written: str, variable: str
 ) -> None:
