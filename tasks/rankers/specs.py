@@ -190,7 +190,7 @@ RANKERS: dict[str, RankerSpec] = {
         RankerSpec(
             name="finetune",
             label="FineTune",
-            version=2,
+            version=3,
             summary="test score after fine-tuning the model",
             arguments=(
                 Argument("epochs", int, 20, aliases=("num_epochs",), minimum=1),
@@ -201,7 +201,7 @@ RANKERS: dict[str, RankerSpec] = {
                 # What is trained: the whole model, its head alone, or its head and low-rank changes of its layers.
                 Argument("mode", str, "full", allowed=("full", "head", "lora"), is_dropped_at_default=True),
                 # Of all steps, the share that the learning rate rises for.
-                Argument("warmup", float, 0.0, minimum=0, is_dropped_at_default=True),
+                Argument("warmup", float, 0.1, minimum=0, is_dropped_at_default=True),
                 # Epochs without anything better, after which it ends; 0 never ends it early.
                 Argument("patience", int, 0, minimum=0, is_dropped_at_default=True),
             ),

@@ -58,7 +58,7 @@ def _checkpoint(key: str) -> Path:
     ("mode", "model", "data"), [("head", "vit", "colours"), ("lora", "vit", "colours"), ("lora", "bert", "nature")]
 )
 def test_less_than_the_whole_model_learns_too(catalog: Catalog, mode: str, model: str, data: str) -> None:
-    assert _tune(catalog, model, data, mode=mode, epochs=20, lr=5e-3)["value"] > 0.7
+    assert _tune(catalog, model, data, mode=mode, epochs=40)["metrics"]["train_loss"] < 0.3
 
 
 @pytest.mark.parametrize("mode", MODES)
