@@ -58,7 +58,7 @@ def register_model(
 def register_finetuned(catalog: Catalog, name: str, directory: Path, dataset: str, lineage: Lineage) -> ModelRecord:
     """Add a model that was fine-tuned from another on a dataset; its lineage then knows its content."""
     parent = catalog.model(lineage.parent.name)
-    inspected = inspect_model(str(directory), parent.source, parent.trusted)
+    inspected = inspect_model(str(directory), trusted=parent.trusted)
     told = {
         "upstream_dataset": dataset,
         "upstream_accuracy": lineage.value if lineage.metric == "validation_accuracy" else None,

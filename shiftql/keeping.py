@@ -71,7 +71,10 @@ def describe_kept(model: ModelRecord) -> dict[str, Any]:
 
 
 def loading_lines(model: ModelRecord) -> list[str]:
-    """Two lines of Python that load a model and its processor with nothing but transformers."""
+    """Two lines of Python that load a model and its processor with nothing but transformers, or TensorFlow."""
+    if model.source == "tfhub":
+        path = json.dumps(model.path, ensure_ascii=False)
+        return ["import tensorflow as tf", f"model = tf.saved_model.load({path})"]
     head = next((head for head in _HEADS if (model.architecture or "").endswith(head)), "")
     auto, processor, path = f"AutoModel{head}", _PROCESSORS[model.modality], json.dumps(model.path, ensure_ascii=False)
     return [

@@ -58,8 +58,8 @@ from storage.views import EMBEDDING_VERSION, LAST, PROBABILITIES, View
 from storage.workload import fits_one_core
 from tasks.rankers.specs import RankerSpec, bind_arguments, find_ranker
 
-# Which sources' models can be saved once they are fine-tuned.
-_KEPT = {"huggingface"}
+# The source whose models are saved whatever they were fine-tuned for, and what those of the others may be for.
+_KEPT, _KEPT_TASK = "huggingface", "classification"
 # Why models of a source cannot be fine-tuned, and what to do; all others can.
 _UNTRAINABLE = {
     "torch": "an exported program has no gradients to train by; register the Hugging Face directory it was made of",
@@ -257,11 +257,12 @@ def _strategy(question: BoundRanking, halving: Schedule | None, choice: Choice |
 def _plan_finetuning(question: BoundFinetune, stores: Stores, inputs: tuple[PlanNode, ...]) -> Finetune:
     train = stores.split(question.train)
     scan = Scan("models", None, len(question.models), inputs)
-    kept = [model for model in question.models if question.name is None or model.source in _KEPT]
+    are_all_kept = question.name is None or question.train[0].record.task == _KEPT_TASK
+    kept = [model for model in question.models if are_all_kept or model.source == _KEPT]
     build = _Builder(replace(question, models=tuple(kept)), train, None, scan, stores, None)
     evaluates = (build.finetunes(BoundRanker(question.spec, params), train) for params in question.grid)
     unkept = (
-        (model.name, f"a fine-tuned {model.source} model cannot be kept yet; without AS it is measured")
+        (model.name, f"a {model.source} model that is no classifier of single rows cannot be kept; leave out AS")
         for model in question.models
         if model not in kept
     )

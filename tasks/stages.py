@@ -30,6 +30,12 @@ _FINETUNING = {
     "tensorflow": "tasks.finetuning.keras_runs:finetune_keras",
 }
 
+# What writes models that were fine-tuned there.
+_EXPORTING = {
+    "torch": "tasks.finetuning.exporting:export_model",
+    "tensorflow": "tasks.finetuning.keras_exporting:export_keras",
+}
+
 _one_embeds_here = threading.Lock()
 
 
@@ -135,7 +141,7 @@ async def export(evaluation: Evaluation, train: Sequence[Part], host_name: str, 
     """Write the model that an evaluation fine-tuned into a directory; see tasks.finetuning.exporting."""
     await asyncio.to_thread(
         host(host_name).call,
-        "tasks.finetuning.exporting:export_model",
+        _EXPORTING[host_name],
         model=evaluation.model.name,
         model_fingerprint=evaluation.model.fingerprint,
         train=[part.json for part in train],

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from storage.catalog import Catalog, ModelRecord
 from storage.checkpoints import CheckpointStore
 from storage.database import Database
+from storage.errors import EvaluationError
 from storage.parts import Part
 from storage.settings import current_settings
 from tasks.embedding import unchanged_model
-from tasks.finetuning.examples import TrainingRows, read_test, read_training
+from tasks.finetuning.examples import Goal, TrainingRows, read_test, read_training
 from tasks.finetuning.measuring import Measure, measure_for
 from tasks.finetuning.results import collapse_of, note_of, rung_of, whole_of
 from tasks.finetuning.runs import Diverged, Run, Schedule, Training
@@ -89,3 +91,34 @@ def run_of(
         lambda: open_training(model, rows, measure, params),
         lambda progress: checkpoints.note(key, note_of(measure, progress)),
     )
+
+
+def export(
+    open_training: OpenTraining[Trained],
+    write: Callable[[Trained, ModelRecord, Goal, Path], None],
+    model: str,
+    model_fingerprint: str,
+    train: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Any],
+    directory: str,
+    checkpoint: str,
+) -> dict[str, Any]:
+    """Write the best weights of a fine-tuning on the `train` parts (storage.parts) into a directory, by `write`.
+
+    They come from the checkpoint of the training that has the key `checkpoint`; where that is gone they are trained
+    again, to the same bits on the same machine. Returns the `epoch` (from 1) that the weights are of, and its
+    `validation_…` by the metric. Raises EvaluationError as fine-tuning does, and where a loss is lost.
+    """
+    settings = current_settings()
+    catalog, checkpoints = Catalog(Database(settings)), CheckpointStore(settings)
+    record = unchanged_model(catalog, model, model_fingerprint)
+    rows = read_training(catalog, [Part.from_json(part) for part in train], params["seed"])
+    measure = measure_for(rows.goal, params.get("metric"))
+    with reasons(record), checkpoints.in_use(checkpoint):
+        try:
+            progress, training = run_of(open_training, checkpoints, checkpoint, record, rows, measure, params).finish()
+        except Diverged as diverged:
+            raise EvaluationError(str(diverged), subject=model) from diverged
+        write(training, record, rows.goal, Path(directory))
+    checkpoints.evict(settings.checkpoint_bytes)
+    return {"epoch": progress.best + 1, f"validation_{measure.metric}": progress.curve[progress.best]}

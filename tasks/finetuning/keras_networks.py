@@ -25,12 +25,14 @@ _LEAST_VARIANCE = 0.01
 class Body:
     """What makes features (rows, dimensions) of rows: `network`, fed with what `feed` makes of a tensor of rows.
 
-    `tensor` makes that: images (uint8), sentences, or pairs of them (rows, 2).
+    `tensor` makes that: images (uint8), sentences, or pairs of them (rows, 2). `resources` own what a network is made
+    of that Keras does not know of.
     """
 
     network: keras.Model
     feed: Callable[[Any], Any]
     tensor: Callable[[Rows], Any]
+    resources: Any = None
 
 
 def open_body(model: ModelRecord, example: Row) -> Body:
@@ -45,17 +47,20 @@ def open_body(model: ModelRecord, example: Row) -> Body:
         prepared = opened.prepare(rows)
         return tf.constant(np.stack(prepared) if model.modality == "image" else prepared)
 
+    def feed(rows: Any) -> Any:
+        return opened.feed(tf.cast(rows, tf.float32) / 255 if rows.dtype == tf.uint8 else rows)
+
     row = tensor([example])
     are_pairs = isinstance(example, Pair)
-    fed = opened.feed(tf.reshape(row, [-1]) if are_pairs else row)
+    fed = feed(tf.reshape(row, [-1]) if are_pairs else row)
     if isinstance(opened, KerasModel):
-        network = _with_mean_over_positions(opened.body)
+        network, resources = _with_mean_over_positions(opened.body), None
         network.trainable = True
     else:
-        network = _functional(SavedModelLayer(opened, fed), fed)
+        network, resources = _functional(SavedModelLayer(opened, fed), fed), opened.loaded
     if are_pairs:
-        return Body(_functional(PairsLayer(network, opened.feed), row), lambda pairs: pairs, tensor)
-    return Body(network, opened.feed, tensor)
+        return Body(_functional(PairsLayer(network, feed), row), lambda pairs: pairs, tensor, resources)
+    return Body(network, feed, tensor, resources)
 
 
 def require_trainable(body: Body, model: ModelRecord) -> None:

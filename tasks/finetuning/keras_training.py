@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from storage.catalog import ModelRecord
 from tasks.finetuning.examples import Examples, Goal, TrainingRows
-from tasks.finetuning.keras_networks import head_layers, open_body, require_trainable, standard_of, with_head
+from tasks.finetuning.keras_networks import Body, head_layers, open_body, require_trainable, standard_of, with_head
 from tasks.finetuning.measuring import Measure, Validation
 from tasks.finetuning.runs import Diverged
 from tasks.finetuning.schedules import rate
@@ -92,13 +92,12 @@ class KerasTraining:
         self._labels = rows.validation.labels
         self._body = open_body(model, rows.fit.rows[0])
         self._head = head_layers(rows.goal.outputs)
-        self.network = with_head(self._body.network, self._head)
         if options.mode == "full":
             require_trainable(self._body, model)
-            self._trained, self._feed, self._taken = self.network, self._body.feed, self._body.tensor
+            self._trained = with_head(self._body.network, self._head)
+            self._feed, self._taken = self._body.feed, self._body.tensor
         else:
-            features = keras.Input(self._body.network.output_shape[1:])
-            self._trained = with_head(keras.Model(features, features), self._head)
+            self._trained = self.head
             self._feed, self._taken = _as_it_is, self._features
         self._fit = self._taken(rows.fit.rows)
         self._validation = self._taken(rows.validation.rows)
@@ -132,6 +131,17 @@ class KerasTraining:
     def scores(self, examples: Examples) -> np.ndarray:
         """(rows, outputs) float32 of rows by the weights as they are."""
         return self._scores(self._taken(examples.rows))
+
+    @property
+    def body(self) -> Body:
+        """What makes features of rows, by the weights as they are."""
+        return self._body
+
+    @property
+    def head(self) -> keras.Model:
+        """What says numbers, (rows, outputs), of features by the weights as they are."""
+        features = keras.Input(self._body.network.output_shape[1:])
+        return with_head(keras.Model(features, features), self._head)
 
     def keep_best(self) -> None:
         for best, variable in zip(self._best, self._trained.variables, strict=True):

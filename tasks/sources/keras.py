@@ -89,13 +89,9 @@ class KerasModel(BatchedModel):
 
         return keras.Model(self._network.inputs, self._network.outputs[0])
 
-    def feed(self, rows: Any) -> Any:
-        """What the network takes, of a tensor of sentences, or of images (uint8)."""
-        import tensorflow as tf
-
-        if self._model.modality == "text":
-            return rows[:, None]
-        return tf.cast(rows, tf.float32) / 255 * self._brightest
+    def feed(self, batch: Any) -> Any:
+        """What the network takes, of a tensor of sentences, or of images in 0 to 1."""
+        return batch[:, None] if self._model.modality == "text" else batch * self._brightest
 
     def close(self) -> None:
         self._network = None
@@ -103,8 +99,7 @@ class KerasModel(BatchedModel):
     def _run(self, batch: Any) -> Outputs:
         import tensorflow as tf
 
-        fed = tf.constant([[text] for text in batch] if self._model.modality == "text" else batch * self._brightest)
-        features, *scores = self._network(fed, training=False)
+        features, *scores = self._network(self.feed(tf.constant(batch)), training=False)
         return Outputs(flatten_positions(features.numpy()), as_probabilities(scores[0].numpy()) if scores else None)
 
 

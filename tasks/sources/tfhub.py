@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,14 @@ from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
 from tasks.sources.batches import BatchedModel, Outputs, as_probabilities, flatten_positions
 from tasks.sources.failures import reasons
-from tasks.sources.untrusted import require_links_inside
+from tasks.sources.untrusted import read_json, require_links_inside
 from tasks.sources.untrusted_programs import require_computing_graph
 
 if TYPE_CHECKING:
     from tasks.sources.base import Model
 
+# Where a model that was fine-tuned here names its classes.
+LABELS = Path("assets.extra") / "labels.json"
 # What a model is loaded from.
 _SAVED = ("*.pb", "*.pbtxt", "variables/**/*", "assets/**/*", "assets.extra/**/*")
 _STRING = 7  # DT_STRING
@@ -61,6 +64,7 @@ class TFHubSource:
             "size_bytes": sum(file.stat().st_size for file in self.content_files(path)),
             "embedding_dim": max(widths, default=None),
             "image_size": shape[1] if len(shape) == 4 and shape[1] > 0 else None,
+            **_labels(path / LABELS),
         }
 
     def content_files(self, path: Path) -> list[Path]:
@@ -122,13 +126,15 @@ class TFHubModel(BatchedModel):
         variables = {id(each): each for each in held if isinstance(each, tf.Variable)}
         return [each for each in variables.values() if each.trainable and each.dtype.is_floating]
 
-    def feed(self, rows: Any) -> Any:
-        """What its function takes, of a tensor of sentences, or of images (uint8)."""
-        import tensorflow as tf
+    @property
+    def loaded(self) -> Any:
+        """The SavedModel itself, which owns variables and assets."""
+        return self._loaded
 
-        if self._model.modality == "text":
-            return self._sentences(rows)
-        return tf.cast(rows, tf.float32) / 255
+    def feed(self, batch: Any) -> Any:
+        """What its function takes, of a tensor of sentences, or of images in 0 to 1."""
+        # Some take a column of sentences.
+        return batch[:, None] if self._rank == 2 else batch
 
     def features(self, fed: Any) -> Any:
         """The tensor (rows, …, dimensions) of features."""
@@ -137,20 +143,21 @@ class TFHubModel(BatchedModel):
     def _run(self, batch: Any) -> Outputs:
         import tensorflow as tf
 
-        fed = tf.constant(batch)
-        named = self._outputs(self._sentences(fed) if self._model.modality == "text" else fed)
+        named = self._outputs(self.feed(tf.constant(batch)))
         scores = next((named[name] for name in _PROBABILITIES if name in named), None)
         return Outputs(
             flatten_positions(_features(named).numpy()), None if scores is None else as_probabilities(scores.numpy())
         )
 
-    def _sentences(self, sentences: Any) -> Any:
-        """Some take a column of sentences."""
-        return sentences[:, None] if self._rank == 2 else sentences
-
     def _outputs(self, fed: Any) -> dict[str, Any]:
         output = self._function(fed) if self._input is None else self._function(**{self._input: fed})
         return output if isinstance(output, dict) else {self._output: output}
+
+
+def _labels(file: Path) -> dict[str, str]:
+    """The names of the classes that probabilities are of, where there is a file of them."""
+    labels = read_json(file).get("labels") if file.is_file() else None
+    return {"labels": json.dumps([str(label) for label in labels])} if isinstance(labels, list) else {}
 
 
 def _features(named: dict[str, Any]) -> Any:

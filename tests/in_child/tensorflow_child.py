@@ -269,6 +269,27 @@ def finetune(home: str, **arguments: Any) -> dict[str, Any]:
     return finetune_keras(**arguments)
 
 
+def export(home: str, **arguments: Any) -> dict[str, Any]:
+    """tasks.finetuning.keras_exporting:export_keras in another home than this process was started for."""
+    import os
+
+    from tasks.finetuning.keras_exporting import export_keras
+
+    os.environ["SHIFT_HOME"] = home
+    return export_keras(**arguments)
+
+
+def predict(record: dict[str, Any], rows_file: str) -> list[list[float]]:
+    """The probabilities of classes of the rows of an .npz, by plain TensorFlow."""
+    import tensorflow as tf
+
+    model = tf.saved_model.load(record["path"])
+    with np.load(rows_file) as arrays:
+        rows = [_row(row) for row in arrays.values()]
+    fed = rows if record["modality"] == "text" else np.stack(rows).astype(np.float32) / 255
+    return model(tf.constant(fed))["probabilities"].numpy().tolist()
+
+
 def _row(array: np.ndarray) -> Any:
     """A row from its array: two texts are a pair."""
     if array.dtype.kind != "U":

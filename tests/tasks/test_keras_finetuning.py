@@ -16,6 +16,7 @@ from storage.errors import EvaluationError
 from storage.evaluations import Subject
 from storage.parts import whole
 from tasks.host import Host
+from tasks.reading import read_parts
 
 OPTIONS: dict[str, Any] = {"epochs": 4, "lr": 0.02, "batch_size": 8, "seed": 0, "mode": "full"}
 # What differs from run to run.
@@ -219,6 +220,54 @@ def test_code_is_run_only_where_the_model_is_trusted(
     with pytest.raises(EvaluationError, match="WriteFile"):
         finetune("writes", "nature")
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "mode"), [("image", "full"), ("vocabulary", "full"), ("text.keras", "head"), ("dropout.keras", "full")]
+)
+def test_what_is_exported_says_what_was_measured(
+    finetune: Finetune,
+    catalog: Catalog,
+    home: Path,
+    tensorflow_host: Host,
+    saved_models: dict[str, Path],
+    tmp_path: Path,
+    model: str,
+    mode: str,
+) -> None:
+    """A SavedModel on its own, opened by plain TensorFlow, and as a model of the pool, which can be trained further."""
+    data, key = STYLES[model], uuid4().hex
+    measured = finetune(model, data, key=key, mode=mode)
+    dataset = catalog.dataset(f"{data}-train")
+    told = tensorflow_host.call(
+        "tensorflow_child:export",
+        home=str(home),
+        model=model,
+        model_fingerprint=catalog.model(model).fingerprint,
+        train=[whole(Subject(dataset.name, dataset.fingerprint), dataset.num_rows).json],
+        params=OPTIONS | {"mode": mode},
+        directory=str(tmp_path / "kept"),
+        checkpoint=key,
+    )
+    assert told["validation_accuracy"] == measured["metrics"]["validation_accuracy"]
+    kept = register_model(catalog, "kept", str(tmp_path / "kept"))
+    classes = json.loads(kept.labels)
+    assert (kept.source, classes) == ("tfhub", sorted(dataset.class_names))
+    test = catalog.dataset(f"{data}-test")
+    rows, labels = read_parts(catalog, [whole(Subject(test.name, test.fingerprint), test.num_rows)])
+    np.savez(tmp_path / "rows.npz", *map(np.asarray, rows))
+    arguments = {
+        "record": kept.model_dump(exclude={"date_added"}),
+        "rows_file": str(tmp_path / "rows.npz"),
+    }
+    said = np.array(tensorflow_host.call("tensorflow_child:predict", **arguments))
+    right = [classes[place] == label for place, label in zip(said.argmax(axis=1), labels, strict=True)]
+    assert np.mean(right) == measured["value"]
+    seen = tensorflow_host.call(
+        "tensorflow_child:embed", **arguments, batches=[len(rows)], view=["probabilities", "default"]
+    )
+    np.testing.assert_allclose(np.load(seen), said, atol=1e-5)
+    assert finetune("kept", data, epochs=1)["value"] > 0
 
 
 def test_the_learning_rate_rises_and_falls_by_the_whole_training(finetune: Finetune) -> None:
