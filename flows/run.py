@@ -67,6 +67,7 @@ def _run_flow(name: str, parameters: Mapping[str, Any], hosts: Collection[str], 
 
     with uncollected():
         from prefect import tags
+        from prefect.exceptions import TerminationSignal
         from prefect.settings import (
             PREFECT_API_SSL_CERT_FILE,
             PREFECT_API_URL,
@@ -94,6 +95,8 @@ def _run_flow(name: str, parameters: Mapping[str, Any], hosts: Collection[str], 
             return _run(lambda: flow(**parameters))
         except (ShiftError, DBAPIError):
             raise
+        except TerminationSignal as ended:
+            raise KeyboardInterrupt from ended
         except Exception as error:
             raise explain(error, settings) or StoreError(
                 f"the query could not be run as a flow: {type(error).__name__}: {error}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -120,6 +121,8 @@ def _answer(context: click.Context, text: str, format: str) -> None:
     from shiftql.asking import ask
     from shiftql.engine import Session
 
+    # Who is told to end answers with what is known, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     options = context.find_root().params
     session = Session(wait=not options["no_wait"], no_rules=options["no_rules"])
     context.exit(ask(session, text, format))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prefect.exceptions import TerminationSignal
 from sqlmodel import col, select
 
 from flows import limits, search
@@ -114,3 +116,15 @@ def test_known_results_cost_a_budget_what_they_took(monkeypatch: pytest.MonkeyPa
     answer = ask(f"{QUESTION} BUDGET 1s")
     assert answer.ranking == full.ranking
     assert not answer.partial
+
+
+def test_who_is_told_to_end_answers_with_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = ask(QUESTION)
+
+    async def terminated(**_: Any) -> Any:
+        raise TerminationSignal(signal.SIGTERM)
+
+    monkeypatch.setattr(search, "search", terminated)
+    answer = ask(f"SELECT name FROM image_models ORDER BY acc CLASSIFIED BY [Linear, 'Cosine NN'] {COLOURS}")
+    assert answer.partial
+    assert answer.ranking == full.ranking
