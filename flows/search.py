@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections import ChainMap, Counter
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain, pairwise
@@ -29,6 +29,9 @@ from shiftql.plan import Embedding, Finetune, Rank, Step
 from shiftql.preparation import missing_rows, prepare
 from shiftql.printer import to_text
 from shiftql.progress import progress
+from shiftql.rules import rules_off
+from shiftql.rules.knowledge import Knowledge, is_perfect
+from shiftql.rules.stop_at_limit import stop_at_limit
 from shiftql.script import read_script
 from shiftql.strategies.batch import Batch
 from storage.baselines import MAJORITY_METHOD
@@ -205,12 +208,17 @@ class Search:
         self._notes: set[str] = set()
         # Which model is opened after another in the same process, where that is certain.
         self._following: dict[Subject, Subject] = {}
+        # Evaluations that none can do better than, and what LIMIT does not need any more for them.
+        self._perfect: set[str] = set()
+        self._needless: set[str] = set()
 
     async def run(self) -> None:
         evaluations = [p.evaluation for evaluate in self._plan.evaluates for p in evaluate.evaluations]
         # Of copies of a model it asks for the first, which is the one that is embedded with.
         strategy = Batch(evaluations)
-        strategy.tell(self._results.known(evaluation.fingerprint for evaluation in evaluations))
+        known = self._results.known(evaluation.fingerprint for evaluation in evaluations)
+        strategy.tell(known)
+        self._stop_at_limit(known)
         async with self._alive(), self._exporting():
             while wanted := strategy.ask(len(evaluations)):
                 by_model: dict[Subject, list[Evaluation]] = {}
@@ -224,6 +232,15 @@ class Search:
                 strategy.tell(outcomes)
                 learn(self._plan, self._database, self._passes, self._work.computed, outcomes)
                 self._passes.clear()
+
+    def _stop_at_limit(self, outcomes: Mapping[str, Measurement]) -> None:
+        """Take note of what need not be evaluated any more; see the rule of that name."""
+        perfect = {fingerprint for fingerprint, outcome in outcomes.items() if is_perfect(outcome)}
+        if perfect and stop_at_limit.__name__ not in rules_off():
+            self._perfect |= perfect
+            left = stop_at_limit(self._plan, Knowledge(perfect=frozenset(self._perfect))).new_evaluations
+            wanted = {evaluation.fingerprint for evaluation in self._plan.new_evaluations}
+            self._needless = wanted - {evaluation.fingerprint for evaluation in left}
 
     def _start_order(self, model: Subject) -> tuple[int, bool]:
         """Whose host is up first comes first, and models that share the cores before those that take all."""
@@ -281,7 +298,8 @@ class Search:
                 if claim.evaluation.fingerprint in embedded:
                     await self._settled(claim, self._score(claim, embedded[claim.evaluation.fingerprint]))
         # A claim may have been taken over while its evaluation was computed, as after the machine was suspended.
-        return [evaluation for evaluation in evaluations if evaluation.fingerprint not in self._work.computed]
+        settled = {*self._work.computed, *self._needless}
+        return [evaluation for evaluation in evaluations if evaluation.fingerprint not in settled]
 
     def _slot(self, model: Subject) -> contextlib.AbstractAsyncContextManager[str | None]:
         """A slot to open the model in; the baselines, which are opened in this process, need none."""
@@ -312,7 +330,8 @@ class Search:
         free = [
             claim
             for evaluation in evaluations
-            if (claim := await asyncio.to_thread(self._results.claim, evaluation)) is not None
+            if evaluation.fingerprint not in self._needless
+            and (claim := await asyncio.to_thread(self._results.claim, evaluation)) is not None
         ]
         self._claims |= {claim.evaluation.fingerprint: claim for claim in free}
         claims += free
@@ -436,6 +455,8 @@ class Search:
         if await asyncio.to_thread(self._results.holds, claim):
             self._work.computed.append(evaluation.fingerprint)
             _advance(evaluation)
+            if isinstance(self._plan, Rank) and self._plan.limit is not None:
+                self._stop_at_limit(await asyncio.to_thread(self._results.outcomes, [evaluation.fingerprint]))
 
     @contextlib.asynccontextmanager
     async def _alive(self) -> AsyncIterator[None]:
