@@ -337,7 +337,7 @@ RANKERS: dict[str, RankerSpec] = {
         _strategy(
             "SuccessiveHalving",
             "fine-tunes all models a little, or the k best on average elsewhere, and the better 1/eta of them on",
-            "SELECT name FROM image_models ORDER BY SuccessiveHalving(eta=2)\n"
+            "SELECT name FROM image_models ORDER BY SuccessiveHalving(eta=3)\n"
             "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
             Argument("eta", int, 2, minimum=2),
             Argument("k", int, None, minimum=1),
@@ -345,7 +345,7 @@ RANKERS: dict[str, RankerSpec] = {
         _strategy(
             "Hyperband",
             "brackets of successive halving, from many models trained a little to few trained fully",
-            "SELECT name FROM image_models ORDER BY Hyperband(eta=3)\n"
+            "SELECT name FROM image_models ORDER BY Hyperband(eta=2)\n"
             "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
             Argument("eta", int, 3, minimum=2),
             Argument("seed", int, 0, minimum=0),
