@@ -27,22 +27,23 @@ class Winner(NamedTuple):
 
 
 def winner_of(plan: Finetune, measured: Mapping[str, Measurement]) -> Winner | None:
-    """The best of the plan by what is measured, of equal ones the first in its order; None where nothing is."""
+    """The best of the plan by what is measured, the one that its ranking begins with; None where nothing is."""
     completed = [
         Winner(planned.evaluation, outcome)
         for evaluate in plan.evaluates
         for planned in evaluate.evaluations
         if (outcome := measured.get(planned.evaluation.fingerprint)) is not None and outcome.status == "completed"
     ]
-    return max(completed, key=lambda each: each.measurement.utility, default=None)
+    return min(completed, key=lambda each: (-each.measurement.utility, each.evaluation.model.name), default=None)
 
 
 def find_kept(question: BoundFinetune, database: Database) -> ModelRecord | None:
     """The model that was kept of a question, if its files are still what they were."""
     model = Catalog(database).find_models([question.name]).get(question.name) if question.name else None
     lineage = None if model is None else lineage_of(model)
-    is_whole = model is not None and lineage is not None and lineage.content == model.fingerprint
-    return model if is_whole and lineage is not None and lineage.asked == question.fingerprint else None
+    if model is None or lineage is None:
+        return None
+    return model if (lineage.content, lineage.asked) == (model.fingerprint, question.fingerprint) else None
 
 
 def to_be_kept(question: BoundFinetune, plan: Finetune, database: Database) -> Winner | None:
@@ -53,8 +54,9 @@ def to_be_kept(question: BoundFinetune, plan: Finetune, database: Database) -> W
     winner = winner_of(plan, ResultStore(database).outcomes(planned))
     kept = find_kept(question, database)
     lineage = None if kept is None else lineage_of(kept)
-    is_done = lineage is not None and winner is not None and lineage.evaluation == winner.evaluation.fingerprint
-    return None if is_done and lineage is not None and lineage.registered else winner
+    if winner is None or lineage is None or not lineage.registered:
+        return winner
+    return None if lineage.evaluation == winner.evaluation.fingerprint else winner
 
 
 def describe_kept(model: ModelRecord) -> dict[str, Any]:
