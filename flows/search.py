@@ -22,10 +22,11 @@ from flows.learning import Pass, learn
 from flows.limits import Limits
 from flows.slots import Slots, hosts_needed
 from shiftql.answering import answer, look_up
-from shiftql.answers import Answer
+from shiftql.answers import Answer, RankingAnswer
 from shiftql.binder import bind
 from shiftql.bound import Question, steps_in
-from shiftql.plan import Embedding, Finetune, Rank, Step
+from shiftql.history import FULL
+from shiftql.plan import Embedding, Finetune, PlanNode, Rank, Step
 from shiftql.preparation import missing_rows, prepare
 from shiftql.printer import to_text
 from shiftql.progress import progress
@@ -35,6 +36,7 @@ from shiftql.rules.stop_at_limit import stop_at_limit
 from shiftql.script import read_script
 from shiftql.strategies.batch import Batch
 from storage.baselines import MAJORITY_METHOD
+from storage.checkpoints import CheckpointStore, training_key
 from storage.database import Database
 from storage.errors import EvaluationError, LostFeaturesError, ShiftError
 from storage.evaluations import Evaluation, Measurement, Subject
@@ -78,7 +80,9 @@ async def search(statement: str, asked_at: float | None = None) -> dict[str, Any
         board = Board(statement)
         bound, attempted, done = await evaluate(statement, database, board, asked_at)
         plan = prepare(bound, database, attempted)
-        await board.put(answer(bound, plan, database, done, partial=done["partial"]))
+        found = answer(bound, plan, database, done, partial=done["partial"])
+        await board.put(found)
+        CheckpointStore(settings).demote(_losers(plan, found))
         return done
 
 
@@ -126,6 +130,19 @@ async def evaluate(
     work.download_seconds = downloads.seconds
     work.partial = limits.were_reached
     return bound, attempted, {**asdict(work), "flow_run_id": str(flow_run.id)}
+
+
+def _losers(plan: PlanNode, found: Answer) -> set[str]:
+    """The trainings of all models but the best: nobody is likely to go on with them."""
+    if not isinstance(plan, Rank) or not isinstance(found, RankingAnswer) or plan.descending:
+        return set()
+    best = {ranking[0]["model"] for ranking in found.rankings.values() if ranking}
+    keys: dict[bool, set[str]] = {True: set(), False: set()}
+    for evaluate in plan.evaluates:
+        for planned in evaluate.evaluations:
+            if planned.evaluation.method == FULL:
+                keys[planned.evaluation.model.name in best].add(training_key(planned.evaluation))
+    return keys[False] - keys[True]
 
 
 def _so_far(question: Question, database: Database, attempted: frozenset[str]) -> Answer:
@@ -269,7 +286,7 @@ class Search:
         """Compute what nobody else has claimed, just before claimed; the evaluations that somebody has."""
         claims: list[Claim] = []
         for evaluation in evaluations:
-            if evaluation.method == "finetune":
+            if evaluation.method == FULL:
                 async with self._slots.take(self._frameworks[model], all_cores=True):
                     for claim in await self._claim([evaluation], claims):
                         await self._finetune(claim, self._frameworks[model])
@@ -280,7 +297,7 @@ class Search:
             elif evaluation.method == MAJORITY_METHOD:
                 for claim in await self._claim([evaluation], claims):
                     await self._recorded(majority, claim=claim)
-        on_features = [e for e in evaluations if e.method not in {"finetune", "task2vec", MAJORITY_METHOD}]
+        on_features = [e for e in evaluations if e.method not in {FULL, "task2vec", MAJORITY_METHOD}]
         if on_features:
             # Of the others, what is lost since they were planned turns out when it is read.
             to_embed = [embedding for embedding in self._embeddings[model] if embedding.new_rows]

@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -122,14 +122,21 @@ class CheckpointStore:
         except (OSError, ValueError):
             return None
 
-    def evict(self, limit_bytes: int, losers: Collection[str] = ()) -> None:
-        """Delete the checkpoints of trainings so that the rest fits the limit: those of `losers` (keys) first, then
-        the least recently used. What is in use stays, also where the limit is passed for it."""
+    def demote(self, keys: Iterable[str]) -> None:
+        """Have the checkpoints of these trainings evicted before all others, unless they are used again."""
+        for key in keys:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(self._root / key / _LOCK, (0, 0))
+
+    def evict(self, limit_bytes: int) -> None:
+        """Delete the checkpoints of trainings so that the rest fits the limit: the least recently used first.
+
+        What is in use stays, also where the limit is passed for it.
+        """
         kept = []
         for directory in self._root.glob(f"[!{_HIDDEN}]*"):
             with contextlib.suppress(FileNotFoundError):
-                last_used = 0.0 if directory.name in losers else (directory / _LOCK).stat().st_mtime
-                kept.append(Kept((directory.name,), _size(directory), last_used))
+                kept.append(Kept((directory.name,), _size(directory), (directory / _LOCK).stat().st_mtime))
         self.forget(key for (key,) in least_used(kept, limit_bytes, lambda each: not self._is_free(*each.name)))
 
     def forget(self, keys: Iterable[str]) -> None:

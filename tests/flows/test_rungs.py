@@ -72,6 +72,14 @@ def test_halving_trains_the_better_half_on_and_tests_who_reached_the_end() -> No
     assert num_trained() == 4 + 2 + 1
 
 
+def test_the_checkpoints_of_losers_are_the_first_to_go() -> None:
+    ask(f"SuccessiveHalving(epochs={EPOCHS})")
+    # As if nobody had used them since 1970.
+    is_demoted = [not lock.stat().st_mtime for lock in current_settings().checkpoints.glob("*/lock")]
+    assert sum(is_demoted) >= 3
+    assert not all(is_demoted)
+
+
 def test_a_run_in_rungs_ends_where_a_run_in_one_piece_ends() -> None:
     raced = ask(f"SuccessiveHalving(epochs={EPOCHS})").ranking[0]
     # Its end is known, so nothing of it is trained again; the other ends are.

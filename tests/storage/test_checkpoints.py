@@ -129,12 +129,22 @@ def test_the_least_recently_used_go_first(store: CheckpointStore, three: list[st
 
 
 def test_losers_go_before_all_others(store: CheckpointStore, three: list[str]) -> None:
-    store.evict(2 * BYTES + 500, losers={"c"})
+    store.demote({"c", "nobody"})
+    store.evict(2 * BYTES + 500)
     assert [key for key in three if store.epochs(key)] == ["a", "b"]
 
 
+def test_who_is_used_again_is_no_loser(store: CheckpointStore, three: list[str]) -> None:
+    store.demote({"c"})
+    with store.in_use("c"):
+        pass
+    store.evict(2 * BYTES + 500)
+    assert [key for key in three if store.epochs(key)] == ["b", "c"]
+
+
 def test_losers_stay_while_all_fits(store: CheckpointStore, three: list[str]) -> None:
-    store.evict(10 * BYTES, losers=three)
+    store.demote(three)
+    store.evict(10 * BYTES)
     assert [key for key in three if store.epochs(key)] == three
 
 
