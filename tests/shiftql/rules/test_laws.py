@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from shiftql.rules import NAMES, without
+from shiftql.rules import NAMES, optimize, without
+from shiftql.rules.knowledge import Knowledge
 from storage.fingerprints import fingerprint_of
 
 # Answers questions on a pool of which nothing can be opened; see conftest.
@@ -93,6 +95,17 @@ def test_no_rule_changes_an_answer(world: World, rule: str, text: str, share: fl
     found, needed = world.ask(text, known)
     assert found == plain
     assert needed <= evaluated
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=_questions(), share=some.sampled_from((0.0, 0.3, 0.7, 1.0)))
+def test_optimizing_again_changes_nothing(draft_of_pool: Callable[[str], Any], text: str, share: float) -> None:
+    plan = draft_of_pool(text)
+    fingerprints = (each.fingerprint for each in plan.new_evaluations)
+    known = frozenset(each for each in fingerprints if int(fingerprint_of("known", each)[:8], 16) / 16**8 < share)
+    knowledge = Knowledge(known, known, missing_rows={each.key: 0 for each in plan.all_embeddings[::2]})
+    after = optimize(plan, knowledge)
+    assert optimize(after, knowledge) == after
 
 
 # On shapes the raw baseline is perfect too.
