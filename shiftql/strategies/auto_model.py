@@ -126,6 +126,10 @@ class AutoModel:
         """The models of which a full evaluation is known."""
         return sorted({model for model, kind in self._places if self.kinds[kind].full})
 
+    def evaluated_by(self, kind: int) -> list[int]:
+        """The models of which an evaluation of this kind is known."""
+        return [model for model, each in self._places if each == kind]
+
     def next(
         self, offered: Iterable[tuple[int, int]], budget: float, gain: float, levels: Sequence[float] | None = None
     ) -> tuple[int, int] | None:

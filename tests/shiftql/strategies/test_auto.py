@@ -13,6 +13,7 @@ import shiftql
 from shiftql.recorded import Records, load_records
 from shiftql.replaying import replay
 from shiftql.strategies.auto import Auto
+from shiftql.strategies.auto_confidence import Confidence
 from shiftql.strategies.auto_inputs import Table, name_overlap
 from shiftql.strategies.auto_model import AutoModel, Kind
 from shiftql.strategies.base import Problem
@@ -188,6 +189,23 @@ def test_the_most_promising_is_trained_to_its_last_epoch() -> None:
     outcome = replay(load_records(RECORDS / "curves_nlp.csv"), "sst2", Auto)
     assert outcome.fine_tunes >= 1
     assert outcome.cost_fraction < 0.08
+
+
+def test_equal_values_do_not_close_the_intervals() -> None:
+    """What Auto evaluates on qqp is so alike that it takes all models to be."""
+    outcome = replay(load_records(RECORDS / "curves_nlp.csv"), "qqp", Auto)
+    assert outcome.coverage is not None
+    assert outcome.coverage > 0.2
+    widths = [each.high - each.low for each in outcome.estimates if each.high is not None and each.low is not None]
+    assert min(widths) > 0.1
+
+
+def test_what_was_evaluated_has_the_narrower_interval() -> None:
+    found = model()
+    tried = run(found, lambda number: float(REACHED[number, 0]), 8)
+    low, high = Confidence.of(found).interval(found)
+    rest = [number for number in range(30) if number not in tried]
+    assert (high - low)[tried].max() < (high - low)[rest].min()
 
 
 @pytest.mark.parametrize("table", ["text_full", "curves_nlp"])
