@@ -35,10 +35,10 @@ def choose_weights(network: Any, mode: str, fresh: set[str]) -> Trainable:
     if mode == "full":
         return Trainable(network)
     base = network.base_model
-    if base is network:
-        raise EvaluationError(f"mode='{mode}' cannot tell its head from the rest", fix="write mode='full'")
     trained = [weights for name, weights in network.named_parameters() if name in fresh]
-    merge = _adapt(base) if mode == "lora" else lambda: None
+    if not trained:
+        raise EvaluationError(f"mode='{mode}' cannot tell its head from the rest", fix="write mode='full'")
+    merge = _adapt(base, {id(weights) for weights in trained}) if mode == "lora" else lambda: None
     adapters = [weights for name, weights in base.named_parameters() if "lora_" in name]
     network.requires_grad_(False)
     for weights in (*trained, *adapters):
@@ -46,13 +46,18 @@ def choose_weights(network: Any, mode: str, fresh: set[str]) -> Trainable:
     return Trainable(network, base if mode == "head" else None, merge)
 
 
-def _adapt(base: Any) -> Callable[[], None]:
-    """Put low-rank changes, of no effect yet, into the linear layers; what makes them part of their weights."""
+def _adapt(base: Any, trained: set[int]) -> Callable[[], None]:
+    """Put low-rank changes, of no effect yet, into the linear layers whose weights are not `trained` (by id); what
+    makes them part of their weights."""
     import torch
     from peft import LoraConfig, LoraModel
     from transformers.pytorch_utils import Conv1D
 
-    linear = [name for name, module in base.named_modules() if isinstance(module, (torch.nn.Linear, Conv1D))]
+    linear = [
+        name
+        for name, module in base.named_modules()
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and id(module.weight) not in trained
+    ]
     if not linear:
         raise EvaluationError("it has no linear layers for mode='lora' to change", fix="write mode='full'")
     config = LoraConfig(r=_RANK, lora_alpha=_ALPHA, target_modules=linear)

@@ -38,16 +38,18 @@ def open_network(model: ModelRecord, goal: Goal) -> tuple[Any, set[str]]:
         dtype=torch.float32,
         **loading_options(model),
     )
-    of_base = f"{network.base_model_prefix}."
-    missing = {name for name in loading["missing_keys"] if name.startswith(of_base)}
-    require_all_weights(missing)
+    missing = set(loading["missing_keys"])
+    base = {id(weights) for weights in network.base_model.parameters()} if network.base_model is not network else set()
+    of_base = {name for name, weights in network.named_parameters() if id(weights) in base}
+    require_all_weights(missing & of_base)
     own = transformers.AutoConfig.from_pretrained(model.path, trust_remote_code=model.trusted)
     if list(own.id2label.values()) != names:
         # A head trained for other classes would have to be unlearnt first, also where it has the same shape.
         fresh = auto.from_config(network.config)
         fresh.base_model.load_state_dict(network.base_model.state_dict())
         network = fresh
-    return network, missing | {name for name, _ in network.named_parameters() if not name.startswith(of_base)}
+    head = {name for name, _ in network.named_parameters()} - of_base if of_base else set()
+    return network, missing | head
 
 
 def open_inputs(model: ModelRecord, network: Any) -> Inputs:

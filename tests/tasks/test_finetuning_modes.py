@@ -209,3 +209,21 @@ def test_a_rung_tells_that_the_validation_part_is_told_alike(catalog: Catalog, p
     register_model(catalog, "zero", str(path))
     assert _tune(catalog, "zero", "nature", rung=1)["collapsed"]
     assert not _tune(catalog, "vit", "colours", rung=1)["collapsed"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_head_of_a_model_of_images_and_texts_is_what_no_file_has(
+    catalog: Catalog, pool: Any, tmp_path: Path, mode: str
+) -> None:
+    import transformers as hf
+
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    vision = {**small, "image_size": 16, "patch_size": 4}
+    config = hf.CLIPConfig(text_config={**small, "vocab_size": 40}, vision_config=vision, projection_dim=16)
+    hf.CLIPModel(config).save_pretrained(tmp_path / "clip")
+    shutil.copy(pool.models["vit"] / "preprocessor_config.json", tmp_path / "clip")
+    register_model(catalog, "clip", str(tmp_path / "clip"))
+    _tune(catalog, "clip", "colours", "k", mode=mode, rung=1)
+    trained = load_file(_checkpoint("k") / "last.safetensors").keys()
+    assert {"classifier.weight", "classifier.bias"} <= trained
+    assert all("lora_" in name for name in trained - {"classifier.weight", "classifier.bias"})
