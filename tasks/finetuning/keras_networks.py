@@ -73,20 +73,27 @@ def require_trainable(body: Body, model: ModelRecord) -> None:
         )
 
 
-def standard_of(features: np.ndarray) -> list[np.ndarray]:
-    """Mean and variance of each of the features (rows, dimensions); a larger variance where one hardly varies."""
+def standard_of(features: np.ndarray, pace: float) -> list[np.ndarray]:
+    """Mean, and variance divided by the pace's square, of each of the features (rows, dimensions).
+
+    The variance of those that hardly vary is raised.
+    """
     variances = features.var(axis=0)
     least = _LEAST_VARIANCE * variances.mean()
-    return [features.mean(axis=0), np.maximum(variances, least) if least else np.ones_like(variances)]
+    raised = np.maximum(variances, least) if least else np.ones_like(variances)
+    return [features.mean(axis=0), raised / pace**2]
 
 
-def head_layers(units: int) -> list[keras.layers.Layer]:
+def head_layers(units: int, pace: float) -> list[keras.layers.Layer]:
     """Features standardised, by mean and variance that are the weights of the first layer, and a linear layer.
 
-    That way features of any scale are learnt from at one learning rate.
+    That way features of any scale are learnt from at one learning rate. They are `pace` times as large as usual, and
+    the linear layer's first weights as much smaller: Adam, whose steps are of one size, changes what the head says of
+    features so many times as fast.
     """
     standardise = keras.layers.BatchNormalization(center=False, scale=False, epsilon=1e-12, trainable=False)
-    return [standardise, keras.layers.Dense(units)]
+    first_weights = keras.initializers.VarianceScaling(1 / pace**2, "fan_avg", "uniform")
+    return [standardise, keras.layers.Dense(units, kernel_initializer=first_weights)]
 
 
 def with_head(network: keras.Model, layers: list[keras.layers.Layer]) -> keras.Model:

@@ -24,6 +24,8 @@ from tasks.sources.failures import require_finite
 
 # Of rows that are not trained on.
 _BATCH_ROWS = 64
+# A new head learns so many times as fast as the model under it, which has only to be adapted.
+_HEAD_PACE = 10.0
 # As transformers' Trainer clips gradients.
 _LARGEST_GRADIENT = 1.0
 # A loss so many times what it is of one who knows nothing, and one more, is not coming back.
@@ -91,7 +93,8 @@ class KerasTraining:
         self._model, self._options, self._measure = model, options, measure
         self._labels = rows.validation.labels
         self._body = open_body(model, rows.fit.rows[0])
-        self._head = head_layers(rows.goal.outputs)
+        self._pace = _HEAD_PACE if options.mode == "full" else 1.0
+        self._head = head_layers(rows.goal.outputs, self._pace)
         if options.mode == "full":
             require_trainable(self._body, model)
             self._trained = with_head(self._body.network, self._head)
@@ -112,7 +115,7 @@ class KerasTraining:
         started = time.perf_counter()
         if epoch == 0:
             features = self._fit.numpy() if self._options.mode == "head" else self._embedded(self._fit)
-            self._head[0].set_weights(standard_of(require_finite(features, self._model)))
+            self._head[0].set_weights(standard_of(require_finite(features, self._model), self._pace))
         self._order.assign(np.random.default_rng([self._options.seed, epoch]).permutation(len(self._fit)))
         steps = StepsOfEpoch(self._options, epoch, self._steps, _EXPLOSION * (_ignorance(self._measure.goal) + 1))
         self._trained.fit(

@@ -18,7 +18,7 @@ from storage.parts import whole
 from tasks.host import Host
 from tasks.reading import read_parts
 
-OPTIONS: dict[str, Any] = {"epochs": 4, "lr": 0.02, "batch_size": 8, "seed": 0, "mode": "full"}
+OPTIONS: dict[str, Any] = {"epochs": 4, "lr": 0.005, "batch_size": 8, "seed": 0, "mode": "full"}
 # What differs from run to run.
 TIMES = {"rows_per_second", "peak_memory_bytes"}
 # Models of every style, and data they take.
@@ -32,6 +32,8 @@ STYLES = {
     "older": "colours",
     "dropout.keras": "colours",
 }
+# The export's features are probabilities, all alike before they are trained; the other knows half of the words alone.
+RATES = {"exported": 0.005, "text.keras": 0.05}
 
 Finetune = Callable[..., dict[str, Any]]
 
@@ -80,15 +82,17 @@ def finetune(
 def _without_time(result: dict[str, Any]) -> dict[str, Any]:
     """What two runs have in common."""
     figures = {name: value for name, value in result["metrics"].items() if name not in TIMES}
-    return {**{name: value for name, value in result.items() if name != "seconds"}, "metrics": figures}
+    return {
+        **{name: value for name, value in result.items() if name not in {"seconds", "epochs_trained"}},
+        "metrics": figures,
+    }
 
 
 @pytest.mark.parametrize(("model", "data"), STYLES.items())
 def test_a_model_of_every_style_learns_what_can_be_learnt(
     finetune: Finetune, catalog: Catalog, model: str, data: str
 ) -> None:
-    # The export's features are probabilities, all alike before they are trained.
-    result = finetune(model, data, epochs=12, lr=0.02 if model == "exported" else 0.05)
+    result = finetune(model, data, epochs=12, lr=RATES.get(model, 0.02))
     assert result["value"] > 0.6
     assert result["metrics"]["validation_accuracy"] == max(result["curve"])
     assert result["n_test"] == len(result["per_row_correct"]) == catalog.dataset(f"{data}-test").num_rows
@@ -112,7 +116,9 @@ def test_rungs_are_one_long_run_bit_for_bit(finetune: Finetune, model: str, mode
         rung = finetune(model, STYLES[model], rung=epochs, key=key, mode=mode)
         assert rung["curve"] == once["curve"][:epochs]
         assert rung["value"] == max(rung["curve"])
-    assert _without_time(finetune(model, STYLES[model], key=key, mode=mode)) == _without_time(once)
+    last = finetune(model, STYLES[model], key=key, mode=mode)
+    assert last["epochs_trained"] == 1
+    assert _without_time(last) == _without_time(once)
 
 
 def test_a_rung_is_told_by_the_validation_part_alone(finetune: Finetune) -> None:
@@ -150,7 +156,7 @@ def test_pairs_are_learnt_from_what_they_are_embedded_as(finetune: Finetune, cat
             csv.writer(file).writerows([("sentence1", "sentence2", "label"), *rows])
         register_dataset(catalog, f"pairs-{split}", str(tmp_path / f"pairs-{split}.csv"))
     for model in ("text", "text.keras"):
-        assert finetune(model, "pairs", epochs=12, lr=0.05)["value"] > 0.9
+        assert finetune(model, "pairs", epochs=12, lr=0.02)["value"] > 0.9
 
 
 def test_numbers_are_learnt_too(finetune: Finetune, catalog: Catalog, tmp_path: Path) -> None:
@@ -161,7 +167,7 @@ def test_numbers_are_learnt_too(finetune: Finetune, catalog: Catalog, tmp_path: 
             rows = [(" ".join(["old"] * number + ["cat"] * (8 - number)), 10.5 * number) for number in numbers]
             csv.writer(file).writerows([("text", "label"), *rows])
         register_dataset(catalog, f"ages-{split}", str(tmp_path / f"ages-{split}.csv"))
-    result = finetune("text", "ages", epochs=20, lr=0.05)
+    result = finetune("text", "ages", epochs=20, lr=0.02)
     assert result["metric"] == "rmse"
     assert not result["higher_is_better"]
     assert result["value"] < 10
@@ -273,10 +279,10 @@ def test_what_is_exported_says_what_was_measured(
 def test_the_learning_rate_rises_and_falls_by_the_whole_training(finetune: Finetune) -> None:
     """Rungs of 4 epochs of 4 steps each, the first half of which it rises for: of the last step of each epoch."""
     rates = [
-        finetune("image", "colours", rung=epochs, lr=0.8, warmup=0.5)["metrics"]["learning_rate"]
+        finetune("image", "colours", rung=epochs, lr=0.008, warmup=0.5)["metrics"]["learning_rate"]
         for epochs in (1, 2, 3)
     ]
-    assert rates == pytest.approx([0.4, 0.8, 0.5])
+    assert rates == pytest.approx([0.004, 0.008, 0.005])
 
 
 def test_low_rank_changes_are_for_other_models(finetune: Finetune) -> None:
