@@ -25,7 +25,8 @@ from shiftql.binder import bind
 from shiftql.bound import BoundAverage, BoundDataset, BoundRows, BoundSet, Question
 from shiftql.engine import Ran, Session
 from shiftql.plan import Split
-from shiftql.planner import Stores, plan
+from shiftql.planner import plan
+from shiftql.planning import Stores
 from shiftql.strategies.base import no_history
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database

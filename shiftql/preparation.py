@@ -11,7 +11,8 @@ from shiftql.bound import BoundDataset, BoundDistances, BoundFinetune, BoundRank
 from shiftql.cost import CostModel, subjects_of
 from shiftql.history import history_of
 from shiftql.plan import EmbeddingKey, PlanNode, Split, Waiting, Weights
-from shiftql.planner import Stores, plan
+from shiftql.planner import plan
+from shiftql.planning import Stores
 from shiftql.rules import optimize
 from shiftql.rules.knowledge import Knowledge, is_perfect
 from storage.bandwidth import bytes_per_second

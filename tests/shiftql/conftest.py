@@ -17,8 +17,8 @@ from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RankingAnswer, R
 from shiftql.binder import bind
 from shiftql.bound import BoundDataset
 from shiftql.plan import PlanNode, Split
-from shiftql.planner import Stores
 from shiftql.planner import plan as make_plan
+from shiftql.planning import Stores
 from shiftql.script import read_script
 from shiftql.strategies.base import no_history
 from storage.catalog import Catalog

@@ -20,7 +20,7 @@ from shiftql.cost import (
     starting_took,
     task_embedding_took,
 )
-from shiftql.planner import default_learning_rate
+from shiftql.finetune_planner import default_learning_rate
 from storage.catalog import ModelRecord
 from storage.learned_costs import Learned, Level, Observation
 from tasks.rankers.specs import RANKERS

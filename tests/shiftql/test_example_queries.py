@@ -11,7 +11,8 @@ from shiftql.binder import bind
 from shiftql.bound import Declaration
 from shiftql.explain import plan_as_tree
 from shiftql.parser import parse
-from shiftql.planner import Stores, plan
+from shiftql.planner import plan
+from shiftql.planning import Stores
 from shiftql.printer import to_text
 from shiftql.rules import optimize
 from shiftql.rules.knowledge import Knowledge

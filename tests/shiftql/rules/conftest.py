@@ -15,7 +15,8 @@ from shiftql.answers import Answer, RankingAnswer, RowsAnswer
 from shiftql.binder import bind
 from shiftql.bound import steps_in
 from shiftql.plan import PlanNode
-from shiftql.planner import Stores, plan
+from shiftql.planner import plan
+from shiftql.planning import Stores
 from shiftql.preparation import prepare
 from shiftql.rules.knowledge import Knowledge
 from shiftql.script import read_script

@@ -1,0 +1,93 @@
+"""Planning fine-tuning: every model that can be, whole or in rungs of some epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from shiftql.bound import BoundRanker
+from shiftql.plan import Evaluate, PlannedEvaluation
+from shiftql.planning import Planning, subject_of
+from shiftql.strategies.base import Strategy
+from shiftql.strategies.batch import Batch
+from shiftql.strategies.retried import Retried
+from storage.catalog import ModelRecord
+
+# Why models of a source cannot be fine-tuned, and what to do; all others can.
+_UNTRAINABLE = {
+    "torch": "an exported program has no gradients to train by; register the Hugging Face directory it was made of",
+    "pca": "principal components are fitted and not trained; rank them by Linear",
+}
+# Up to this many parameters a model is fine-tuned at the highest default learning rate.
+_SMALL_MODEL_PARAMETERS = 1e6
+_HIGHEST_LEARNING_RATE = 1e-3
+
+
+def plan_finetunes(planning: Planning, ranker: BoundRanker) -> Evaluate:
+    """Every model that can be fine-tuned, with the second tries of what collapsed."""
+    planned = [plan_training(planning, ranker, model) for model in finetunable(planning.models)]
+    evaluations = [each.evaluation for each in planned]
+    tries = _tries(planning, Retried(Batch(evaluations), evaluations), planned)
+    return Evaluate(ranker, (*planned, *tries), planning.scan)
+
+
+def plan_training(planning: Planning, ranker: BoundRanker, model: ModelRecord) -> PlannedEvaluation:
+    (planned,) = plan_rungs(planning, ranker, model, (ranker.params["epochs"],))
+    return planned
+
+
+def plan_rungs(
+    planning: Planning, ranker: BoundRanker, model: ModelRecord, rungs: Sequence[int]
+) -> list[PlannedEvaluation]:
+    """Fine-tuning in rungs of so many epochs, the last of which is tested, each going on from the one before."""
+    params = {**ranker.params, "lr": ranker.params["lr"] or default_learning_rate(model)}
+    subject, version = subject_of(model), str(ranker.spec.version)
+    planned: list[PlannedEvaluation] = []
+    seen = 0
+    for epochs in rungs:
+        is_last = epochs == params["epochs"]
+        fidelity = {} if is_last else {"epochs": epochs}
+        test = planning.test if is_last else None
+        evaluation = planning.evaluation(subject, test, ranker.spec.name, version, params, fidelity)
+        rows = test.num_rows if test else 0
+        cost = planning.costs.finetuning(model, planning.train.num_rows, rows, epochs - seen, params)
+        planned.append(PlannedEvaluation(evaluation, cost, epochs=epochs - seen, source=model.source))
+        seen = epochs
+    return planned
+
+
+def finetunable(models: Sequence[ModelRecord]) -> list[ModelRecord]:
+    """Those of the models that can be fine-tuned."""
+    return [model for model in models if model.source not in _UNTRAINABLE]
+
+
+def refused(models: Sequence[ModelRecord]) -> tuple[tuple[str, str], ...]:
+    """The models that cannot be fine-tuned, with the reason."""
+    return tuple(
+        (model.name, f"FineTune is not available for {model.source} models: {_UNTRAINABLE[model.source]}")
+        for model in models
+        if model.source in _UNTRAINABLE
+    )
+
+
+def default_learning_rate(model: ModelRecord) -> float:
+    """The learning rate of a fine-tune that names none: 0.001 up to a million parameters, 0.0001 at a hundred million.
+
+    >>> default_learning_rate(ModelRecord(num_params=100_000_000))
+    0.0001
+    """
+    size = model.num_params or _SMALL_MODEL_PARAMETERS
+    return float(f"{_HIGHEST_LEARNING_RATE * min(1.0, (_SMALL_MODEL_PARAMETERS / size) ** 0.5):.1g}")
+
+
+def _tries(planning: Planning, strategy: Strategy, planned: Sequence[PlannedEvaluation]) -> Iterator[PlannedEvaluation]:
+    """The second tries of what collapsed, once that is known."""
+    known = {each.evaluation.fingerprint for each in planned}
+    while wanted := strategy.ask(len(planned)):
+        strategy.tell(planning.stores.outcomes(wanted))
+        for second in wanted:
+            if second.fingerprint not in known:
+                # Of every copy.
+                for first in planned:
+                    if first.evaluation.model.fingerprint == second.model.fingerprint:
+                        yield replace(first, evaluation=replace(second, model=first.evaluation.model))

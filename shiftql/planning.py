@@ -1,0 +1,126 @@
+"""What the evaluations of one question are planned from, and how one is planned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from shiftql import ast
+from shiftql.bound import BoundDataset, BoundRanker
+from shiftql.cost import UNMEASURED, CostModel
+from shiftql.plan import Embedding, PlannedEvaluation, Scan, Split
+from shiftql.strategies.base import History
+from storage.baselines import RAW
+from storage.catalog import ModelRecord
+from storage.evaluations import Evaluation, Measurement, Subject
+from storage.parts import Part, one_per_dataset
+from storage.views import EMBEDDING_VERSION, LAST, PROBABILITIES, View
+from storage.workload import fits_one_core
+
+Prepare = Callable[[Sequence[BoundDataset]], Split]
+
+
+@dataclass(frozen=True)
+class Stores:
+    """What planning asks of the stores.
+
+    `split` gives what several datasets taken as one are made of, `sample` the parts of it that its first rows by
+    their hashes are, and `outcomes` what came of evaluations before, by fingerprint: what strategies want rests on it.
+    `history` is what models brought elsewhere than on a target; see shiftql.history. `costs` predicts what work takes,
+    and `memory` tells the bytes that the device has, where that is known.
+    """
+
+    split: Prepare
+    sample: Callable[[Split, int], tuple[Part, ...]]
+    outcomes: Callable[[Sequence[Evaluation]], Mapping[str, Measurement]]
+    history: Callable[[Sequence[ModelRecord], Collection[Subject]], History]
+    costs: CostModel = UNMEASURED
+    memory: Callable[[], int | None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Planning:
+    """The models of one question, what they are trained and tested on, and within which limits.
+
+    `within` is in seconds.
+    """
+
+    models: Sequence[ModelRecord]
+    train: Split
+    test: Split | None
+    scan: Scan
+    stores: Stores
+    budget: ast.Budget | None = None
+    within: float | None = None
+
+    @property
+    def costs(self) -> CostModel:
+        return self.stores.costs
+
+    def evaluation(
+        self,
+        model: Subject,
+        test: Split | None,
+        method: str,
+        version: str,
+        params: Mapping[str, Any],
+        fidelity: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Evaluation:
+        return Evaluation(model, self.train.subject, test.subject if test else None, method, version, params, fidelity)
+
+    def scoring(
+        self, ranker: BoundRanker, model: ModelRecord, test: Split | None, rows: int, number: int = 0
+    ) -> PlannedEvaluation:
+        """The evaluation of a model by so many training rows, in a round of that number."""
+        views = _views(ranker, model)
+        cost = self.costs.scoring(ranker.spec.name, rows + (test.num_rows if test else 0)) * len(views)
+        version = f"{ranker.spec.version}+embedding{EMBEDDING_VERSION}"
+        fidelity = {"rows": rows} if rows < self.train.num_rows else {}
+        evaluation = self.evaluation(subject_of(model), test, ranker.spec.name, version, ranker.params, fidelity)
+        return PlannedEvaluation(evaluation, cost, views, baseline=model.source == RAW, round=number)
+
+    def embeddings(
+        self, model: ModelRecord, train: tuple[Part, ...], test: Split | None, views: tuple[View, ...]
+    ) -> list[Embedding]:
+        parts = one_per_dataset((*train, *(test.parts if test else ())))
+        return [
+            Embedding(
+                model=subject_of(model),
+                source=model.source,
+                part=part,
+                views=views,
+                new_rows=part.num_rows,
+                opening_seconds=self.costs.opening(model),
+                row_cost=self.costs.row(model, len(views)),
+                fits_one_core=fits_one_core(model),
+                preparation=_preparation(model),
+            )
+            for part in parts
+        ]
+
+
+def subject_of(model: ModelRecord) -> Subject:
+    return Subject(model.name, model.fingerprint)
+
+
+def _views(ranker: BoundRanker, model: ModelRecord) -> tuple[View, ...]:
+    """The views of a model's features that a ranker scores or chooses from."""
+    if ranker.spec.needs_source_probabilities:
+        return (PROBABILITIES,)
+    if model.source == RAW:
+        return (LAST,)
+    layer = ranker.params.get("layer", LAST.layer)
+    pooling = ranker.params.get("pooling", LAST.pooling)
+    if layer == "best":
+        # The last layer, after whatever normalisation follows it, in place of that of the highest number.
+        hidden = [str(number) for number in range(1, model.num_layers or 1)]
+        return tuple(View(each, pooling) for each in (*hidden, LAST.layer))
+    return (View(layer, pooling),)
+
+
+def _preparation(model: ModelRecord) -> str:
+    """What tells how a model prepares rows, as far as the catalog knows: the size of images, or whose tokens."""
+    shape = model.image_size if model.modality == "image" else f"{model.architecture} {model.token_length}"
+    return f"{model.source} {model.modality} {shape}"

@@ -1,0 +1,94 @@
+"""Planning proxies: every model by a ranker of features, on all training rows or in rounds of halving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from shiftql.bound import BoundRanker
+from shiftql.cost import Cost
+from shiftql.plan import Embed, Evaluate, PlannedEvaluation, Round, Split
+from shiftql.planning import Planning
+from shiftql.strategies.successive_halving import Halving, Schedule
+from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
+from storage.catalog import ModelRecord
+from storage.parts import Part
+
+
+def plan_proxies(planning: Planning, ranker: BoundRanker, modality: str, halving: Schedule | None) -> Evaluate:
+    """Every model by a proxy, with the baselines beside them."""
+    test = planning.test if ranker.spec.needs_test else None
+    raw = ModelRecord(
+        name=RAW,
+        source=RAW,
+        path="",
+        fingerprint=raw_subject(modality).fingerprint,
+        signature="",
+        modality=modality,
+        num_params=0,
+    )
+    # What rests on the probabilities of a head says nothing of pixels.
+    baselines = [] if ranker.spec.needs_source_probabilities else [raw]
+    # Copies of a model are embedded with under the name of the first.
+    models: dict[str, ModelRecord] = {}
+    for model in (*planning.models, raw):
+        models.setdefault(model.fingerprint, model)
+    evaluations, rounds = _in_rounds(planning, ranker, test, halving)
+    evaluations += [planning.scoring(ranker, model, test, planning.train.num_rows) for model in baselines]
+    embeddings = []
+    # By the rows of a round: many models share one.
+    trains: dict[int | None, tuple[Part, ...]] = {None: planning.train.parts}
+    for content, planned in {planned.evaluation.model.fingerprint: planned for planned in evaluations}.items():
+        rows = planned.evaluation.fidelity.get("rows")
+        if rows is not None and rows not in trains:
+            trains[rows] = planning.stores.sample(planning.train, rows)
+        embeddings += planning.embeddings(models[content], trains[rows], test, planned.views)
+    # What sees no test split has no share of right answers.
+    if test is not None:
+        metric = {name: value for name, value in ranker.params.items() if name == "metric"}
+        majority = planning.evaluation(MAJORITY, test, MAJORITY_METHOD, MAJORITY_VERSION, metric)
+        evaluations.append(PlannedEvaluation(majority, planning.costs.scoring(MAJORITY_METHOD, 0), baseline=True))
+    return Evaluate(ranker, tuple(evaluations), Embed(tuple(embeddings), planning.scan), rounds)
+
+
+def _in_rounds(
+    planning: Planning, ranker: BoundRanker, test: Split | None, halving: Schedule | None
+) -> tuple[list[PlannedEvaluation], tuple[Round, ...]]:
+    """The evaluations of all models; where they are halved, of the rounds whose models are known, and all rounds.
+
+    The strategy is told whatever is known until it asks for what is not.
+    """
+    models = planning.models
+    if halving is None:
+        return [planning.scoring(ranker, model, test, planning.train.num_rows) for model in models], ()
+    # Copies of a model are one arm, and ranked beside each other.
+    copies: dict[str, list[ModelRecord]] = {}
+    for model in models:
+        copies.setdefault(model.fingerprint, []).append(model)
+    planned: dict[str, list[PlannedEvaluation]] = {}
+    arms = []
+    for alike in copies.values():
+        rounds = [
+            [planning.scoring(ranker, model, test, rows, number) for model in alike]
+            for number, rows in enumerate(halving.rows)
+        ]
+        arms.append([first for first, *_ in rounds])
+        planned |= {each[0].evaluation.fingerprint: each for each in rounds}
+    strategy = Halving([[each.evaluation for each in arm] for arm in arms])
+    while wanted := strategy.ask(len(arms)):
+        strategy.tell(planning.stores.outcomes(wanted))
+    reached = chain.from_iterable(planned[each.fingerprint] for each in chain.from_iterable(strategy.rounds))
+    first = [alike[0] for alike in copies.values()]
+    return list(reached), tuple(_rounds(planning, first, arms, halving))
+
+
+def _rounds(
+    planning: Planning, models: Sequence[ModelRecord], arms: Sequence[Sequence[PlannedEvaluation]], halving: Schedule
+) -> Iterator[Round]:
+    """The rounds, each at the mean cost of all models, with the rows that the one before had not seen."""
+    seen = 0
+    for number, (size, rows) in enumerate(zip(halving.arms, halving.rows, strict=True)):
+        passes = (planning.costs.row(model) * (rows - seen) + Cost(planning.costs.opening(model)) for model in models)
+        total = sum((*passes, *(arm[number].cost for arm in arms)), Cost())
+        yield Round(size, rows, total * (size / max(1, len(models))))
+        seen = rows
