@@ -1,13 +1,14 @@
 """Estimated against actual seconds of whole plans: before anything was measured here, and after 20 evaluations.
 
-    python benchmarks/cost.py [--json] PLAYGROUND
+    python benchmarks/cost.py [--json] [--idle] PLAYGROUND
 
 On the small playground in a home of its own: proxies, fine-tunes, Auto, halving and Task2Vec, one after another, in
 the processes of three sessions. Before each question its plan is estimated twice, by all that was measured on this
 machine so far and as if nothing had been; the factor is the larger of actual over estimated and the inverse.
 
-Where other work keeps the cores busy everything takes longer than it will. So the seconds of each question are
-corrected too: less the share of the cores that went to processes that are none of the question's.
+Where other work keeps the cores busy everything takes longer, by how much changes from minute to minute. With --idle
+the clock by which things are measured, learned from and judged stands still for the share of the cores that went to
+others: what it would take were the machine idle. That is exact where it runs on one core (`taskset -c 0 python …`).
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import argparse
 import json
 import math
 import os
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -75,6 +79,7 @@ SESSIONS = (
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("playground", type=Path, help="a small playground, built where there is none")
+    arguments.add_argument("--idle", action="store_true", help="measure what it would take on an idle machine")
     arguments.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="shift-cost-") as home:
@@ -82,7 +87,8 @@ def main() -> None:
         command = [sys.executable, "-m", "shiftql", "playground", str(options.playground), "--size", "small"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         try:
-            rows = [row for number in range(len(SESSIONS)) for row in _in_a_process(number)]
+            with others_left_out() if options.idle else nullcontext():
+                rows = [row for number in range(len(SESSIONS)) for row in _in_a_process(number)]
         finally:
             subprocess.run([sys.executable, "-m", "shiftql", "down"], check=False, stdout=subprocess.DEVNULL)
     figures = _figures(rows)
@@ -106,23 +112,15 @@ def session(number: int) -> None:
     asking = Session()
     for question in SESSIONS[number]:
         cold, learned = _estimate(asking, question, unlearned=True), _estimate(asking, question)
-        before, started = _busy_seconds(), time.perf_counter()
+        started = time.perf_counter()
         (answer,) = asking.run(question)
         seconds = time.perf_counter() - started
         if answer.kind == "error":
             raise SystemExit(f"{question}: {answer.error}")
-        row = {
-            "question": question,
-            "before any": cold,
-            "after": learned,
-            "seconds": seconds,
-            "corrected": seconds * (1 - _elsewhere(before, _busy_seconds(), seconds)),
-            "evaluated": answer.evaluated if hasattr(answer, "evaluated") else 0,
-        }
+        evaluated = getattr(answer, "evaluated", 0)
+        row = {"question": question, "before": cold, "after": learned, "seconds": seconds, "evaluated": evaluated}
         print(json.dumps(row), flush=True)
-        print(
-            f"  {cold:6.1f} {learned:6.1f} {row['seconds']:6.1f} {row['corrected']:6.1f}  {question}", file=sys.stderr
-        )
+        print(f"  {cold:6.1f} {learned:6.1f} {seconds:6.1f}  {question}", file=sys.stderr)
 
 
 def _estimate(asking: Any, question: str, *, unlearned: bool = False) -> float:
@@ -132,44 +130,103 @@ def _estimate(asking: Any, question: str, *, unlearned: bool = False) -> float:
     return answer.plan["total"]["estimated_seconds"]
 
 
-def _busy_seconds() -> tuple[float, float]:
-    """Seconds that the cores of this process were busy since the machine started, and what it and its like took."""
-    from storage.settings import current_settings
+# --- the clock of an idle machine ---------------------------------------------------------------------------------
 
-    cores = psutil.cpu_times(percpu=True)
-    busy = sum(cores[core].user + cores[core].nice + cores[core].system for core in os.sched_getaffinity(0))
-    state = current_settings().home / "server.json"
-    server = [psutil.Process(json.loads(state.read_text())["pid"])] if state.exists() else []
+_EVERY_SECONDS = 0.1
+_CLOCK = """
+import mmap, os, struct, time
+
+_file = open(os.environ["SHIFT_COST_CLOCK"], "rb")
+_sample = mmap.mmap(_file.fileno(), 24, access=mmap.ACCESS_READ)
+_now = time.perf_counter
+
+
+def perf_counter():
+    now = _now()
+    at, lost, rate = struct.unpack("ddd", _sample[:24])
+    return now - lost - rate * (now - at)
+
+
+time.perf_counter = perf_counter
+"""
+
+
+@contextmanager
+def others_left_out() -> Iterator[None]:
+    """Every process that is started meanwhile has a perf_counter that stands still while others have the cores."""
+    with tempfile.TemporaryDirectory(prefix="shift-clock-") as directory:
+        sample = Path(directory) / "sample"
+        sample.write_bytes(struct.pack("ddd", time.perf_counter(), 0.0, 0.0))
+        (Path(directory) / "sitecustomize.py").write_text(_CLOCK)
+        path = os.environ.get("PYTHONPATH")
+        os.environ |= {
+            "PYTHONPATH": directory if path is None else f"{directory}{os.pathsep}{path}",
+            "SHIFT_COST_CLOCK": str(sample),
+        }
+        ended = threading.Event()
+        thread = threading.Thread(target=_tell_what_is_lost, args=(sample, ended), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _tell_what_is_lost(sample: Path, ended: threading.Event) -> None:
+    """Write every now and then when it was, the seconds that others cost so far, and how many a second they cost."""
+    cores = sorted(os.sched_getaffinity(0))
+    own: dict[psutil.Process, float] = {}
+    at, lost = time.perf_counter(), 0.0
+    busy, taken = _busy_seconds(cores), _own_seconds(own)
+    with sample.open("r+b", buffering=0) as file:
+        while not ended.wait(_EVERY_SECONDS):
+            now, busy_now, taken_now = time.perf_counter(), _busy_seconds(cores), _own_seconds(own)
+            elsewhere = max(0.0, (busy_now - busy) - (taken_now - taken)) / len(cores)
+            rate = min(0.95, elsewhere / (now - at))
+            lost += rate * (now - at)
+            at, busy, taken = now, busy_now, taken_now
+            file.seek(0)
+            file.write(struct.pack("ddd", at, lost, rate))
+
+
+def _busy_seconds(cores: list[int]) -> float:
+    """What the cores were busy for since the machine started."""
+    times = psutil.cpu_times(percpu=True)
+    return sum(times[core].user + times[core].nice + times[core].system for core in cores)
+
+
+def _own_seconds(own: dict[psutil.Process, float]) -> float:
+    """What this process, all that it started and the home's server took so far; `own` keeps what each did."""
     this = psutil.Process()
-    own = 0.0
-    for process in (this, *this.children(recursive=True), *server):
-        spent = process.cpu_times()
-        own += spent.user + spent.system
-    return busy, own
+    state = Path(os.environ["SHIFT_HOME"]) / "server.json"
+    processes = [this, *this.children(recursive=True)]
+    with suppress(psutil.Error, OSError, ValueError):
+        processes.append(psutil.Process(json.loads(state.read_text())["pid"]))
+    for process in processes:
+        with suppress(psutil.Error):
+            spent = process.cpu_times()
+            own[process] = spent.user + spent.system
+    return sum(own.values())
 
 
-def _elsewhere(before: tuple[float, float], after: tuple[float, float], seconds: float) -> float:
-    """The share of the cores that went to others."""
-    others = (after[0] - before[0]) - (after[1] - before[1])
-    return min(0.95, max(0.0, others / (seconds * len(os.sched_getaffinity(0)))))
+# --- what came of it ----------------------------------------------------------------------------------------------
 
 
 def _figures(rows: list[dict[str, Any]]) -> Figures:
     figures = Figures(LIMITS)
-    evaluated = 0
-    warm = []
+    evaluated, warm = 0, []
     for row in rows:
         if evaluated >= WARM_EVALUATIONS:
             warm.append(row)
         evaluated += row["evaluated"]
-    for name, chosen, estimated in (("before any", rows, "before any"), ("after 20 evaluations", warm, "after")):
-        for actual, worded in (("seconds", name), ("corrected", f"{name}, corrected")):
-            factors = sorted(_factor(row[actual], row[estimated]) for row in chosen)
-            missed = sum(factor > FACTORS[name] for factor in factors) / len(factors)
-            detail = (
-                f"of {len(factors)} beyond {FACTORS[name]:g}x; 9 of 10 within {factors[int(0.9 * len(factors))]:.2f}x"
-            )
-            figures.add(f"{worded}: missed", missed, "", detail)
+    for name, chosen, estimated in (("before any", rows, "before"), ("after 20 evaluations", warm, "after")):
+        factors = sorted(_factor(row["seconds"], row[estimated]) for row in chosen)
+        missed = sum(factor > FACTORS[name] for factor in factors) / len(factors)
+        most = factors[math.ceil(SHARE * len(factors)) - 1]
+        figures.add(
+            f"{name}: missed", missed, "", f"of {len(factors)} by {FACTORS[name]:g}; 9 of 10 are within {most:.2f}"
+        )
     return figures
 
 
@@ -178,10 +235,9 @@ def _factor(actual: float, estimated: float) -> float:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    print("before any   after  actual  corrected  question")
+    print("before any   after  actual  question")
     for row in rows:
-        figures = (row["before any"], row["after"], row["seconds"], row["corrected"])
-        print("{:10.1f} {:7.1f} {:7.1f} {:10.1f}".format(*figures), row["question"], sep="  ")
+        print(f"{row['before']:10.1f} {row['after']:7.1f} {row['seconds']:7.1f}  {row['question']}")
 
 
 if __name__ == "__main__":

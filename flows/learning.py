@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,19 +32,26 @@ def learn(
     plan: Step,
     database: Database,
     passes: Sequence[Pass],
-    computed: Collection[str],
+    computed: Sequence[str],
     outcomes: Mapping[str, Measurement],
+    *,
+    has_trained: bool,
 ) -> None:
     """Take what a step of a question took into what is known of this machine.
 
-    `computed` are the fingerprints of what was computed here, `outcomes` what came of it, by fingerprint.
+    `computed` are the fingerprints of what was computed here, in turn, `outcomes` what came of it, by fingerprint;
+    `has_trained` says whether models had been trained in the same processes before.
     """
-    done = {
+    planned_here = {
         planned.evaluation.fingerprint: planned
         for evaluate in plan.evaluates
         for planned in evaluate.evaluations
-        if planned.evaluation.fingerprint in computed and not planned.known
+        if planned.evaluation.fingerprint in outcomes and not planned.known
     }
+    done = {fingerprint: planned_here[fingerprint] for fingerprint in computed if fingerprint in planned_here}
+    trained = [each for each, planned in done.items() if planned.evaluation.method == "finetune"]
+    if trained and not has_trained and outcomes[trained[0]].cost_seconds < _LONG_SECONDS:
+        del done[trained[0]]
     names = {each.model for each in passes} | {planned.evaluation.model.name for planned in done.values()}
     models = Catalog(database).find_models(sorted(names))
     observed = [*_of_passes(passes, models), *_of_evaluations(plan, list(done.values()), outcomes, models, passes)]

@@ -21,6 +21,7 @@ from flows.downloading import Downloads
 from flows.learning import Pass, learn
 from flows.limits import Limits
 from flows.slots import Slots, hosts_needed
+from flows.starting import has_trained
 from shiftql.answering import answer, look_up
 from shiftql.answers import Answer, RankingAnswer
 from shiftql.binder import bind
@@ -236,6 +237,7 @@ class Search:
         known = self._results.known(evaluation.fingerprint for evaluation in evaluations)
         strategy.tell(known)
         self._stop_at_limit(known)
+        trained = has_trained(hosts_needed(self._plan))
         async with self._alive(), self._exporting():
             while wanted := strategy.ask(len(evaluations)):
                 by_model: dict[Subject, list[Evaluation]] = {}
@@ -247,7 +249,9 @@ class Search:
                 await asyncio.gather(*(self._settle(model, by_model[model]) for model in in_turn))
                 outcomes = self._results.outcomes(evaluation.fingerprint for evaluation in wanted)
                 strategy.tell(outcomes)
-                learn(self._plan, self._database, self._passes, self._work.computed, outcomes)
+                computed = self._work.computed
+                learn(self._plan, self._database, self._passes, computed, outcomes, has_trained=trained)
+                trained = True
                 self._passes.clear()
 
     def _stop_at_limit(self, outcomes: Mapping[str, Measurement]) -> None:

@@ -23,7 +23,7 @@ _OPEN_SECONDS = 0.08
 _READ_BYTES_PER_SECOND = 400e6
 # Multiplications and additions a second in a forward pass, what a row costs besides (decoding, copying), and a call.
 _OPERATIONS_PER_SECOND = 60e9
-_ROW_SECONDS = 2e-4
+_ROW_SECONDS = 1.2e-4
 # What a training takes to begin and to save; a step is as much as some forward passes, by what of a model is trained,
 # and costs something besides.
 _TRAINING_SECONDS = 0.3
@@ -39,14 +39,14 @@ _BYTES_PER_PARAMETER = 4
 _DEFAULT_DIMENSIONS = 768
 _DEFAULT_LAYERS = 12
 # Rows of a batch that is embedded. In a forward pass two layers' activations are held, each with what is wider inside,
-# and in a backward pass about ten of each layer.
+# and in a backward pass about a dozen of each layer.
 _EMBEDDED_ROWS = 64
-_EMBEDDED_ACTIVATIONS = 12
-_TRAINED_ACTIVATIONS = 10
+_EMBEDDED_ACTIVATIONS = 16
+_TRAINED_ACTIVATIONS = 12
 _BYTES_PER_ACTIVATION = 4
 # What the first work starts, in seconds of a core: the Prefect server of the home, Prefect in the process that asks,
-# and a process for each framework. They start side by side.
-_START_SECONDS = {"server": 8.0, "prefect": 4.0, "torch": 6.0, "tensorflow": 9.0}
+# a process for each framework, and there what training needs. They start side by side.
+_START_SECONDS = {"server": 8.0, "prefect": 4.0, "torch": 6.0, "tensorflow": 9.0, "training": 3.0}
 # A run as such, and each of its evaluations and of the parts it embeds: claims, task runs, records.
 _RUN_SECONDS = 0.7
 _TASK_SECONDS = 0.05
@@ -58,6 +58,11 @@ _OPENING, _EMBEDDING, _SCORING, _TRAINING, _TASK = "opening", "embedding", "scor
 _STARTING, _PASSING = "starting", "passing"
 # The machine in general, told by every stage that computes with models.
 _MACHINE: Level = ("", "")
+_BOOKKEEPING: Level = ("bookkeeping", "")
+# However much else something is taken for, it took so long.
+_LEAST_SECONDS = 0.05
+# So many levels of a stage are of no model.
+_GENERAL = 2
 # Of so many ratios as on a level the level above counts as one.
 _PRIOR = 1.0
 
@@ -111,7 +116,7 @@ class CostModel:
 
     def scoring(self, method: str, rows: int) -> Cost:
         """Fitting a ranker on stored features and scoring it, over `rows` training and test rows."""
-        return Cost(_scoring_seconds(method, rows) * self._times(_scoring_levels(method)))
+        return Cost(_scoring_seconds(method, rows) * self._times((_MACHINE, _scoring_level(method))))
 
     def task_embedding(self, model: ModelRecord, rows: int) -> Cost:
         """Task2Vec: the rows' features, and what each changes of the probe's weights; see tasks.task2vec.
@@ -130,7 +135,12 @@ class CostModel:
     ) -> Cost:
         """Training for `epochs` epochs, validating after each, and one pass over the test rows."""
         seconds = _finetuning_seconds(model, train_rows, test_rows, epochs, params)
-        return Cost(seconds * self._times(_training_levels(model, params)))
+        levels = _training_levels(model, params)
+        # What embeds slowly trains slowly.
+        embedding = _levels(_EMBEDDING, model)
+        beside_others = self._logarithm(embedding) - self._logarithm(embedding[:_GENERAL])
+        logarithm = self._logarithm(levels[_GENERAL:], self._logarithm(levels[:_GENERAL]) + beside_others)
+        return Cost(seconds * math.exp(logarithm))
 
     def memory(self, model: ModelRecord, params: Mapping[str, Any] | None = None) -> int:
         """Bytes that embedding with a model takes at most, or fine-tuning it with such arguments."""
@@ -155,15 +165,28 @@ class CostModel:
 
     def passing(self, seconds: float, tasks: int, kind: str) -> float:
         """Seconds by the clock of a run with so many seconds of work in so many tasks, whose work is of such a kind."""
-        return _running_seconds(seconds, tasks) * self._times(_passing_levels(kind))
+        return self._bookkeeping(tasks) + seconds * self._times(_passing_levels(kind))
+
+    def ran(self, work: float, tasks: int, kind: str, seconds: float) -> Observation:
+        """What a run that took so many seconds tells: of its bookkeeping where that is most of it, or of its work."""
+        bookkeeping, working = self._bookkeeping(tasks), work * self._times(_passing_levels(kind))
+        if bookkeeping >= working:
+            return Observation(max(_LEAST_SECONDS, seconds - working) / _bookkeeping_seconds(tasks), [_BOOKKEEPING])
+        return Observation(max(_LEAST_SECONDS, seconds - bookkeeping) / work, _passing_levels(kind))
+
+    def _bookkeeping(self, tasks: int) -> float:
+        return _bookkeeping_seconds(tasks) * self._times([_BOOKKEEPING])
 
     def _times(self, levels: Sequence[Level]) -> float:
         """How many times what the constants say, as the levels have it, the most general first."""
-        logarithm = 0.0
+        return math.exp(self._logarithm(levels))
+
+    def _logarithm(self, levels: Sequence[Level], logarithm: float = 0.0) -> float:
+        """That as a logarithm, from what is said above the first of the levels."""
         for level in levels:
             if (known := self.learned.get(level)) is not None:
                 logarithm = (_PRIOR * logarithm + known.log_sum) / (_PRIOR + known.number)
-        return math.exp(logarithm)
+        return logarithm
 
 
 # Predicts by its constants alone.
@@ -188,7 +211,7 @@ def rows_took(model: ModelRecord, rows: int, seconds: float) -> Observation:
 
 def scoring_took(method: str, rows: int, seconds: float) -> Observation:
     """What fitting and scoring a ranker took."""
-    return Observation(seconds / _scoring_seconds(method, rows), _scoring_levels(method))
+    return Observation(seconds / _scoring_seconds(method, rows), [_scoring_level(method)])
 
 
 def finetuning_took(
@@ -209,19 +232,15 @@ def starting_took(started: Collection[str], seconds: float) -> Observation:
     return Observation(seconds / _starting_seconds(started), _starting_levels(started))
 
 
-def running_took(work: float, tasks: int, kind: str, seconds: float) -> Observation:
-    """What a run with so many seconds of work in so many tasks took by the clock."""
-    return Observation(seconds / _running_seconds(work, tasks), _passing_levels(kind))
-
-
 def _levels(stage: str, model: ModelRecord) -> tuple[Level, ...]:
     # How fast files are read says nothing of how fast the machine computes.
     general = () if stage == _OPENING else (_MACHINE,)
     return *general, (stage, ""), (stage, _family(model)), (stage, model.fingerprint)
 
 
-def _scoring_levels(method: str) -> tuple[Level, ...]:
-    return (_SCORING, ""), (f"{_SCORING} {method}", "")
+def _scoring_level(method: str) -> Level:
+    # Rankers have nothing in common but the machine.
+    return f"{_SCORING} {method}", ""
 
 
 def _training_levels(model: ModelRecord, params: Mapping[str, Any]) -> tuple[Level, ...]:
@@ -276,8 +295,8 @@ def _starting_seconds(started: Collection[str]) -> float:
     return max(*seconds, sum(seconds) / ALL_CORES)
 
 
-def _running_seconds(work: float, tasks: int) -> float:
-    return _RUN_SECONDS + tasks * _TASK_SECONDS + work
+def _bookkeeping_seconds(tasks: int) -> float:
+    return _RUN_SECONDS + tasks * _TASK_SECONDS
 
 
 def worded_bytes(size: float) -> str:

@@ -333,6 +333,7 @@ class Session:
     def _run_once(self, question: ast.Query | ast.Finetune, text: str) -> Ran:
         from shiftql.answering import answer
 
+        started = time.perf_counter()
         self._refresh(question)
         bound, planned = self._prepare(question, text)
         if planned.obstacle is not None:
@@ -344,19 +345,19 @@ class Session:
             return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
         if not self._waits_for(question):
             return Ran(self._go_on_without(question, text, bound, planned), {}, planned, planned)
-        started = time.perf_counter()
         work, partial = self._compute(question, planned)
-        if not partial:
-            from shiftql.learning import learn_run
-
-            learn_run(planned, work, time.perf_counter() - started, self._database)
         # What rested on rankings, rounds or fingerprints that were not known yet is another question now.
         bound, plan = self._prepare(question, text, final=True)
         if partial:
             # Some of it may have been recorded by somebody who was cancelled before telling so.
             work = {**work, "computed": sorted(_known_in(plan) - _known_in(planned))}
         _say_what_is_left_out(plan)
-        return Ran(answer(bound, plan, self._database, work, partial=partial), work, planned, plan)
+        found = answer(bound, plan, self._database, work, partial=partial)
+        if not partial:
+            from shiftql.learning import learn_run
+
+            learn_run(planned, work, time.perf_counter() - started, self._database)
+        return Ran(found, work, planned, plan)
 
     def _is_left_to_keep(self, bound: Question, plan: PlanNode) -> bool:
         """Whether all is trained, and the best of it is not kept yet."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shiftql.cost import CostModel, running_took, starting_took
+from shiftql.cost import CostModel, starting_took
 from shiftql.plan import PlanNode
 from storage.database import Database
 from storage.learned_costs import LearnedCosts
@@ -24,13 +24,15 @@ def learn_run(plan: PlanNode, work: Mapping[str, Any], seconds: float, database:
     if plan.waiting is None or not tasks:
         return
     learned = LearnedCosts(database)
+    costs = CostModel(learned.of([""]))
     done, kind = seconds_of_work(work, database), plan.kind_of_work
     passed = max(_LEAST_SECONDS, seconds - work["download_seconds"])
     if starts := plan.waiting.starts:
-        running = CostModel(learned.of([""])).passing(done, tasks, kind)
-        learned.learn([starting_took(starts, max(_LEAST_SECONDS, passed - running))])
+        # What is computed first takes longer, for it sets things up.
+        usual = costs.passing(min(done, plan.total_cost.seconds), tasks, kind)
+        learned.learn([starting_took(starts, max(_LEAST_SECONDS, passed - usual))])
     else:
-        learned.learn([running_took(done, tasks, kind, passed)])
+        learned.learn([costs.ran(done, tasks, kind, passed)])
 
 
 def seconds_of_work(work: Mapping[str, Any], database: Database) -> float:

@@ -72,6 +72,8 @@ class Host:
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_ready = False
+        # The modules that were called in it so far.
+        self.called: set[str] = set()
         self._owner = os.getpid()
 
     @property
@@ -83,6 +85,7 @@ class Host:
         if self.is_running():
             return
         self._is_ready = False
+        self.called.clear()
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             opened = self._log.open("ab")
@@ -122,6 +125,7 @@ class Host:
                 line = b""
             if not line:
                 raise self._lost(process)
+        self.called.add(function.partition(":")[0])
         reply = json.loads(line)
         if "error" in reply:
             raise _revive(reply["error"])

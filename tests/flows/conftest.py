@@ -33,6 +33,7 @@ def here(server: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def call(host: Host, function: str, **arguments: Any) -> Any:
         module, _, attribute = function.partition(":")
+        host.called.add(module)
         with host._lock:
             try:
                 result = getattr(import_module(module), attribute)(**json.loads(json.dumps(arguments)))

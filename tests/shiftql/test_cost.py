@@ -15,7 +15,6 @@ from shiftql.cost import (
     finetuning_took,
     opening_took,
     rows_took,
-    running_took,
     scoring_took,
     starting_took,
     task_embedding_took,
@@ -163,10 +162,17 @@ def test_each_stage_learns_of_itself() -> None:
     assert opened.opening(VIT) > 2 * COSTS.opening(VIT)
     assert opened.row(VIT) == COSTS.row(VIT)
     scored = learned_from(scoring_took("linear", 100, 5 * COSTS.scoring("linear", 100).seconds))
-    linear, logme = (scored.scoring(name, 0).seconds for name in ("linear", "logme"))
-    assert COSTS.scoring("logme", 0).seconds < logme < linear
+    assert scored.scoring("linear", 100).seconds > 2 * COSTS.scoring("linear", 100).seconds
+    assert scored.scoring("logme", 100) == COSTS.scoring("logme", 100)
     embedded = learned_from(task_embedding_took(VIT, 100, 5 * COSTS.task_embedding(VIT, 100).seconds))
     assert embedded.task_embedding(VIT, 100).seconds > 2 * COSTS.task_embedding(VIT, 100).seconds
+
+
+def test_what_embeds_slower_than_others_is_expected_to_train_slower() -> None:
+    costs = learned_from(took(VIT, 1.0), took(VIT, 1.0), took(RESNET, 4.0))
+    slow, usual = (costs.finetuning(each, 100, 0, 1).seconds for each in (RESNET, VIT))
+    assert COSTS.finetuning(RESNET, 100, 0, 1) == COSTS.finetuning(VIT, 100, 0, 1)
+    assert slow > 1.5 * usual
 
 
 @pytest.mark.parametrize("mode", ["head", "lora"])
@@ -190,7 +196,7 @@ def test_more_work_or_tasks_take_longer_by_the_clock(seconds: float, more: float
     base = COSTS.passing(seconds, tasks, "features")
     assert base <= COSTS.passing(seconds + more, tasks, "features")
     assert base < COSTS.passing(seconds, tasks + 1, "features")
-    busy = learned_from(running_took(seconds, tasks, "features", 3 * base))
+    busy = learned_from(COSTS.ran(seconds, tasks, "features", 3 * base))
     assert busy.passing(seconds, tasks, "features") > base
 
 
