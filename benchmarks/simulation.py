@@ -5,8 +5,8 @@
 DIRECTORY keeps the small playground and the home between runs. The costs of the image models are measured by plain
 queries on few and on more rows, what a query takes beside its evaluations by the latter, and what an evaluation takes
 in a round besides by a halved one. Then others are simulated and asked, each on drawn digits that no query had before,
-in a process in which the frameworks are loaded. All are asked several times, and medians told. With two cores there are
-two processes to open models in: two devices.
+in a process in which the frameworks are loaded. All this takes several turns, of which the one in the middle is told.
+With two cores there are two processes to open models in: two devices.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from shiftql.simulation import (
@@ -97,17 +96,27 @@ def compare(directory: Path, cores: int) -> list[Compared]:
     try:
         # Frameworks are loaded, and a second process is started where there is a second core.
         _ask(session, directory, CALIBRATED_ROWS[1])
-        few, more = ([_ask(session, directory, rows) for _ in range(REPETITIONS)] for rows in CALIBRATED_ROWS)
-        costs = _costs(session, few, more)
-        setting = Setting(TRAIN_ROWS, TEST_ROWS, cores)
-        beside = _beside(setting, costs, more)
-        rounds = [_ask(session, directory, CALIBRATED_ROWS[1], _worded(CALIBRATED)) for _ in range(REPETITIONS)]
-        setting = _with_overhead(setting, costs, beside, rounds)
-        learned = session.pool_costs(",".join(costs)).costs
-        return [_compared(session, directory, costs, learned, setting, beside, limits) for limits in LIMITS]
+        turns = [_one_turn(session, directory, cores) for _ in range(REPETITIONS)]
+        return [_median(of_query) for of_query in zip(*turns, strict=True)]
     finally:
         stop_hosts()
         session.stop_server()
+
+
+def _one_turn(session: Any, directory: Path, cores: int) -> list[Compared]:
+    """Costs are measured and queries simulated and asked within minutes: what else the machine does varies."""
+    few, more = (_ask(session, directory, rows) for rows in CALIBRATED_ROWS)
+    costs = _costs(session, few, more)
+    setting = Setting(TRAIN_ROWS, TEST_ROWS, cores)
+    beside = _beside(setting, costs, more)
+    setting = _with_overhead(setting, costs, beside, _ask(session, directory, more.rows, _worded(CALIBRATED)))
+    learned = session.pool_costs(",".join(costs)).costs
+    return [_compared(session, directory, costs, learned, setting, beside, limits) for limits in LIMITS]
+
+
+def _median(turns: Sequence[Compared]) -> Compared:
+    """The turn in the middle by how far it was off."""
+    return sorted(turns, key=lambda each: each.expected / each.actual)[len(turns) // 2]
 
 
 @dataclass(frozen=True)
@@ -149,20 +158,14 @@ def _fresh_target(session: Any, directory: Path, rows: int) -> str:
     return target
 
 
-def _costs(session: Any, few: Sequence[Run], more: Sequence[Run]) -> dict[str, ModelCosts]:
+def _costs(session: Any, few: Run, more: Run) -> dict[str, ModelCosts]:
     """Of runs on different numbers of rows, what a row takes each model and what it takes whatever their number."""
-    least, most = (_median_spent(session, runs) for runs in (few, more))
-    new_rows = more[0].rows - few[0].rows
-    per_row = {model: max(0.0, (most[model] - least[model]) / new_rows) for model in most}
+    least, most = (_spent(session, run.target) for run in (few, more))
+    per_row = {model: max(0.0, (most[model] - least[model]) / (more.rows - few.rows)) for model in most}
     return {
-        model: ModelCosts(max(0.0, most[model] - each * (more[0].rows + TEST_ROWS)), each, 0.0, 0.0, 0.0)
+        model: ModelCosts(max(0.0, most[model] - each * (more.rows + TEST_ROWS)), each, 0.0, 0.0, 0.0)
         for model, each in per_row.items()
     }
-
-
-def _median_spent(session: Any, runs: Sequence[Run]) -> dict[str, float]:
-    spent = [_spent(session, run.target) for run in runs]
-    return {model: median(each[model] for each in spent) for model in spent[0]}
 
 
 def _spent(session: Any, target: str) -> Mapping[str, float]:
@@ -172,18 +175,17 @@ def _spent(session: Any, target: str) -> Mapping[str, float]:
     return {row["model_name"]: row["cost_seconds"] for row in answer.to_json()["rows"]}
 
 
-def _beside(setting: Setting, costs: Mapping[str, ModelCosts], runs: Sequence[Run]) -> float:
+def _beside(setting: Setting, costs: Mapping[str, ModelCosts], run: Run) -> float:
     """Seconds that a query takes beside its evaluations: those of the flow, and of the baselines."""
-    simulated = simulate_plain(_in_order(costs), replace(setting, train_rows=runs[0].rows)).seconds
-    beside = max(0.0, median(run.seconds for run in runs) - simulated)
+    beside = max(0.0, run.seconds - simulate_plain(_in_order(costs), replace(setting, train_rows=run.rows)).seconds)
     print(f"  {beside:.2f} s beside the evaluations", file=sys.stderr, flush=True)
     return beside
 
 
-def _with_overhead(setting: Setting, costs: Mapping[str, ModelCosts], beside: float, runs: Sequence[Run]) -> Setting:
-    """The setting with what halved runs took besides, shared out among their evaluations."""
-    halved = expected_halving(_in_order(costs), replace(setting, train_rows=runs[0].rows), *CALIBRATED)
-    missing = max(0.0, median(run.seconds for run in runs) - halved.seconds - beside)
+def _with_overhead(setting: Setting, costs: Mapping[str, ModelCosts], beside: float, run: Run) -> Setting:
+    """The setting with what a halved run took besides, shared out among its evaluations."""
+    halved = expected_halving(_in_order(costs), replace(setting, train_rows=run.rows), *CALIBRATED)
+    missing = max(0.0, run.seconds - halved.seconds - beside)
     overhead = missing * setting.devices / sum(halved.schedule.arms)
     print(f"  {overhead:.2f} s beside each evaluation of a round", file=sys.stderr, flush=True)
     return replace(setting, system=System(round_overhead=overhead))
@@ -211,19 +213,15 @@ def _compared(
     models = _in_order(costs)
     chunk, budget = limits or (None, None)
     written = _worded((chunk, budget))
-    runs = [_ask(session, directory, setting.train_rows, written) for _ in range(REPETITIONS)]
-    actual = median(run.seconds for run in runs)
+    run = _ask(session, directory, setting.train_rows, written)
     if limits is None:
-        plain = simulate_plain(models, setting).seconds + beside
-        by_learned = simulate_plain(learned, setting).seconds + beside
-        return Compared("plain", setting.devices, plain, plain, plain, plain, by_learned, actual)
+        plain, by_learned = (simulate_plain(each, setting).seconds + beside for each in (models, learned))
+        return Compared("plain", setting.devices, plain, plain, plain, plain, by_learned, run.seconds)
     halved = expected_halving(models, setting, chunk, budget)
-    in_order = median(
-        simulate_halved([costs[model] for model in run.ranking], halved.schedule, setting).seconds for run in runs
-    )
+    in_order = simulate_halved([costs[model] for model in run.ranking], halved.schedule, setting).seconds
     by_learned = expected_halving(learned, setting, chunk, budget).seconds
     said = (halved.seconds, halved.low, halved.high, in_order, by_learned)
-    return Compared(written.strip(), setting.devices, *(each + beside for each in said), actual)
+    return Compared(written.strip(), setting.devices, *(each + beside for each in said), run.seconds)
 
 
 def _show(found: Sequence[Compared]) -> None:
@@ -237,8 +235,8 @@ def _show(found: Sequence[Compared]) -> None:
         plain = next(each for each in found if each.query == "plain" and each.devices == devices)
         for each in halved:
             if each.devices == devices:
-                said, was = plain.expected / each.expected, plain.actual / each.actual
-                gain = f"expected {said:.2f} times as fast as plain, measured {was:.2f}"
+                expected, measured = plain.expected / each.expected, plain.actual / each.actual
+                gain = f"expected {expected:.2f} times as fast as plain, measured {measured:.2f}"
                 print(f"{each.query} on {devices}: {gain}")
 
 
