@@ -191,7 +191,7 @@ AFTER_THE_SEED = ["metric=", "mode=", "warmup=", "patience="]
         ("FineTune(learning_rate=0.1, ", ["epochs=", "batch_size=", "seed=", *AFTER_THE_SEED]),
         ("FineTune(3, ", ["lr=", "batch_size=", "seed=", *AFTER_THE_SEED]),
         ("FineTune(3, seed=1, ", ["lr=", "batch_size=", *AFTER_THE_SEED]),
-        ("acc CLASSIFIED BY [Linear, TwoPhase(k=3, ", ["threshold=", "proxy="]),
+        ("acc CLASSIFIED BY [Linear, TwoPhase(k=3, ", ["threshold=", "proxy=", "epochs="]),
         ("TwoPhase(proxy=n", ["NLEEP", "NCE"]),
         ("TwoPhase(k=", []),
         ("LEEP(", []),
