@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 from sqlalchemy import Connection, Engine, event
 
@@ -24,6 +25,10 @@ from tests.postgres import NO_SERVER, Server, find_programs, run_server
 
 # Nothing here needs the network, and nothing may reach for it. The models are too small to be shared between cores.
 os.environ |= {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"}
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 TESTS = Path(__file__).parent
 SIDE = 16
