@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # What may be spent at least, in full evaluations of the average price.
 _LEAST_EVALUATIONS = 2
+# Where nothing is known of any model, all are looked at first, if that takes no more than this share.
+_LOOK = 0.3
 
 
 class Auto:
@@ -47,6 +49,7 @@ class Auto:
         self._places = {offer.evaluation.fingerprint: place for place, offer in self._offers.items()}
         self._share, self._gain, self._seconds = share, gain, budget
         self._is_validation = _is_validation(problem)
+        self._history = problem.history.datasets
         self._model = self._made(problem) if self._arms else None
         self._asked: set[tuple[int, int]] = set()
         self._told: dict[tuple[int, int], Measurement] = {}
@@ -77,10 +80,23 @@ class Auto:
         shows what counts itself, all models are by that or by what they are predicted to reach. Nothing is ranked
         before anything is known, nor what failed.
         """
+        ranking = self._ranking()
+        if not ranking or self._model is None:
+            return Answer(())
+        means, _ = self._model.predict()
+        low, high = self._confidence.interval(self._model)
+        models = (
+            Ranked(self._arms[number].model, float(means[number]), float(low[number]), float(high[number]))
+            for number in ranking
+        )
+        return Answer(tuple(models), self._confidence.chance(self._model, ranking[0]))
+
+    def _ranking(self) -> list[int]:
+        """The numbers of the models in the order that it answers with."""
         import numpy as np
 
         if not self._told or self._model is None:
-            return Answer(())
+            return []
         begun = self._begun()
         last = self._num_rungs - 1
         finished = [number for number in begun if (number, last) in self._told]
@@ -94,12 +110,7 @@ class Auto:
         ranking = [each for each in dict.fromkeys([*finished, *begun, *others]) if each not in failed]
         if not self._is_validation:
             ranking.sort(key=lambda number: -shown.get(number, means[number]))
-        low, high = self._confidence.interval(self._model)
-        models = (
-            Ranked(self._arms[number].model, float(means[number]), float(low[number]), float(high[number]))
-            for number in ranking
-        )
-        return Answer(tuple(models), self._confidence.chance(self._model, ranking[0]))
+        return ranking
 
     @cached_property
     def _confidence(self) -> Confidence:
@@ -119,12 +130,23 @@ class Auto:
         busy = {number for number, _ in pending}
         begun, levels = self._begun(), self._levels()
         left = self._left(levels)
-        reserve = self._price_to_end(begun[0], levels) if begun else 0.0
+        first = self._first(begun)
+        reserve = 0.0 if first is None else self._price_to_end(first, levels)
         offered = [place for place in self._offers if place[0] not in busy and self._is_offered(place)]
+        if not self._history and not begun:
+            # Who knows nothing looks at all before it buys any.
+            looks = [place for place in offered if place[1] >= self._num_rungs]
+            if looks and sum(self._offers[place].seconds * levels[place[1]] for place in looks) <= _LOOK * left:
+                return looks[0]
+            if any(kind >= self._num_rungs for _, kind in pending):
+                return None
         model = self._model.believing(pending)
         found = model.next(offered, left - reserve, self._gain, levels)
         if found is not None or pending:
             return found
+        if first is not None and first not in begun:
+            # What is recommended is trained, unless that is too dear.
+            return (first, 0) if reserve <= left else None
         has_finished = any(not self._rungs_left(number) for number in begun)
         for number in begun:
             if not self._rungs_left(number):
@@ -132,6 +154,11 @@ class Auto:
             if not has_finished or self._price_to_end(number, levels) <= left:
                 return number, self._rungs_left(number)[0]
         return None
+
+    def _first(self, begun: Sequence[int]) -> int | None:
+        """The model that it would recommend, if it knows of any."""
+        ranking = begun if self._is_validation else self._ranking()
+        return ranking[0] if ranking else None
 
     def _levels(self) -> list[float]:
         """By kind how many times the predicted price is paid, as far as is known: one level of rungs, one of hints."""

@@ -16,8 +16,8 @@ from shiftql.strategies.auto import Auto
 from shiftql.strategies.auto_confidence import Confidence
 from shiftql.strategies.auto_inputs import Table, name_overlap
 from shiftql.strategies.auto_model import AutoModel, Kind
-from shiftql.strategies.base import Problem
-from storage.evaluations import Evaluation, Measurement
+from shiftql.strategies.base import Arm, Offer, Problem, no_history
+from storage.evaluations import Evaluation, Measurement, Subject
 
 RECORDS = Path(shiftql.__file__).parent / "records"
 RANDOM = np.random.default_rng(0)
@@ -258,3 +258,25 @@ def test_however_small_the_share_a_look_and_one_full_run_are_in_it(text: Records
     price = {offer.evaluation.fingerprint: offer.seconds for arm in given[0].arms for offer in (*arm.rungs, *arm.hints)}
     predicted = sum(price[each.fingerprint] for each in Auto(given[0], share=1e-9).ask(len(price)))
     assert 0 < predicted <= 2 * sum(prices) / len(prices)
+
+
+def test_what_it_recommends_is_trained_where_that_is_paid_for() -> None:
+    """Without a history full runs show what counts, and a dear model may look best by its proxy."""
+    dataset = Subject("digits", "digits")
+
+    def offer(name: str, method: str, seconds: float) -> Offer:
+        return Offer(method, Evaluation(Subject(name, name), dataset, dataset, method, "1"), seconds)
+
+    prices = {"dear": 8.0, "cheap": 1.0, "cheap-too": 1.0, "cheapest": 0.5}
+    proxies = {"dear": 0.95, "cheap": 0.65, "cheap-too": 0.5, "cheapest": 0.45}
+    arms = [
+        Arm(Subject(name, name), (offer(name, "finetune", price),), (offer(name, "linear", 0.05),))
+        for name, price in prices.items()
+    ]
+    asked, running = [], Auto(Problem("digits", arms, no_history()), budget=9.0)
+    while wanted := running.ask(1):
+        (each,) = wanted
+        asked.append((each.method, each.model.name))
+        running.tell({each.fingerprint: Measurement("completed", 0.0, value=proxies[each.model.name])})
+    assert running.answer().ranking[0].model.name == "dear"
+    assert ("finetune", "dear") in asked
