@@ -345,9 +345,9 @@ RANKERS: dict[str, RankerSpec] = {
         _strategy(
             "Hyperband",
             "brackets of successive halving, from many models trained a little to few trained fully",
-            "SELECT name FROM image_models ORDER BY Hyperband(eta=2)\n"
+            "SELECT name FROM image_models ORDER BY Hyperband(eta=3)\n"
             "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test",
-            Argument("eta", int, 3, minimum=2),
+            Argument("eta", int, 2, minimum=2),
             Argument("seed", int, 0, minimum=0),
         ),
         _strategy(
