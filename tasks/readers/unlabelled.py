@@ -65,7 +65,7 @@ class _FeatureReader(TableReader):
         for batch in self._batches(self._roles.features, self._read_rows):
             found = []
             for position, cells in enumerate(zip(*batch.columns.values(), strict=True)):
-                shown = " / ".join(_shown(cell) for cell in cells)
+                shown = " / ".join(_shown(cell, is_path=self._takes == "image") for cell in cells)
                 try:
                     if position in batch.problems:
                         raise Unreadable(batch.problems[position])
@@ -145,8 +145,10 @@ def _has_only_images(folder: Path) -> bool:
     return reader == "image_folder" and any(file.suffix.lower() in IMAGE_SUFFIXES for file in folder.rglob("*"))
 
 
-def _shown(cell: object) -> str:
-    """A text, or a path, on one line and cut short; nothing of pixels."""
+def _shown(cell: object, *, is_path: bool) -> str:
+    """A path, or a text on one line and cut short; nothing of pixels."""
+    if is_path:
+        return cell if isinstance(cell, str) else ""
     words = cell if isinstance(cell, list) else str(cell).split() if isinstance(cell, str) else ()
     text = " ".join(map(str, words))
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"

@@ -145,8 +145,9 @@ def test_a_budget_stops_before_the_cell_that_would_overrun_it(session: Session, 
     assert (nothing.evaluated, nothing.left, nothing.spent_seconds) == (0, CELLS, 0.0)
     cheapest = min(each["predicted_seconds"] for each in planned.upcoming)
     some = build(session, budget=cheapest * 1.01)
-    # What it took is known only afterwards: the last cell may overrun, and nothing is begun after it.
-    assert (some.evaluated, some.left, len(heard.cells)) == (1, CELLS - 1, 1)
+    # What a cell took is known only afterwards: where it was less than predicted, another may fit.
+    assert 1 <= some.evaluated == len(heard.cells) < CELLS
+    assert some.left == CELLS - some.evaluated
     assert build(session, budget=math.inf).left == 0
 
 

@@ -729,7 +729,7 @@ def test_a_full_disk_is_a_clear_error_and_the_query_goes_on_afterwards(
 
 
 def test_an_interrupted_query_answers_with_what_is_known(here: None, no_flow: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     ask(LINEAR)
@@ -779,7 +779,7 @@ def test_a_query_runs_where_an_event_loop_runs_already(here: None) -> None:
 
 
 def test_an_error_of_the_flow_reaches_a_running_event_loop(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(statement: str) -> None:
+    async def fail(**_: object) -> None:
         raise OSError("no space left on device")
 
     async def notebook_cell() -> RankingAnswer:

@@ -57,11 +57,12 @@ def test_words_are_lists_or_what_spaces_separate(tmp_path: Path) -> None:
 
 
 def test_an_image_and_folders_of_them_are_rows_in_the_order_of_their_paths(tmp_path: Path) -> None:
-    for name in ("b.png", "a.png", "more/c.png", ".hidden/d.png"):
+    deep = "more" * 30
+    for name in ("b.png", "a.png", f"{deep}/c.png", ".hidden/d.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.fromarray(RED).save(tmp_path / name)
     found = given(tmp_path, "image")
-    assert [Path(each.shown).name for each in found] == ["a.png", "b.png", "c.png"]
+    assert [each.shown for each in found] == [str(tmp_path / name) for name in ("a.png", "b.png", f"{deep}/c.png")]
     for each in (*found, *given(tmp_path / "a.png", "image")):
         np.testing.assert_array_equal(np.asarray(each.row), RED)
 
