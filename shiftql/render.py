@@ -98,7 +98,8 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
         table = tabulate_ranking(ranking)
         parts.append(table)
         if any(TIED in row for row in (*table.rows, *table.beneath)):
-            parts.append(f"{TIED} the test rows cannot tell it from the best")
+            rows = "validation" if isinstance(answer, FinetuneAnswer) else "test"
+            parts.append(f"{TIED} the {rows} rows cannot tell it from the best")
         if any(row.get("predicted") for row in ranking):
             parts.append("intervals: 95 % of what was measured, 90 % of what is predicted")
     if answer.chance is not None:
