@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # What may be spent at least, in full evaluations of the average price.
 _LEAST_EVALUATIONS = 2
 # Where nothing is known of any model, all are looked at first, if that takes no more than this share.
-_LOOK = 0.3
+_LOOK = 0.5
 
 
 class Auto:
