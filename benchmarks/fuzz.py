@@ -153,7 +153,7 @@ class BindingSession(Session):
                 _together, lambda split, rows: split.parts, lambda evaluations: {}, lambda models, target: no_history()
             ),
         )
-        if isinstance(bound, BoundRows | BoundSet | BoundAverage) and planned.obstacle is None:
+        if isinstance(bound, BoundRows | BoundSet | BoundAverage):
             return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
         return Ran(TextAnswer(statement=text, seconds=0.0, text=""), {}, planned, planned)
 

@@ -100,6 +100,7 @@ async def evaluate(
     tries: Counter[str] = Counter()
     downloads = Downloads(database)
     limits = Limits(time.time() if asked_at is None else asked_at)
+    results = ResultStore(database)
     while True:
         bound = bind(question, database, statement, declared, look_up(database, attempted))
         found = _first_to_compute(bound, database, attempted)
@@ -111,7 +112,7 @@ async def evaluate(
             attempted |= {evaluation.fingerprint for evaluation in pending.new_evaluations}
             continue
         attempting = {evaluation.fingerprint for evaluation in pending.new_evaluations}
-        async with limits.of(step.text, pending, ResultStore(database), work.computed):
+        async with limits.of(step.text, pending, results, work.computed):
             if await downloads.fetch(pending):
                 continue
             pending, failed = downloads.give_up(pending)
@@ -125,7 +126,7 @@ async def evaluate(
                 await Search(pending, database, work).run()
         # What somebody purged since it was recorded is computed again, though not for ever.
         tries.update(attempting)
-        recorded = ResultStore(database).outcomes(attempting)
+        recorded = results.outcomes(attempting)
         attempted |= {each for each in attempting if each in recorded or tries[each] == _TRIES}
         work.computed = [each for each in work.computed if each not in attempting - attempted]
     work.download_seconds = downloads.seconds

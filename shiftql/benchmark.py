@@ -194,8 +194,6 @@ class _Columns:
         fitting = tuple(model for model in self.pool if model.modality == benchmark.train.modality)
         plan = prepare(replace(question, models=fitting), self.database)
         assert isinstance(plan, Rank)
-        if plan.obstacle is not None:
-            raise BindingError(f"{plan.obstacle} is not executable yet", fix="measure by another ranker: --by Linear")
         self.questions[benchmark.name] = question
         self.refused |= {name: {"model": name, "reason": reason} for name, reason in plan.refused}
         self.new += len(plan.new_evaluations)

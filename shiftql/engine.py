@@ -336,8 +336,6 @@ class Session:
         started = time.perf_counter()
         self._refresh(question)
         bound, planned = self._prepare(question, text)
-        if planned.obstacle is not None:
-            raise _not_executable(planned.obstacle, question, text, _culprit(question))
         _say_what_is_held_out(planned)
         _say_what_is_shared(planned)
         if not planned.new_evaluations and not self._is_left_to_keep(bound, planned):
@@ -677,13 +675,6 @@ def _said(text: str) -> TextAnswer:
     return TextAnswer(statement="", seconds=0.0, text=text)
 
 
-def _culprit(question: ast.Query | ast.Finetune) -> ast.Node:
-    """What of a question most likely is not executable: its limits, else what it orders by."""
-    if not isinstance(question, ast.Select):
-        return question
-    return question.chunk or question.budget or next(iter(question.order_by), question)
-
-
 def _known_in(plan: PlanNode) -> set[str]:
     """The fingerprints of what is known of a plan."""
     from shiftql.plan import Evaluate
@@ -692,8 +683,8 @@ def _known_in(plan: PlanNode) -> set[str]:
     return {each.evaluation.fingerprint for node in nodes for each in node.evaluations if each.known}
 
 
-def _not_executable(what: str, node: ast.Node, text: str, culprit: ast.Node | None = None) -> PlanError:
-    place = (culprit or node).position
+def _not_executable(what: str, node: ast.Node, text: str) -> PlanError:
+    place = node.position
     return PlanError(
         f"{what} is not executable yet",
         text=text,
@@ -701,5 +692,4 @@ def _not_executable(what: str, node: ast.Node, text: str, culprit: ast.Node | No
         column=place.column,
         length=place.length,
         subject=what,
-        fix="EXPLAIN shows how it is planned" if isinstance(node, ast.Select | ast.Finetune) else None,
     )

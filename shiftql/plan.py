@@ -90,16 +90,6 @@ class PlanNode:
             yield from child.walk()
 
     @property
-    def own_obstacle(self) -> str | None:
-        """What of this step cannot be executed yet, by name."""
-        return None
-
-    @property
-    def obstacle(self) -> str | None:
-        """What of the whole plan cannot be executed yet, by name."""
-        return next((node.own_obstacle for node in self.walk() if node.own_obstacle), None)
-
-    @property
     def new_planned(self) -> tuple[PlannedEvaluation, ...]:
         """What has to be computed, rankers in turn, each once."""
         wanted = {

@@ -18,6 +18,7 @@ from storage.evaluations import Evaluation, Measurement, Subject
 from storage.parts import Part, one_per_dataset
 from storage.views import EMBEDDING_VERSION, LAST, PROBABILITIES, View
 from storage.workload import fits_one_core
+from tasks.rankers.specs import bind_arguments, find_ranker
 
 Prepare = Callable[[Sequence[BoundDataset]], Split]
 
@@ -99,6 +100,12 @@ class Planning:
             )
             for part in parts
         ]
+
+
+def ranker_named(name: str, **arguments: Any) -> BoundRanker:
+    """A ranker with these arguments, and all others as they are by default."""
+    spec = find_ranker(name)
+    return BoundRanker(spec, bind_arguments(spec, (), arguments))
 
 
 def subject_of(model: ModelRecord) -> Subject:

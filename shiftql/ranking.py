@@ -14,7 +14,8 @@ from shiftql.statistics import (
     wilson_interval,
 )
 from shiftql.strategies.base import Answer, Ranked
-from storage.evaluations import Evaluation, Measurement, Subject
+from shiftql.strategies.retried import run_of
+from storage.evaluations import Measurement, Subject
 
 
 def rank_models(
@@ -183,7 +184,7 @@ def failures(
     reasons = set(plan.refused)
     for evaluate in plan.evaluates:
         completed = {
-            _run_of(planned.evaluation)
+            run_of(planned.evaluation)
             for planned in evaluate.evaluations
             if (outcome := measured.get(planned.evaluation.fingerprint)) and outcome.status == "completed"
         }
@@ -197,15 +198,10 @@ def failures(
                     reasons.add((model.name, _GONE))
                 continue
             # A run that collapsed may have done well on its other try.
-            is_made_up_for = measurement.collapsed and _run_of(planned.evaluation) in completed
+            is_made_up_for = measurement.collapsed and run_of(planned.evaluation) in completed
             if measurement.status == "failed" and not is_made_up_for:
                 reasons |= {(name, measurement.reason or "unknown") for name in names.get(model, (model.name,))}
     return tuple({"model": name, "reason": reason} for name, reason in sorted(reasons))
-
-
-def _run_of(evaluation: Evaluation) -> tuple[Subject, str, str]:
-    """What two tries have in common."""
-    return evaluation.model, evaluation.method, str(evaluation.fidelity)
 
 
 def _rival(best: tuple[PlannedEvaluation, Measurement] | None, planned: PlannedEvaluation) -> Measurement | None:

@@ -13,14 +13,15 @@ from shiftql.cost import Cost
 from shiftql.finetune_planner import finetunable, plan_rungs, plan_training
 from shiftql.history import kind_of
 from shiftql.plan import Choice, Embed, Evaluate, PlannedEvaluation
-from shiftql.planning import Planning, subject_of
+from shiftql.planning import Planning, ranker_named, subject_of
 from shiftql.strategies.base import Arm, Offer, Problem
+from shiftql.strategies.retried import run_of
 from shiftql.strategies.rungs import Race, fit_race, least_epochs, rungs_of
 from shiftql.strategies.specs import NamedStrategy
 from storage.catalog import ModelRecord
 from storage.errors import PlanError
-from storage.evaluations import Evaluation, Measurement, Subject
-from tasks.rankers.specs import RankerSpec, bind_arguments, find_ranker
+from storage.evaluations import Measurement
+from tasks.rankers.specs import RankerSpec, find_ranker
 
 # The proxy that Auto may buy, and what stands in for one that needs the classes of a head where there is none.
 _USUAL_PROXY, _WITHOUT_HEAD = "Linear", "LogME"
@@ -76,14 +77,14 @@ def _choose(planning: Planning, ranker: BoundRanker, rungs: Sequence[int], strat
     It is told all that is known, so that the same knowledge has it want the same, whoever came by it.
     """
     choice, planned, known = _open(planning, ranker, rungs, strategy)
-    by_run = {_run(each.evaluation): each for each in planned.values()}
+    by_run = {run_of(each.evaluation): each for each in planned.values()}
     chooser, wanted, seconds, left_out = choice.after(known), list[PlannedEvaluation](), 0.0, 0
     left = _allowed(planning) - sum(_spent(planning, planned[each], outcome) for each, outcome in known.items())
     most = _ROUND_SECONDS if ranker.spec.label == "Auto" else math.inf
     while seconds < most and (asked := chooser.ask(1)):
         # The second try of what collapsed is the same at the same cost, but for its seed. All else was looked up.
         tries = [each for each in asked if each.fingerprint not in planned]
-        planned |= {each.fingerprint: replace(by_run[_run(each)], evaluation=each) for each in tries}
+        planned |= {each.fingerprint: replace(by_run[run_of(each)], evaluation=each) for each in tries}
         if tries and (found := planning.stores.outcomes(tries)):
             known |= found
             chooser.tell(found)
@@ -197,19 +198,13 @@ def _seconds_allowed(planning: Planning, trained: Collection[Sequence[PlannedEva
 def _proxy(planning: Planning, spec: RankerSpec, model: ModelRecord) -> PlannedEvaluation:
     """The score of a model by a proxy, at the cost of embedding with it too."""
     test = planning.test if spec.needs_test else None
-    scoring = planning.scoring(_by_default(spec.label), model, test, planning.train.num_rows)
+    scoring = planning.scoring(ranker_named(spec.label), model, test, planning.train.num_rows)
     rows = planning.train.num_rows + (test.num_rows if test else 0)
     return replace(scoring, cost=scoring.cost + Cost(planning.costs.opening(model)) + planning.costs.row(model) * rows)
 
 
 def _failed_or_unknown(outcome: Measurement | None) -> bool:
     return outcome is None or outcome.status == "failed"
-
-
-def _by_default(name: str) -> BoundRanker:
-    """A ranker with the arguments it has where none are given."""
-    spec = find_ranker(name)
-    return BoundRanker(spec, bind_arguments(spec, (), {}))
 
 
 def _proxy_of(ranker: BoundRanker) -> RankerSpec | None:
@@ -233,8 +228,7 @@ def _trained_by(ranker: BoundRanker) -> BoundRanker:
     """How the models that a ranker chooses are fine-tuned."""
     if ranker.spec.kind == "finetune":
         return ranker
-    spec = find_ranker(_FULL)
-    return BoundRanker(spec, bind_arguments(spec, (), {"epochs": _epochs(ranker)}))
+    return ranker_named(_FULL, epochs=_epochs(ranker))
 
 
 def _epochs(ranker: BoundRanker) -> int:
@@ -259,8 +253,3 @@ def _offer(planned: PlannedEvaluation, before: float) -> Offer:
     """An evaluation at its price, with what it takes before, as the model's download."""
     evaluation = planned.evaluation
     return Offer(kind_of(evaluation.method, evaluation.fidelity), evaluation, planned.cost.seconds + before)
-
-
-def _run(evaluation: Evaluation) -> tuple[Subject, str, str]:
-    """What two tries of an evaluation have in common."""
-    return evaluation.model, evaluation.method, str(evaluation.fidelity)

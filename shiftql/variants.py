@@ -8,9 +8,9 @@ from dataclasses import replace
 from shiftql import ast
 from shiftql.bound import BoundRanker, BoundRanking
 from shiftql.cost import CostModel, worded_bytes
+from shiftql.planning import ranker_named
 from shiftql.strategies.successive_halving import shortest
 from storage.catalog import ModelRecord
-from tasks.rankers.specs import bind_arguments, find_ranker
 
 _FULL = "FineTune"
 # Fewer rows, or rows of each class, hardly tell models apart, so that no race begins with them.
@@ -22,8 +22,7 @@ _FITS_EVERYWHERE = 1_000_000_000
 
 def without_order(question: BoundRanking) -> BoundRanking:
     """The same question by what it all is about, where it names no order: the accuracy of every model, fine-tuned."""
-    spec = find_ranker(_FULL)
-    return replace(question, rankers=(BoundRanker(spec, bind_arguments(spec, (), {})),), is_unordered=False)
+    return replace(question, rankers=(ranker_named(_FULL),), is_unordered=False)
 
 
 def is_left_open(question: BoundRanking) -> bool:

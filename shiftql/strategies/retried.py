@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from shiftql.strategies.base import Answer, Strategy
-from storage.evaluations import Evaluation, Measurement
+from storage.evaluations import Evaluation, Measurement, Subject
 
 
 class Retried:
@@ -48,6 +48,11 @@ class Retried:
 
     def answer(self) -> Answer:
         return self._strategy.answer()
+
+
+def run_of(evaluation: Evaluation) -> tuple[Subject, str, str]:
+    """What an evaluation and its second chance have in common."""
+    return evaluation.model, evaluation.method, str(evaluation.fidelity)
 
 
 def second_chance(evaluation: Evaluation) -> Evaluation | None:

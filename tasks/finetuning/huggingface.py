@@ -13,7 +13,8 @@ from tasks.finetuning.examples import TrainingRows
 from tasks.finetuning.measuring import Measure
 from tasks.finetuning.modes import choose_weights
 from tasks.finetuning.networks import open_inputs, open_network
-from tasks.finetuning.torch_training import Options, TorchTraining
+from tasks.finetuning.options import Options
+from tasks.finetuning.torch_training import TorchTraining
 
 
 def open_training(model: ModelRecord, rows: TrainingRows, measure: Measure, params: Mapping[str, Any]) -> TorchTraining:
@@ -27,8 +28,7 @@ def open_training(model: ModelRecord, rows: TrainingRows, measure: Measure, para
     network, fresh = open_network(model, rows.goal)
     inputs = open_inputs(model, network)
     trainable = choose_weights(network, params["mode"], fresh)
-    options = Options(params["epochs"], params["lr"], params["batch_size"], params["seed"], params["warmup"])
-    return TorchTraining(trainable, inputs, measure, rows.fit, rows.validation, options)
+    return TorchTraining(trainable, inputs, measure, rows.fit, rows.validation, Options.of(params))
 
 
 finetune_model = partial(evaluate, open_training)

@@ -10,8 +10,9 @@ from storage.catalog import ModelRecord
 from storage.errors import EvaluationError
 from tasks.finetuning.evaluating import evaluate
 from tasks.finetuning.examples import TrainingRows
-from tasks.finetuning.keras_training import KerasTraining, Options
+from tasks.finetuning.keras_training import KerasTraining
 from tasks.finetuning.measuring import Measure
+from tasks.finetuning.options import Options
 
 
 def open_training(model: ModelRecord, rows: TrainingRows, measure: Measure, params: Mapping[str, Any]) -> KerasTraining:
@@ -23,8 +24,7 @@ def open_training(model: ModelRecord, rows: TrainingRows, measure: Measure, para
             subject=model.name,
             fix="write mode='full' or mode='head'",
         )
-    options = Options(params["epochs"], params["lr"], params["batch_size"], params["seed"], mode, params["warmup"])
-    return KerasTraining(model, rows, measure, options)
+    return KerasTraining(model, rows, measure, Options.of(params), mode)
 
 
 finetune_keras = partial(evaluate, open_training)

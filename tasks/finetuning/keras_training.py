@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from storage.catalog import ModelRecord
 from tasks.finetuning.examples import Examples, Goal, TrainingRows
 from tasks.finetuning.keras_networks import Body, head_layers, open_body, require_trainable, standard_of, with_head
 from tasks.finetuning.measuring import Measure, Validation
+from tasks.finetuning.options import EXPLOSION, LARGEST_GRADIENT, Options
 from tasks.finetuning.runs import Diverged
 from tasks.finetuning.schedules import rate
 from tasks.readers.base import Rows
@@ -26,31 +26,12 @@ from tasks.sources.failures import require_finite
 _BATCH_ROWS = 64
 # A new head learns so many times as fast as the model under it, which has only to be adapted.
 _HEAD_PACE = 10.0
-# As transformers' Trainer clips gradients.
-_LARGEST_GRADIENT = 1.0
-# A loss so many times what it is of one who knows nothing, and one more, is not coming back.
-_EXPLOSION = 100.0
 _STATE, _BEST = "state", "best"
 _LOSSES = {
     "classification": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     "multilabel classification": lambda: keras.losses.BinaryCrossentropy(from_logits=True),
     "regression": keras.losses.MeanSquaredError,
 }
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to train: `batch_size` rows a step, the whole model or its head alone.
-
-    The learning rate rises to `lr` for the share `warmup` of all steps, and falls to 0 by the last of `epochs`.
-    """
-
-    epochs: int
-    lr: float
-    batch_size: int
-    seed: int
-    mode: Literal["full", "head"] = "full"
-    warmup: float = 0.0
 
 
 class StepsOfEpoch(keras.callbacks.Callback):  # type: ignore[misc]
@@ -86,16 +67,23 @@ class KerasTraining:
     fit the rows, or is to be trained as a whole and cannot be.
     """
 
-    def __init__(self, model: ModelRecord, rows: TrainingRows, measure: Measure, options: Options) -> None:
+    def __init__(
+        self,
+        model: ModelRecord,
+        rows: TrainingRows,
+        measure: Measure,
+        options: Options,
+        mode: Literal["full", "head"],
+    ) -> None:
         if not tf.config.list_physical_devices("GPU"):
             tf.config.experimental.enable_op_determinism()
         keras.utils.set_random_seed(options.seed)
-        self._model, self._options, self._measure = model, options, measure
+        self._model, self._options, self._measure, self._mode = model, options, measure, mode
         self._labels = rows.validation.labels
         self._body = open_body(model, rows.fit.rows[0])
-        self._pace = _HEAD_PACE if options.mode == "full" else 1.0
+        self._pace = _HEAD_PACE if mode == "full" else 1.0
         self._head = head_layers(rows.goal.outputs, self._pace)
-        if options.mode == "full":
+        if mode == "full":
             require_trainable(self._body, model)
             self._trained = with_head(self._body.network, self._head)
             self._feed, self._taken = self._body.feed, self._body.tensor
@@ -114,10 +102,10 @@ class KerasTraining:
     def train(self, epoch: int) -> Mapping[str, float]:
         started = time.perf_counter()
         if epoch == 0:
-            features = self._fit.numpy() if self._options.mode == "head" else self._embedded(self._fit)
+            features = self._fit.numpy() if self._mode == "head" else self._embedded(self._fit)
             self._head[0].set_weights(standard_of(require_finite(features, self._model), self._pace))
         self._order.assign(np.random.default_rng([self._options.seed, epoch]).permutation(len(self._fit)))
-        steps = StepsOfEpoch(self._options, epoch, self._steps, _EXPLOSION * (_ignorance(self._measure.goal) + 1))
+        steps = StepsOfEpoch(self._options, epoch, self._steps, EXPLOSION * (_ignorance(self._measure.goal) + 1))
         self._trained.fit(
             self._batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False, callbacks=[steps]
         )
@@ -169,7 +157,7 @@ class KerasTraining:
         return [variable.value for variable in (*self._trained.variables, *self._optimizer.variables)]
 
     def _compile(self, goal: Goal) -> Any:
-        optimizer = keras.optimizers.Adam(self._options.lr, global_clipnorm=_LARGEST_GRADIENT)
+        optimizer = keras.optimizers.Adam(self._options.lr, global_clipnorm=LARGEST_GRADIENT)
         optimizer.build(self._trained.trainable_variables)
         # Compiling for the device takes longer than small models train.
         self._trained.compile(optimizer, _LOSSES[goal.task](), jit_compile=False)

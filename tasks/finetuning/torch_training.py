@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from tasks.finetuning.examples import Examples, Goal
 from tasks.finetuning.inputs import Inputs, Items
 from tasks.finetuning.measuring import Measure, Validation
 from tasks.finetuning.modes import Trainable
+from tasks.finetuning.options import EXPLOSION, LARGEST_GRADIENT, Options
 from tasks.finetuning.runs import Diverged
 from tasks.finetuning.schedules import rate
 from tasks.sources.failures import is_out_of_memory
@@ -26,27 +26,9 @@ if TYPE_CHECKING:
     import torch
 
 _EVALUATION_ROWS = 64
-# As transformers' Trainer clips gradients.
-_LARGEST_GRADIENT = 1.0
 # After so many steps it is looked whether the losses are sound: asking a GPU each time would hold it up.
 _CHECKED_STEPS = 16
-# A loss so many times the first, and one more, is not coming back.
-_EXPLOSION = 100.0
 _BEST, _LAST, _OPTIMIZER = "best.safetensors", "last.safetensors", "optimizer.pt"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to train: `batch_size` rows a step, however many of them fit the memory at once.
-
-    The learning rate rises to `lr` for the share `warmup` of all steps, and falls to 0 by the last of `epochs`.
-    """
-
-    epochs: int
-    lr: float
-    batch_size: int
-    seed: int
-    warmup: float = 0.0
 
 
 class TorchTraining:
@@ -170,7 +152,7 @@ class TorchTraining:
                     raise
                 self._at_once = -(-min(self._at_once, len(rows)) // 2)
             self._empty_cache()
-        self._accelerator.clip_grad_norm_(self._network.parameters(), _LARGEST_GRADIENT)
+        self._accelerator.clip_grad_norm_(self._network.parameters(), LARGEST_GRADIENT)
         self._optimizer.step()
         return torch.stack(losses).sum()
 
@@ -195,7 +177,7 @@ class TorchTraining:
         values = torch.stack(list(losses)).double().cpu().numpy()
         if self._first_loss is None:
             self._first_loss = float(values[0])
-        bound = _EXPLOSION * (abs(self._first_loss) + 1)
+        bound = EXPLOSION * (abs(self._first_loss) + 1)
         if not np.isfinite(values).all():
             raise Diverged(f"the loss is not finite at lr={self._options.lr:g}; try a smaller lr")
         if values.max() > bound:
