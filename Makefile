@@ -15,7 +15,7 @@ install: .venv/.installed
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,postgres]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,postgres,s3]'
 	$(BIN)/python -m pip check
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q shiftql storage tasks flows
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/shiftql parse -c 'SELECT name FROM models' > /dev/null

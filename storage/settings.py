@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from storage.errors import StoreError
 
@@ -77,7 +78,8 @@ def current_settings() -> Settings:
     SHIFT_MODELS_LIMIT, SHIFT_FEATURES_LIMIT and SHIFT_CHECKPOINT_BYTES (sizes such as 50GB) and SHIFT_CLAIM_SECONDS,
     or their defaults.
 
-    Raises StoreError when the home cannot be made, a limit is no size, or the seconds are no number above 0.
+    Raises StoreError when the home cannot be made, a limit is no size, the seconds are no number above 0, or there is a
+    password in the URL of the shared store.
     """
     home = Path(os.environ.get("SHIFT_HOME") or Path.home() / ".shift").expanduser().absolute()
     try:
@@ -95,9 +97,21 @@ def current_settings() -> Settings:
         models_limit=_size("SHIFT_MODELS_LIMIT"),
         features_limit=_size("SHIFT_FEATURES_LIMIT"),
         checkpoint_bytes=_size("SHIFT_CHECKPOINT_BYTES", _DEFAULT_CHECKPOINT_BYTES),
-        store_url=os.environ.get("SHIFT_STORE_URL") or None,
+        store_url=_store_url(),
         claim_seconds=_seconds(os.environ.get("SHIFT_CLAIM_SECONDS")),
     )
+
+
+def _store_url() -> str | None:
+    url = os.environ.get("SHIFT_STORE_URL") or None
+    if url is not None and urlsplit(url).password is not None:
+        raise StoreError(
+            "SHIFT_STORE_URL holds a password, which would stand in logs",
+            subject="SHIFT_STORE_URL",
+            fix="take it out, and give credentials by variables of their own: AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY for S3",
+        )
+    return url
 
 
 def _seconds(written: str | None) -> float:

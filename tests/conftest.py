@@ -20,6 +20,7 @@ from storage.catalog import Catalog
 from storage.database import Database
 from storage.settings import current_settings
 from tasks.host import Host
+from tests import s3 as object_store
 from tests.hub import Hub, run_hub
 from tests.postgres import NO_SERVER, Server, find_programs, run_server
 
@@ -82,6 +83,23 @@ def database_url(request: pytest.FixtureRequest, home: Path, monkeypatch: pytest
     with server.database() as url:
         monkeypatch.setenv("SHIFT_DATABASE_URL", url)
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[object_store.Server]:
+    """One S3 server for the whole run, started when the first test needs it."""
+    if not object_store.is_installed():
+        pytest.skip(object_store.NO_SERVER)
+    with object_store.run_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(s3_server: object_store.Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder in a bucket of its own, which the environment says how to reach."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return object_store.make_bucket()
 
 
 @pytest.fixture(scope="session")

@@ -22,14 +22,20 @@ HASHES = np.random.default_rng(0).integers(0, 256, (20, 16), dtype=np.uint8)
 VECTORS = np.random.default_rng(1).normal(size=(20, 8)).astype(np.float32)
 
 
-@pytest.fixture(params=["local", "file", "memory"])
+@pytest.fixture(params=["local", "file", "memory", "s3"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
-    """Where machines share features: nowhere, in a directory, in an object store."""
-    return {"local": None, "file": f"file://{tmp_path / 'shared'}", "memory": f"memory://{uuid4().hex}"}[request.param]
+    """Where machines share features: nowhere, in a directory, in object stores."""
+    return None if request.param == "local" else _url_of(request, tmp_path)
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "s3"])
 def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return _url_of(request, tmp_path)
+
+
+def _url_of(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "s3":
+        return request.getfixturevalue("s3_url")
     return {"file": f"file://{tmp_path / 'shared'}", "memory": f"memory://{uuid4().hex}"}[request.param]
 
 
