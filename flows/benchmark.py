@@ -12,7 +12,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from prefect.runtime import flow_run
 
 from flows.downloading import Downloads
-from flows.search import Search, Work
+from flows.search import Work, compute
 from shiftql.benchmark import Cell, Grid, known_matrix, open_grid, order_of
 from shiftql.plan import PlannedEvaluation, Rank
 from shiftql.preparation import prepare
@@ -94,7 +94,7 @@ class _Build:
             tries = [each.evaluation.fingerprint for each in _tries(plan)]
             step, failed = self._downloads.give_up(plan)
             self.work.computed += failed
-            await Search(step, self._database, self.work).run()
+            await compute(step, self._database, self.work)
             plan = self._plan(cell)
         took = time.monotonic() - started
         outcomes = self._results.outcomes(tries)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shiftql import cost
-from shiftql.plan import Finetune, PlannedEvaluation, Rank, Step
+from shiftql.assignments import Assignment
+from shiftql.plan import PlannedEvaluation
 from storage.baselines import MAJORITY_METHOD
 from storage.catalog import Catalog, ModelRecord
 from storage.database import Database
@@ -29,7 +30,7 @@ class Pass:
 
 
 def learn(
-    plan: Step,
+    assignment: Assignment,
     database: Database,
     passes: Sequence[Pass],
     computed: Sequence[str],
@@ -37,16 +38,15 @@ def learn(
     *,
     has_trained: bool,
 ) -> None:
-    """Take what a step of a question took into what is known of this machine.
+    """Take what an assignment took into what is known of this machine.
 
     `computed` are the fingerprints of what was computed here, in turn, `outcomes` what came of it, by fingerprint;
     `has_trained` says whether models had been trained in the same processes before.
     """
     planned_here = {
         planned.evaluation.fingerprint: planned
-        for evaluate in plan.evaluates
-        for planned in evaluate.evaluations
-        if planned.evaluation.fingerprint in outcomes and not planned.known
+        for planned in assignment.evaluations
+        if planned.evaluation.fingerprint in outcomes
     }
     done = {fingerprint: planned_here[fingerprint] for fingerprint in computed if fingerprint in planned_here}
     trained = [each for each, planned in done.items() if planned.evaluation.method == "finetune"]
@@ -54,7 +54,10 @@ def learn(
         del done[trained[0]]
     names = {each.model for each in passes} | {planned.evaluation.model.name for planned in done.values()}
     models = Catalog(database).find_models(sorted(names))
-    observed = [*_of_passes(passes, models), *_of_evaluations(plan, list(done.values()), outcomes, models, passes)]
+    observed = [
+        *_of_passes(passes, models),
+        *_of_evaluations(assignment, list(done.values()), outcomes, models, passes),
+    ]
     LearnedCosts(database).learn(observed)
 
 
@@ -71,7 +74,7 @@ def _of_passes(passes: Sequence[Pass], models: Mapping[str, ModelRecord]) -> Ite
 
 
 def _of_evaluations(
-    plan: Step,
+    assignment: Assignment,
     done: Sequence[PlannedEvaluation],
     outcomes: Mapping[str, Measurement],
     models: Mapping[str, ModelRecord],
@@ -80,9 +83,7 @@ def _of_evaluations(
     embedding: dict[str, float] = {}
     for each in passes:
         embedding[each.model] = embedding.get(each.model, 0.0) + each.result["seconds"]
-    train = plan.train if isinstance(plan, Rank | Finetune) else None
-    test = plan.test if isinstance(plan, Rank) else None
-    train_rows, test_rows = (0 if split is None else split.num_rows for split in (train, test))
+    train_rows, test_rows = (0 if each is None else each.num_rows for each in (assignment.train, assignment.test))
     for planned in done:
         evaluation = planned.evaluation
         outcome, model = outcomes.get(evaluation.fingerprint), models.get(evaluation.model.name)

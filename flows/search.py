@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections import ChainMap, Counter
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain, pairwise
@@ -20,22 +20,20 @@ from flows.board import Board
 from flows.downloading import Downloads
 from flows.learning import Pass, learn
 from flows.limits import Limits
-from flows.slots import Slots, hosts_needed
+from flows.needless import Needless
+from flows.slots import Slots, hosts_of
 from flows.starting import has_trained
 from shiftql.answering import answer, look_up
 from shiftql.answers import Answer, RankingAnswer
+from shiftql.assignments import Assignment, assignment_of
 from shiftql.binder import bind
 from shiftql.bound import Question, steps_in
 from shiftql.history import FULL
-from shiftql.plan import Embedding, Finetune, PlanNode, Rank, Step
+from shiftql.plan import Embedding, PlanNode, Rank, Step
 from shiftql.preparation import missing_rows, prepare
 from shiftql.printer import to_text
 from shiftql.progress import progress
-from shiftql.rules import rules_off
-from shiftql.rules.knowledge import Knowledge, is_perfect
-from shiftql.rules.stop_at_limit import stop_at_limit
 from shiftql.script import read_script
-from shiftql.strategies.batch import Batch
 from storage.baselines import MAJORITY_METHOD
 from storage.checkpoints import CheckpointStore, training_key
 from storage.database import Database
@@ -123,7 +121,7 @@ async def evaluate(
                 so_far = partial(_so_far, bound, database, frozenset(attempted))
                 showing = board.kept_up(so_far, work.computed, len(pending.new_evaluations))
             async with showing:
-                await Search(pending, database, work).run()
+                await compute(pending, database, work)
         # What somebody purged since it was recorded is computed again, though not for ever.
         tries.update(attempting)
         recorded = results.outcomes(attempting)
@@ -132,6 +130,15 @@ async def evaluate(
     work.download_seconds = downloads.seconds
     work.partial = limits.were_reached
     return bound, attempted, {**asdict(work), "flow_run_id": str(flow_run.id)}
+
+
+async def compute(step: Step, database: Database, work: Work) -> None:
+    """Compute what is new of a step, or wait for whoever else does; what was done is added to `work`."""
+    needless = Needless(step)
+    if needless.may_be:
+        planned = chain(*(evaluate.evaluations for evaluate in step.evaluates))
+        needless.tell(ResultStore(database).known(each.evaluation.fingerprint for each in planned))
+    await Search(assignment_of(step), database, work, needless).run()
 
 
 def _losers(plan: PlanNode, found: Answer) -> set[str]:
@@ -189,36 +196,34 @@ class Work:
 
 
 class Search:
-    """One step of a question: claims what is unknown, drives its stages, one model at a time on a host, and records."""
+    """Claims the evaluations of an assignment, drives their stages, one model at a time on a host, and records them.
 
-    def __init__(self, plan: Step, database: Database, work: Work) -> None:
-        self._plan = plan
+    What somebody else has claimed is waited for, unless `waits` is False. What `needless` finds is left out.
+    """
+
+    def __init__(
+        self, assignment: Assignment, database: Database, work: Work, needless: Needless, *, waits: bool = True
+    ) -> None:
+        self._assignment = assignment
         self._database = database
         self._work = work
+        self._needless = needless
+        self._waits = waits
         self._passes: list[Pass] = []
         self._results = ResultStore(database)
         self._turns = Turns(database, current_settings().claim_seconds)
         self._embeddings: dict[Subject, list[Embedding]] = {}
-        for embedding in plan.all_embeddings:
+        for embedding in assignment.embeddings:
             self._embeddings.setdefault(embedding.model, []).append(embedding)
-        self._views = {
-            planned.evaluation.fingerprint: planned.views
-            for evaluate in plan.evaluates
-            for planned in evaluate.evaluations
-        }
+        self._planned = {planned.evaluation.fingerprint: planned for planned in assignment.evaluations}
         # In which models are opened for one evaluation alone.
         self._frameworks = {
             planned.evaluation.model: str(HOSTS[planned.source])
-            for evaluate in plan.evaluates
-            for planned in evaluate.evaluations
+            for planned in assignment.evaluations
             if planned.source is not None
         }
-        self._slots = Slots(plan.all_embeddings)
-        self._parts = {
-            planned.evaluation.fingerprint: planned.parts
-            for evaluate in plan.evaluates
-            for planned in evaluate.evaluations
-        }
+        self._hosts = hosts_of(assignment.embeddings, assignment.evaluations)
+        self._slots = Slots(assignment.embeddings)
         # Rankers run in this process, one at a time and on one core.
         self._scoring = asyncio.Semaphore(1)
         self._claims: dict[str, Claim] = {}
@@ -227,42 +232,21 @@ class Search:
         self._notes: set[str] = set()
         # Which model is opened after another in the same process, where that is certain.
         self._following: dict[Subject, Subject] = {}
-        # Evaluations that none can do better than, and what LIMIT does not need any more for them.
-        self._perfect: set[str] = set()
-        self._needless: set[str] = set()
 
     async def run(self) -> None:
-        evaluations = [p.evaluation for evaluate in self._plan.evaluates for p in evaluate.evaluations]
-        # Of copies of a model it asks for the first, which is the one that is embedded with.
-        strategy = Batch(evaluations)
-        known = self._results.known(evaluation.fingerprint for evaluation in evaluations)
-        strategy.tell(known)
-        self._stop_at_limit(known)
-        trained = has_trained(hosts_needed(self._plan))
+        known = self._results.known(self._planned)
+        by_model: dict[Subject, list[Evaluation]] = {}
+        for evaluation in self._assignment.new_evaluations:
+            if evaluation.fingerprint not in known:
+                by_model.setdefault(evaluation.model, []).append(evaluation)
+        trained = has_trained(self._hosts)
         async with self._alive(), self._exporting():
-            while wanted := strategy.ask(len(evaluations)):
-                by_model: dict[Subject, list[Evaluation]] = {}
-                for evaluation in wanted:
-                    by_model.setdefault(evaluation.model, []).append(evaluation)
-                in_turn = sorted(by_model, key=self._start_order)
-                alone = [model for model in in_turn if self._takes_all_cores(model)]
-                self._following = dict(pairwise(alone))
-                await asyncio.gather(*(self._settle(model, by_model[model]) for model in in_turn))
-                outcomes = self._results.outcomes(evaluation.fingerprint for evaluation in wanted)
-                strategy.tell(outcomes)
-                computed = self._work.computed
-                learn(self._plan, self._database, self._passes, computed, outcomes, has_trained=trained)
-                trained = True
-                self._passes.clear()
-
-    def _stop_at_limit(self, outcomes: Mapping[str, Measurement]) -> None:
-        """Take note of what need not be evaluated any more; see the rule of that name."""
-        perfect = {fingerprint for fingerprint, outcome in outcomes.items() if is_perfect(outcome)}
-        if perfect and stop_at_limit.__name__ not in rules_off():
-            self._perfect |= perfect
-            left = stop_at_limit(self._plan, Knowledge(perfect=frozenset(self._perfect))).new_evaluations
-            wanted = {evaluation.fingerprint for evaluation in self._plan.new_evaluations}
-            self._needless = wanted - {evaluation.fingerprint for evaluation in left}
+            in_turn = sorted(by_model, key=self._start_order)
+            alone = [model for model in in_turn if self._takes_all_cores(model)]
+            self._following = dict(pairwise(alone))
+            await asyncio.gather(*(self._settle(model, by_model[model]) for model in in_turn))
+            outcomes = self._results.outcomes(chain(*({each.fingerprint for each in of} for of in by_model.values())))
+            learn(self._assignment, self._database, self._passes, self._work.computed, outcomes, has_trained=trained)
 
     def _start_order(self, model: Subject) -> tuple[int, bool]:
         """Whose host is up first comes first, and models that share the cores before those that take all."""
@@ -278,7 +262,7 @@ class Search:
     async def _settle(self, model: Subject, evaluations: Sequence[Evaluation]) -> None:
         """See to it that evaluations of one model are recorded, by this run or by whoever claimed them before."""
         waiting = await self._evaluate(model, evaluations)
-        while waiting:
+        while waiting and self._waits:
             await asyncio.sleep(_POLL_SECONDS)
             recorded = await asyncio.to_thread(self._results.outcomes, [e.fingerprint for e in waiting])
             for evaluation in waiting:
@@ -298,7 +282,7 @@ class Search:
             elif evaluation.method == "task2vec":
                 async with self._slots.take(self._frameworks[model], all_cores=True):
                     for claim in await self._claim([evaluation], claims):
-                        await self._recorded(embed_task, claim=claim, parts=self._parts[evaluation.fingerprint])
+                        await self._recorded(embed_task, claim=claim, parts=self._planned[evaluation.fingerprint].parts)
             elif evaluation.method == MAJORITY_METHOD:
                 for claim in await self._claim([evaluation], claims):
                     await self._recorded(majority, claim=claim)
@@ -320,7 +304,7 @@ class Search:
                 if claim.evaluation.fingerprint in embedded:
                     await self._settled(claim, self._score(claim, embedded[claim.evaluation.fingerprint]))
         # A claim may have been taken over while its evaluation was computed, as after the machine was suspended.
-        settled = {*self._work.computed, *self._needless}
+        settled = {*self._work.computed, *self._needless.fingerprints}
         return [evaluation for evaluation in evaluations if evaluation.fingerprint not in settled]
 
     def _slot(self, model: Subject) -> contextlib.AbstractAsyncContextManager[str | None]:
@@ -352,7 +336,7 @@ class Search:
         free = [
             claim
             for evaluation in evaluations
-            if evaluation.fingerprint not in self._needless
+            if evaluation.fingerprint not in self._needless.fingerprints
             and (claim := await asyncio.to_thread(self._results.claim, evaluation)) is not None
         ]
         self._claims |= {claim.evaluation.fingerprint: claim for claim in free}
@@ -367,7 +351,7 @@ class Search:
         model = embeddings[0].model
         groups: dict[tuple[View, ...], list[Claim]] = {}
         for claim in claims:
-            groups.setdefault(self._views[claim.evaluation.fingerprint], []).append(claim)
+            groups.setdefault(self._planned[claim.evaluation.fingerprint].views, []).append(claim)
         try:
             seconds = await self._embed_views(embeddings, host_name, set(chain.from_iterable(groups)))
         except Exception as error:
@@ -415,7 +399,7 @@ class Search:
 
     async def _score(self, claim: Claim, embed_seconds: float) -> None:
         """Score stored features; what turns out to be lost of them is computed anew."""
-        model, views = claim.evaluation.model, self._views[claim.evaluation.fingerprint]
+        model, views = claim.evaluation.model, self._planned[claim.evaluation.fingerprint].views
         # Each view of either split turns out when it is read.
         chances = 2 * len(views)
         while True:
@@ -439,12 +423,11 @@ class Search:
             progress.get().note(note)
 
     async def _finetune(self, claim: Claim, framework: str) -> None:
-        assert isinstance(self._plan, Rank | Finetune)
-        assert self._plan.train is not None
+        train, test = self._assignment.train, self._assignment.test
+        assert train is not None
         # Nobody but the last rung of a training is tested.
-        tested = self._plan.test if isinstance(self._plan, Rank) and claim.evaluation.test is not None else None
-        test = () if tested is None else tested.parts
-        await self._recorded(finetune, claim=claim, train=self._plan.train.parts, test=test, framework=framework)
+        tested = () if test is None or claim.evaluation.test is None else test.parts
+        await self._recorded(finetune, claim=claim, train=train.parts, test=tested, framework=framework)
 
     async def _recorded(self, stage: Any, *, claim: Claim, **arguments: Any) -> None:
         """Run a stage that records one evaluation; a failure is recorded as such."""
@@ -477,8 +460,8 @@ class Search:
         if await asyncio.to_thread(self._results.holds, claim):
             self._work.computed.append(evaluation.fingerprint)
             _advance(evaluation)
-            if isinstance(self._plan, Rank) and self._plan.limit is not None:
-                self._stop_at_limit(await asyncio.to_thread(self._results.outcomes, [evaluation.fingerprint]))
+            if self._needless.may_be:
+                self._needless.tell(await asyncio.to_thread(self._results.outcomes, [evaluation.fingerprint]))
 
     @contextlib.asynccontextmanager
     async def _alive(self) -> AsyncIterator[None]:
@@ -520,8 +503,7 @@ class Search:
 
         async def export_regularly() -> None:
             # MLflow's imports would slow those that the work waits for.
-            hosts = hosts_needed(self._plan)
-            while hosts and not any(host(name).is_ready() for name in hosts):
+            while self._hosts and not any(host(name).is_ready() for name in self._hosts):
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS)
             while True:
                 await export()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
-from shiftql.plan import Embedding, PlanNode
+from shiftql.plan import Embedding, PlannedEvaluation, PlanNode
 from storage.workload import ALL_CORES
 from tasks.host import host
 from tasks.sources import HOSTS
@@ -21,8 +21,13 @@ _LOOK_AGAIN_SECONDS = 0.1
 
 def hosts_needed(plan: PlanNode) -> set[str]:
     """The hosts that the new work of a plan is done in."""
-    needed = {HOSTS[embedding.source] for embedding in plan.all_embeddings if embedding.new_rows}
-    needed |= {HOSTS[planned.source] for planned in plan.new_planned if planned.source is not None}
+    return hosts_of(plan.all_embeddings, plan.new_planned)
+
+
+def hosts_of(embeddings: Iterable[Embedding], evaluations: Iterable[PlannedEvaluation]) -> set[str]:
+    """The hosts that evaluations, and the forward passes they rest on, are done in."""
+    needed = {HOSTS[embedding.source] for embedding in embeddings if embedding.new_rows}
+    needed |= {HOSTS[planned.source] for planned in evaluations if planned.source is not None}
     return {name for name in needed if name is not None}
 
 
