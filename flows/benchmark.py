@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 
 from flows.downloading import Downloads
 from flows.search import Work, compute
+from flows.telemetry import told_run
 from shiftql.benchmark import Cell, Grid, known_matrix, open_grid, order_of
 from shiftql.plan import PlannedEvaluation, Rank
 from shiftql.preparation import prepare
@@ -36,7 +37,7 @@ async def benchmark(models: str, datasets: str, by: str, budget_seconds: float |
     """
     settings = current_settings()
     database = Database(settings)
-    with features_in_use(settings):
+    with features_in_use(settings), told_run():
         built = _Build(open_grid(database, models, datasets, by), database)
         await built.run(math.inf if budget_seconds is None else budget_seconds)
     matrix = known_matrix(open_grid(database, models, datasets, by))

@@ -15,6 +15,7 @@ from prefect import flow
 from flows.board import Board
 from flows.registration import register_finetuned
 from flows.search import evaluate, run_name
+from flows.telemetry import tell_answer, told_run
 from shiftql.answering import answer
 from shiftql.bound import BoundFinetune
 from shiftql.keeping import Winner, to_be_kept
@@ -43,7 +44,7 @@ async def finetune(statement: str) -> dict[str, Any]:
     Returns what flows.search.search does.
     """
     settings = current_settings()
-    with features_in_use(settings):
+    with features_in_use(settings), told_run(statement):
         database = Database(settings)
         board = Board(statement)
         question, attempted, done = await evaluate(statement, database, board)
@@ -53,7 +54,9 @@ async def finetune(statement: str) -> dict[str, Any]:
         winner = to_be_kept(question, plan, database)
         if winner is not None:
             await _keep(winner, question, plan, Catalog(database))
-        await board.put(answer(question, plan, database, done))
+        found = answer(question, plan, database, done)
+        await board.put(found)
+        tell_answer(found)
         return done
 
 

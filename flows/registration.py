@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from shiftql.progress import progress
 from storage.catalog import TOLD, Catalog, DatasetRecord, ModelRecord
 from storage.errors import ShiftError, StoreError
+from storage.event_log import log_to
+from storage.events import tell
 from storage.lineage import Lineage
 from storage.locations import TEST_SPLITS, divide, exists, full_name
+from storage.settings import current_settings
 from tasks.readers import split_names
 from tasks.registration import changed_dataset, changed_model, inspect_dataset, inspect_model, is_untouched
 
@@ -133,14 +136,23 @@ def _save_model(catalog: Catalog, name: str, before: ModelRecord | None, columns
     if is_same and not columns["path"] and columns["revision"] in (None, getattr(before, "revision", None)):
         forgotten = {column: _DEFAULTS[column] for column in TOLD}
         columns = {column: value for column, value in columns.items() if value is not None and column not in _CONTENT}
-    return catalog.save_model(name, {**forgotten, **columns})
+    saved = catalog.save_model(name, {**forgotten, **columns})
+    _tell_registered(model=name, content=saved.fingerprint)
+    return saved
 
 
 def register_dataset(
     catalog: Catalog, name: str, path: str, reader: str | None = None, options: Mapping[str, str] | None = None
 ) -> DatasetRecord:
     """Add or update a dataset split from a file, a folder, or a name that a reader knows."""
-    return catalog.save_dataset(name, inspect_dataset(path, reader, options, progress.get().note))
+    saved = catalog.save_dataset(name, inspect_dataset(path, reader, options, progress.get().note))
+    _tell_registered(dataset=name, content=saved.fingerprint)
+    return saved
+
+
+def _tell_registered(**what: Any) -> None:
+    log_to(current_settings())
+    tell("registered", **what)
 
 
 def register_paths(catalog: Catalog, names: set[str]) -> list[str]:

@@ -23,6 +23,7 @@ from flows.limits import Limits
 from flows.needless import Needless
 from flows.slots import Slots, hosts_of
 from flows.starting import has_trained
+from flows.telemetry import tell_answer, told_run
 from shiftql.answering import answer, look_up
 from shiftql.answers import Answer, RankingAnswer
 from shiftql.assignments import Assignment, assignment_of
@@ -39,6 +40,7 @@ from storage.checkpoints import CheckpointStore, training_key
 from storage.database import Database
 from storage.errors import EvaluationError, LostFeaturesError, ShiftError
 from storage.evaluations import Evaluation, Measurement, Subject
+from storage.events import tell
 from storage.eviction import evict_features, features_in_use
 from storage.results import Claim, ResultStore
 from storage.settings import current_settings
@@ -74,13 +76,14 @@ async def search(statement: str, asked_at: float | None = None) -> dict[str, Any
     themselves are in the stores.
     """
     settings = current_settings()
-    with features_in_use(settings):
+    with features_in_use(settings), told_run(statement):
         database = Database(settings)
         board = Board(statement)
         bound, attempted, done = await evaluate(statement, database, board, asked_at)
         plan = prepare(bound, database, attempted)
         found = answer(bound, plan, database, done, partial=done["partial"])
         await board.put(found)
+        tell_answer(found)
         CheckpointStore(settings).demote(_losers(plan, found))
         return done
 
@@ -262,6 +265,8 @@ class Search:
     async def _settle(self, model: Subject, evaluations: Sequence[Evaluation]) -> None:
         """See to it that evaluations of one model are recorded, by this run or by whoever claimed them before."""
         waiting = await self._evaluate(model, evaluations)
+        if waiting and self._waits:
+            tell("waiting", model=model.name, evaluations=len(waiting))
         while waiting and self._waits:
             await asyncio.sleep(_POLL_SECONDS)
             recorded = await asyncio.to_thread(self._results.outcomes, [e.fingerprint for e in waiting])
@@ -393,6 +398,7 @@ class Search:
                 self._note_computed_anew(model, "damaged")
             if embedded:
                 await asyncio.to_thread(evict_features, current_settings())
+                tell("embedded", model=model.name, dataset=planned.part.dataset.name, rows=embedded)
             self._work.embedded_rows += embedded
             self._work.reused_rows += embedding.part.num_rows - embedded
         return seconds

@@ -7,6 +7,7 @@ storage.tracking, for which the columns `mlflow_run_id`, `exporter` and `export_
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,6 +21,7 @@ from sqlmodel import Field, Session, SQLModel, col, select
 
 from storage.database import Database
 from storage.evaluations import Evaluation, Measurement
+from storage.events import tell
 from storage.settings import current_settings
 
 # SQLite takes 32,766 parameters.
@@ -161,7 +163,11 @@ class ResultStore:
             token = session.exec(select(table.token).where(is_its_own)).one()
             return Claim(evaluation, owner, token)
 
-        return self._database.do(take)
+        claim = self._database.do(take)
+        if claim is not None:
+            # Beyond the first it is taken over from somebody who died, or tried again.
+            tell("claimed", evaluation, attempt=claim.token)
+        return claim
 
     def heartbeat(self, claims: Sequence[Claim]) -> None:
         """Say that the owner of these claims is alive."""
@@ -186,11 +192,21 @@ class ResultStore:
             "metrics": json.dumps(dict(measurement.metrics)),
             "curve": json.dumps(list(measurement.curve)),
         }
-        return self._finish(claim, {**changes, "recorded": time.time(), "mlflow_run_id": None, "exporter": None})
+        stands = self._finish(claim, {**changes, "recorded": time.time(), "mlflow_run_id": None, "exporter": None})
+        tell(
+            measurement.status if stands else "overtaken",
+            claim.evaluation,
+            level=logging.INFO if stands and measurement.status == "completed" else logging.WARNING,
+            status=measurement.status,
+            seconds=measurement.cost_seconds,
+            reason=measurement.reason,
+        )
+        return stands
 
     def release(self, claim: Claim) -> None:
         """Give an evaluation back uncomputed, so that the next asker need not wait for its expiry."""
-        self._finish(claim, {"heartbeat": 0.0})
+        if self._finish(claim, {"heartbeat": 0.0}):
+            tell("released", claim.evaluation)
 
     def _finish(self, claim: Claim, changes: Mapping[str, object]) -> bool:
         its_own = (
