@@ -29,11 +29,19 @@ from storage.settings import current_settings
 
 
 @flow(name="benchmark", flow_run_name="{models} on {datasets} by {by}")
-async def benchmark(models: str, datasets: str, by: str, budget_seconds: float | None = None) -> dict[str, Any]:
-    """Measure what is unknown of models on datasets, and leave the matrix as an artifact.
+async def benchmark(
+    models: str = "*", datasets: str = "*", by: str = "FineTune", budget_seconds: float | None = None
+) -> dict[str, Any]:
+    """Measure what is unknown of models on benchmark datasets: the performance matrix, also left as an artifact.
 
-    It stops before a cell that would cost more than what the budget of evaluation seconds leaves. Returns what was
-    done: what flows.search does, `spent_seconds`, and `failed` (reasons by fingerprint).
+    It stops before a cell that would cost more than what the budget of evaluation seconds leaves. What it returns is
+    what flows.search does, `spent_seconds`, and `failed` (reasons by fingerprint).
+
+    Args:
+        models: Which models, as names and patterns separated by commas: vit, resnet-*.
+        datasets: Which datasets, as names and patterns; the splits d-train and d-test are the dataset d.
+        by: The ranker that measures, such as Linear or FineTune(epochs=5).
+        budget_seconds: How many seconds of evaluations may be spent. Left out, there is no limit.
     """
     settings = current_settings()
     database = Database(settings)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 from uuid import UUID
 
-from prefect.artifacts import acreate_markdown_artifact, acreate_progress_artifact, aupdate_progress_artifact
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.runtime import flow_run
 
 from shiftql.answers import Answer
@@ -25,17 +25,11 @@ class Board:
 
     def __init__(self, statement: str) -> None:
         self._statement = statement
-        self._ranking: UUID | None = None
-        self._progress: UUID | None = None
+        self._left: dict[str, UUID] = {}
 
     async def put(self, answer: Answer) -> None:
         """Leave an answer in place of the one before."""
-        markdown = f"```sql\n{self._statement}\n```\n\n{render(answer, 'markdown')}"
-        if self._ranking is None:
-            self._ranking = await acreate_markdown_artifact(markdown, "ranking", flow_run.name)
-            return
-        async with get_client() as client:
-            await client.update_artifact(self._ranking, ArtifactUpdate(data=markdown))
+        await self._leave("ranking", f"```sql\n{self._statement}\n```\n\n{render(answer, 'markdown')}")
 
     @contextlib.asynccontextmanager
     async def kept_up(self, answer: Callable[[], Answer], computed: Sequence[str], total: int) -> AsyncIterator[None]:
@@ -67,7 +61,14 @@ class Board:
             await refreshing
 
     async def _tell(self, per_cent: float) -> None:
-        if self._progress is None:
-            self._progress = await acreate_progress_artifact(per_cent, "progress", flow_run.name)
-        else:
-            await aupdate_progress_artifact(self._progress, progress=min(100.0, per_cent))
+        await self._leave("progress", min(100.0, per_cent), "progress")
+
+    async def _leave(self, key: str, data: Any, type: str = "markdown") -> None:
+        """Leave an artifact in place of the one of this key before."""
+        async with get_client() as client:
+            if key in self._left:
+                await client.update_artifact(self._left[key], ArtifactUpdate(data=data))
+                return
+            run = UUID(str(flow_run.id))
+            artifact = ArtifactCreate(key=key, type=type, description=flow_run.name, data=data, flow_run_id=run)
+            self._left[key] = (await client.create_artifact(artifact)).id

@@ -45,19 +45,22 @@ async def finetune(statement: str) -> dict[str, Any]:
     """
     settings = current_settings()
     with features_in_use(settings), told_run(statement):
-        database = Database(settings)
-        board = Board(statement)
-        question, attempted, done = await evaluate(statement, database, board)
-        plan = prepare(question, database, attempted)
-        assert isinstance(question, BoundFinetune)
-        assert isinstance(plan, Finetune)
-        winner = to_be_kept(question, plan, database)
-        if winner is not None:
-            await _keep(winner, question, plan, Catalog(database))
-        found = answer(question, plan, database, done)
-        await board.put(found)
-        tell_answer(found)
-        return done
+        return await finetune_and_keep(statement, Database(settings), Board(statement))
+
+
+async def finetune_and_keep(statement: str, database: Database, board: Board) -> dict[str, Any]:
+    """Fine-tune what a FINETUNE asks for, keep the best and put the answer on the board; what was done."""
+    question, attempted, done = await evaluate(statement, database, board)
+    plan = prepare(question, database, attempted)
+    assert isinstance(question, BoundFinetune)
+    assert isinstance(plan, Finetune)
+    winner = to_be_kept(question, plan, database)
+    if winner is not None:
+        await _keep(winner, question, plan, Catalog(database))
+    found = answer(question, plan, database, done)
+    await board.put(found)
+    tell_answer(found)
+    return done
 
 
 async def _keep(winner: Winner, question: BoundFinetune, plan: Finetune, catalog: Catalog) -> None:

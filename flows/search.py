@@ -77,15 +77,20 @@ async def search(statement: str, asked_at: float | None = None) -> dict[str, Any
     """
     settings = current_settings()
     with features_in_use(settings), told_run(statement):
-        database = Database(settings)
-        board = Board(statement)
-        bound, attempted, done = await evaluate(statement, database, board, asked_at)
-        plan = prepare(bound, database, attempted)
-        found = answer(bound, plan, database, done, partial=done["partial"])
-        await board.put(found)
-        tell_answer(found)
-        CheckpointStore(settings).demote(_losers(plan, found))
-        return done
+        return await answer_question(statement, Database(settings), Board(statement), asked_at)
+
+
+async def answer_question(
+    statement: str, database: Database, board: Board, asked_at: float | None = None
+) -> dict[str, Any]:
+    """Evaluate what a question asks for and put its answer on the board; what was done, see `search`."""
+    bound, attempted, done = await evaluate(statement, database, board, asked_at)
+    plan = prepare(bound, database, attempted)
+    found = answer(bound, plan, database, done, partial=done["partial"])
+    await board.put(found)
+    tell_answer(found)
+    CheckpointStore(current_settings()).demote(_losers(plan, found))
+    return done
 
 
 async def evaluate(

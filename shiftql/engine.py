@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from tasks.playground.build import Manifest
 
 
+# How what is new of a plan is computed, given its script and when it was asked; returns what flows.search.search does.
+Compute = Callable[[str, "PlanNode", float], Mapping[str, Any]]
+
+
 class Ran(NamedTuple):
     """The answer to a question, what was done for it, and its plan before and at the end."""
 
@@ -43,17 +47,21 @@ class Session:
 
     Opening it costs nothing; the catalog is opened when first needed. Without `wait` a question with new work is
     answered by what is known, and the work goes on in a process of its own, as with NOWAIT. `no_rules` names rules of
-    the optimizer (shiftql.rules) to be left out; raises BindingError where there is none of a name.
+    the optimizer (shiftql.rules) to be left out; raises BindingError where there is none of a name. With `compute` new
+    work is done by it, and always waited for; else by a flow of this process.
     """
 
-    def __init__(self, *, wait: bool = True, no_rules: Iterable[str] = ()) -> None:
+    def __init__(self, *, wait: bool = True, no_rules: Iterable[str] = (), compute: Compute | None = None) -> None:
         self._wait = wait
+        self._compute_by = compute
         self._no_rules = tuple(no_rules)
         if self._no_rules:
             from shiftql.rules import rule_names
 
             self._no_rules = tuple(sorted(rule_names(self._no_rules)))
         self.declared: dict[str, Declaration] = {}
+        # Of the question that was answered last.
+        self.plan: PlanNode | None = None
         self._new_paths: list[str] = []
         # When the statement was asked that is being answered, in seconds since 1970.
         self._asked_at = 0.0
@@ -85,7 +93,7 @@ class Session:
         for statement in statements:
             started, self._asked_at = time.perf_counter(), time.time()
             written = text[statement.position.start : statement.position.end]
-            self._new_paths = []
+            self._new_paths, self.plan = [], None
             try:
                 with self._without_rules():
                     answer = self._answer(statement, text)
@@ -313,6 +321,8 @@ class Session:
 
                 chosen = "all" if what is None else _one_of(PURGED, what, statement, text)
                 return _said(f"deleted {worded_purge(self.purge(chosen))}")
+            case ast.Use() if self._compute_by is not None:
+                raise _not_executable("USE", statement, text)
             case ast.Watch(query=query):
                 self._bind(query, text)
                 raise _not_executable("WATCH", statement, text)
@@ -328,7 +338,9 @@ class Session:
         """Run a question, and again where the connection to the database is lost meanwhile: what is recorded stays."""
         from storage.outages import again
 
-        return again(lambda: self._run_once(question, text))
+        ran = again(lambda: self._run_once(question, text))
+        self.plan = ran.followed
+        return ran
 
     def _run_once(self, question: ast.Query | ast.Finetune, text: str) -> Ran:
         from shiftql.answering import answer
@@ -411,15 +423,17 @@ class Session:
 
     def _compute(self, question: ast.Query | ast.Finetune, plan: PlanNode) -> tuple[Mapping[str, Any], bool]:
         """Run what is new as a flow; what it did (nothing, when interrupted), and whether it ended before its end."""
-        from functools import partial
-
         from flows.run import run_finetuning, run_search
         from shiftql.script import write_script
 
-        is_search = not isinstance(question, ast.Finetune)
-        run = partial(run_search, asked_at=self._asked_at) if is_search else run_finetuning
+        script = write_script(question, self.declared)
         try:
-            work = run(write_script(question, self.declared), plan, current_settings())
+            if self._compute_by is not None:
+                work = self._compute_by(script, plan, self._asked_at)
+            elif isinstance(question, ast.Finetune):
+                work = run_finetuning(script, plan, current_settings())
+            else:
+                work = run_search(script, plan, current_settings(), self._asked_at)
             return work, work["partial"]
         except KeyboardInterrupt:
             progress.get().note("interrupted: this is the answer so far; asking again goes on from here")
@@ -473,7 +487,7 @@ class Session:
 
     def _waits_for(self, question: ast.Query | ast.Finetune) -> bool:
         written = getattr(question, "wait", None)
-        return self._wait if written is None else written
+        return self._compute_by is not None or (self._wait if written is None else written)
 
     def _go_on_without(self, question: ast.Query | ast.Finetune, text: str, bound: Question, plan: PlanNode) -> Answer:
         """The answer by what is known; the rest goes on in a process of its own."""

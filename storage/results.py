@@ -111,6 +111,20 @@ class ResultStore:
 
         return self._database.do(look_up)
 
+    def records(self, fingerprints: Iterable[str]) -> list[EvaluationRecord]:
+        """The rows of those of these evaluations that are recorded, in the order that they were."""
+        wanted = list(dict.fromkeys(fingerprints))
+        table = EvaluationRecord
+
+        def look_up(session: Session) -> list[EvaluationRecord]:
+            found: list[EvaluationRecord] = []
+            for start in range(0, len(wanted), _FINGERPRINTS_PER_QUERY):
+                batch = wanted[start : start + _FINGERPRINTS_PER_QUERY]
+                found += session.exec(select(table).where(col(table.fingerprint).in_(batch), table.status != "claimed"))
+            return sorted(found, key=lambda each: each.recorded or 0.0)
+
+        return self._database.do(look_up)
+
     def measured(self, fingerprints: Iterable[str]) -> list[tuple[str, float]]:
         """The model and the seconds of each of these evaluations that is recorded."""
         wanted = list(dict.fromkeys(fingerprints))
