@@ -28,6 +28,8 @@ from tasks.host import host
 
 # What most models are opened in.
 _USUAL_HOST = "torch"
+# How often a run gives a sign of life; deployments.automations says when it is taken for lost.
+_HEARTBEAT_SECONDS = 30
 
 
 def run_search(statement: str, plan: PlanNode, settings: Settings, asked_at: float) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def _run_flow(name: str, parameters: Mapping[str, Any], hosts: Collection[str], 
         from prefect.settings import (
             PREFECT_API_SSL_CERT_FILE,
             PREFECT_API_URL,
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
             PREFECT_HOME,
             PREFECT_LOCAL_STORAGE_PATH,
             temporary_settings,
@@ -79,10 +82,10 @@ def _run_flow(name: str, parameters: Mapping[str, Any], hosts: Collection[str], 
         module, _, function = name.partition(":")
         flow = getattr(import_module(module), function)
 
-    updates: dict[Any, Any] = {}
+    updates: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: _HEARTBEAT_SECONDS}
     if api_url is not None:
         home = settings.home / "prefect"
-        updates = {
+        updates |= {
             PREFECT_API_URL: api_url,
             PREFECT_HOME: home,
             PREFECT_LOCAL_STORAGE_PATH: home / "storage",

@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 from flows.finetune import finetune_and_keep
 from flows.page import Page
 from flows.search import answer_question
+from flows.telemetry import told_run
 from shiftql.answers import Answer, ErrorAnswer, RankingAnswer
 from shiftql.engine import Session
 from shiftql.plan import Finetune, PlanNode
@@ -57,7 +58,7 @@ async def answer_statements(statement: str, asked_at: float | None = None) -> di
     page, and EvaluationError where no model could be evaluated.
     """
     settings = current_settings()
-    with features_in_use(settings):
+    with features_in_use(settings), told_run(statement):
         database = Database(settings)
         page = Page(statement, database)
         work = _Work(page, database, asked_at)

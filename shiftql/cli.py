@@ -173,6 +173,18 @@ def playground(directory: Path, size: Literal["small", "full"], seed: int) -> No
 
 
 @main.command()
+def deploy() -> None:
+    """Make work pools, queues, deployments and automations on a Prefect server, and say what changed.
+
+    The server is the one that PREFECT_API_URL names, or that runs in this home.
+    """
+    from shiftql.engine import Session
+
+    if not Session().deploy(click.echo):
+        click.echo("nothing changed")
+
+
+@main.command()
 def down() -> None:
     """Stop the background server of this home."""
     from shiftql.engine import Session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -283,6 +284,16 @@ class Session:
             found = choose_benchmarks(trained_on, self.catalog.datasets())
             refresh_datasets(self.catalog, {split for benchmark in found for split in benchmark.splits})
         return open_pool(self.catalog, cost_model(self._database, self.catalog.models()), models, trained_on, by)
+
+    def deploy(self, tell: Callable[[str], None]) -> int:
+        """Make pools, queues, deployments and automations on the Prefect server there is, telling each change as it is
+        made; how many there were.
+
+        Raises StoreError when there is no server.
+        """
+        from deployments.deploy import deploy
+
+        return deploy(configured_api(), tell)
 
     def stop_server(self) -> bool:
         """Stop the home's background Prefect server; False when none runs."""
@@ -575,6 +586,25 @@ class Session:
         return _said(
             f"dataset {dataset.name} is registered: {dataset.num_rows} rows for {dataset.task}{classes}{skipped}{again}"
         )
+
+
+def configured_api() -> str:
+    """The API of the Prefect server that PREFECT_API_URL names, or that runs in this home.
+
+    Raises StoreError where there is neither.
+    """
+    from flows.server import running_server
+
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    server = running_server(current_settings())
+    if server is None:
+        raise StoreError(
+            "there is no Prefect server: PREFECT_API_URL is not set, and none runs in this home",
+            subject="PREFECT_API_URL",
+            fix="start one with 'shiftql up', or set PREFECT_API_URL, such as http://host:4200/api",
+        )
+    return server.api_url
 
 
 def query(text: str) -> Answer:

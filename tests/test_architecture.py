@@ -108,7 +108,7 @@ def _is_allowed_arrow(found: Import) -> bool:
         return True
     if importer == "shiftql" and found.module == LIGHT_REGISTRY:
         return True
-    return found.file == ENGINE and found.top == "flows" and not found.at_import
+    return found.file == ENGINE and found.top in {"flows", "deployments"} and not found.at_import
 
 
 def test_packages_import_only_along_the_arrows() -> None:
@@ -118,7 +118,9 @@ def test_packages_import_only_along_the_arrows() -> None:
 
 def test_only_the_engine_reaches_the_flows_and_only_when_it_runs() -> None:
     reaching = {
-        found for found in IMPORTS if found.top == "flows" and found.file.parts[0] not in {"flows", "deployments"}
+        found
+        for found in IMPORTS
+        if found.top in {"flows", "deployments"} and found.file.parts[0] not in {"flows", "deployments"}
     }
     assert {found.file for found in reaching} == {ENGINE}
     assert not any(found.at_import for found in reaching)
