@@ -16,7 +16,7 @@ from typing import Any
 from storage.bandwidth import DEFAULT_BYTES_PER_SECOND
 from storage.catalog import ModelRecord
 from storage.learned_costs import Learned, Level, Observation
-from storage.workload import ALL_CORES, DEFAULT_PARAMETERS, TASK_ROWS, operations_per_row, positions, task_draws
+from storage.workload import ALL_CORES, TASK_ROWS, operations_per_row, parameters, positions, task_draws
 
 # Seconds to open any model, and bytes of weights read in a second.
 _OPEN_SECONDS = 0.08
@@ -144,9 +144,8 @@ class CostModel:
 
     def memory(self, model: ModelRecord, params: Mapping[str, Any] | None = None) -> int:
         """Bytes that embedding with a model takes at most, or fine-tuning it with such arguments."""
-        parameters = DEFAULT_PARAMETERS if model.num_params is None else model.num_params
         layer = positions(model) * (model.embedding_dim or _DEFAULT_DIMENSIONS) * _BYTES_PER_ACTIVATION
-        weights = _BYTES_PER_PARAMETER * parameters
+        weights = _BYTES_PER_PARAMETER * parameters(model)
         if params is None:
             return round(weights + _EMBEDDED_ROWS * layer * _EMBEDDED_ACTIVATIONS)
         rows = params.get("batch_size", _DEFAULT_BATCH)

@@ -13,7 +13,8 @@ _TEXT_POSITIONS = 32
 _PATCH_SIDE = 16
 _LEAST_IMAGE_POSITIONS = 64
 _DEFAULT_IMAGE_SIDE = 224
-DEFAULT_PARAMETERS = 25_000_000
+_DEFAULT_PARAMETERS = 25_000_000
+_BYTES_PER_PARAMETER = 4
 # A task is embedded (tasks.task2vec) by that many of its rows at most.
 TASK_ROWS = 1000
 # Below this a batch is over sooner on one core than split over several, all the more when those are busy.
@@ -22,8 +23,14 @@ _SMALL_OPERATIONS_PER_ROW = 80e6
 
 def operations_per_row(model: ModelRecord) -> float:
     """Roughly the multiplications and additions of one row: two for every parameter at every position."""
-    parameters = DEFAULT_PARAMETERS if model.num_params is None else model.num_params
-    return 2.0 * parameters * positions(model)
+    return 2.0 * parameters(model) * positions(model)
+
+
+def parameters(model: ModelRecord) -> int:
+    """How many parameters a model has; of one that does not tell, as many as its files have room for."""
+    if model.num_params is not None:
+        return model.num_params
+    return (model.size_bytes or 0) // _BYTES_PER_PARAMETER or _DEFAULT_PARAMETERS
 
 
 def positions(model: ModelRecord) -> float:

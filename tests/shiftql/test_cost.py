@@ -44,6 +44,14 @@ def test_a_larger_model_never_costs_less(size: int, more: int, rows: int, epochs
     assert COSTS.finetuning(small, rows, rows, epochs).seconds < COSTS.finetuning(large, rows, rows, epochs).seconds
 
 
+@given(SIZES)
+def test_a_model_that_does_not_tell_its_parameters_costs_what_its_files_have_room_for(size: int) -> None:
+    told, untold = model(num_params=size, size_bytes=4 * size), model(size_bytes=4 * size)
+    assert COSTS.row(untold) == COSTS.row(told)
+    assert COSTS.memory(untold) == COSTS.memory(told)
+    assert COSTS.finetuning(untold, 10, 10, 1) == COSTS.finetuning(told, 10, 10, 1)
+
+
 @given(SIZES, st.integers(8, 512))
 def test_larger_images_never_cost_less(size: int, side: int) -> None:
     small, large = model(num_params=size, image_size=side), model(num_params=size, image_size=side + 4)
