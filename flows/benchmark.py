@@ -11,8 +11,8 @@ from prefect import flow
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.runtime import flow_run
 
+from flows.computing import Work, compute
 from flows.downloading import Downloads
-from flows.search import Work, compute
 from flows.telemetry import told_run
 from shiftql.benchmark import Cell, Grid, known_matrix, open_grid, order_of
 from shiftql.plan import PlannedEvaluation, Rank

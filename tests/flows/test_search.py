@@ -22,6 +22,7 @@ from sqlmodel import select
 
 import tasks.classification
 import tasks.host
+from flows import computing
 from flows import run as run_module
 from flows import search as search_module
 from flows.registration import register_dataset, register_model
@@ -282,7 +283,7 @@ def test_equal_models_under_two_names_are_evaluated_once(here: None, catalog: Ca
 
 
 def test_what_is_purged_while_the_query_runs_is_computed_again(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = search_module.Search.run
+    original = computing.Computation.run
     runs = []
 
     async def run(search: Any) -> None:
@@ -291,20 +292,20 @@ def test_what_is_purged_while_the_query_runs_is_computed_again(here: None, monke
         if len(runs) == 1:
             Session().purge("results")
 
-    monkeypatch.setattr(search_module.Search, "run", run)
+    monkeypatch.setattr(computing.Computation, "run", run)
     answer = ask(LINEAR)
     assert sorted(models(answer)) == ["bert", "roberta"]
     assert (answer.failed, answer.evaluated, len(runs)) == ((), 2, 2)
 
 
 def test_what_is_always_purged_is_a_failure_in_the_end(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = search_module.Search.run
+    original = computing.Computation.run
 
     async def run(search: Any) -> None:
         await original(search)
         Session().purge("results")
 
-    monkeypatch.setattr(search_module.Search, "run", run)
+    monkeypatch.setattr(computing.Computation, "run", run)
     answer = ask(LINEAR)
     assert models(answer) == []
     assert {failed["model"] for failed in answer.failed} >= {"bert", "roberta"}
@@ -535,7 +536,7 @@ def test_askers_of_different_rankers_and_overlapping_rows_embed_every_row_once(
     original, original_take = Host.call, Turns.take
     monkeypatch.setattr(Host, "call", call)
     monkeypatch.setattr(Turns, "take", take)
-    monkeypatch.setattr(search_module, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(computing, "_POLL_SECONDS", 0.01)
     other_rows = LINEAR.replace("'nature-train'", "['nature-test', 'nature-train']")
     texts = [LINEAR, NEAREST, other_rows]
 
@@ -556,7 +557,7 @@ def test_rows_that_another_embeds_are_waited_for_without_a_slot(here: None, monk
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
-        if seconds == search_module._POLL_SECONDS:
+        if seconds == computing._POLL_SECONDS:
             waited.append(seconds)
             done = {model for model, status in recorded("model_name", "status") if status == "completed"}
             if "roberta" in done:
@@ -564,8 +565,8 @@ def test_rows_that_another_embeds_are_waited_for_without_a_slot(here: None, monk
         await original(seconds)
 
     original = asyncio.sleep
-    monkeypatch.setattr(search_module, "_POLL_SECONDS", 0.011)
-    monkeypatch.setattr(search_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(computing, "_POLL_SECONDS", 0.011)
+    monkeypatch.setattr(computing.asyncio, "sleep", sleep)
     answer = ask(LINEAR)
     assert answer.failed == ()
     assert sorted(models(answer)) == ["bert", "roberta"]
@@ -585,7 +586,7 @@ def test_the_turn_of_the_dead_is_taken_over(here: None) -> None:
 
 
 def test_two_askers_at_once_compute_everything_once(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_module, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(computing, "_POLL_SECONDS", 0.01)
 
     async def both() -> Sequence[dict[str, Any]]:
         return await asyncio.gather(search_module.search(LINEAR), search_module.search(LINEAR))
@@ -613,11 +614,11 @@ def test_what_another_is_computing_is_waited_for(here: None, monkeypatch: pytest
     def claim(store: ResultStore, evaluation: Evaluation) -> object:
         asked.append(evaluation.model.name)
         if asked.count("bert") == 2:
-            store.record(search_module.Claim(evaluation, "them", 1), theirs)
+            store.record(computing.Claim(evaluation, "them", 1), theirs)
         return original(store, evaluation)
 
     monkeypatch.setattr(ResultStore, "claim", claim)
-    monkeypatch.setattr(search_module, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(computing, "_POLL_SECONDS", 0.01)
     answer = ask(LINEAR)
     assert scores(answer)["bert"] == 0.123
     assert answer.evaluated == 0
@@ -648,7 +649,7 @@ def test_what_another_took_over_meanwhile_is_its_result(here: None, monkeypatch:
             other.record(claim, theirs)
         return measured
 
-    monkeypatch.setattr(search_module, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(computing, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(tasks.classification, "score_features", sleep_through)
     answer = ask(LINEAR)
     assert scores(answer)["bert"] == 0.123
@@ -663,7 +664,7 @@ def _kill(*_: object, **__: object) -> None:
     raise Killed
 
 
-def _record_and_kill(claim: search_module.Claim, measurement: Measurement) -> str:
+def _record_and_kill(claim: computing.Claim, measurement: Measurement) -> str:
     ResultStore(Database(current_settings())).record(claim, measurement)
     raise Killed
 
@@ -696,7 +697,7 @@ def test_a_query_that_was_killed_is_completed_and_repeats_nothing(
         session.execute(update(EvaluationRecord).values(heartbeat=0.0, export_started=0.0))
         session.commit()
     finished = {row for row in recorded("fingerprint", "status", "token", "recorded") if row[1] == "completed"}
-    monkeypatch.setattr(search_module, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(computing, "_POLL_SECONDS", 0.01)
     again = ask(LINEAR)
     assert finished <= set(recorded("fingerprint", "status", "token", "recorded"))
     assert sorted(models(again)) == ["bert", "roberta"]
