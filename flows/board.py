@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from textwrap import fill
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,8 @@ from shiftql.render import render
 
 # An answer takes a tenth of a second to make and write: about a thirtieth of the time goes into it.
 _REFRESH_SECONDS = 3.0
+# A page has room for so many characters of code beside each other.
+_WIDTH = 80
 
 
 class Board:
@@ -29,7 +32,7 @@ class Board:
 
     async def put(self, answer: Answer) -> None:
         """Leave an answer in place of the one before."""
-        await self._leave("ranking", f"```sql\n{self._statement}\n```\n\n{render(answer, 'markdown')}")
+        await self._leave("ranking", f"{as_code(self._statement)}\n\n{render(answer, 'markdown')}")
 
     @contextlib.asynccontextmanager
     async def kept_up(self, answer: Callable[[], Answer], computed: Sequence[str], total: int) -> AsyncIterator[None]:
@@ -72,3 +75,9 @@ class Board:
             run = UUID(str(flow_run.id))
             artifact = ArtifactCreate(key=key, type=type, description=flow_run.name, data=data, flow_run_id=run)
             self._left[key] = (await client.create_artifact(artifact)).id
+
+
+def as_code(statement: str) -> str:
+    """Statements as Markdown, in lines that need not be scrolled."""
+    lines = [fill(line, _WIDTH, break_long_words=False, break_on_hyphens=False) for line in statement.splitlines()]
+    return "\n".join(["```sql", *lines, "```"])

@@ -7,7 +7,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from flows.board import Board
+from flows.board import Board, as_code
 from shiftql.answers import Answer, ErrorAnswer, RankingAnswer
 from shiftql.explain import plan_as_tree, rules_as_text
 from shiftql.plan import Evaluate, PlanNode
@@ -50,13 +50,13 @@ class Page(Board):
         await self._show(self._parts, self._lines)
 
     async def _show(self, parts: Sequence[str], lines: Sequence[str]) -> None:
-        await self._leave("ranking", "\n\n---\n\n".join([f"```sql\n{self._statement}\n```", *parts]))
+        await self._leave("ranking", "\n\n---\n\n".join([as_code(self._statement), *parts]))
         await self._leave("answer", "\n".join(lines), "json")
 
 
 def _plan_as_markdown(statement: str, plan: PlanNode) -> str:
     tree = "\n\n".join(filter(None, (plan_as_tree(plan), rules_as_text(plan))))
-    return f"```sql\n{statement}\n```\n\n```\n{tree}\n```"
+    return f"{as_code(statement)}\n\n```\n{tree}\n```"
 
 
 def _as_markdown(answer: Answer, records: Sequence[EvaluationRecord]) -> str:
@@ -69,12 +69,10 @@ def _as_markdown(answer: Answer, records: Sequence[EvaluationRecord]) -> str:
     tracking = current_settings().tracking_uri
     if tracking.startswith(("http://", "https://")):
         linked = {model: f"[{model}]({tracking.rstrip('/')}/#/runs/{run})" for model, run in runs.items()}
-        parts = [render(_with_links(answer, linked), "markdown")]
-    else:
-        listed = [f"| {model} | `{run}` |" for model, run in sorted(runs.items())]
-        table = "\n".join(["| model | MLflow run |", "| --- | --- |", *listed])
-        parts = [render(answer, "markdown"), *([table] if listed else [])]
-    return "\n\n".join([*parts, *_picture(records)])
+        return "\n\n".join([render(_with_links(answer, linked), "markdown"), *_picture(records)])
+    listed = [f"| {model} | `{run}` |" for model, run in sorted(runs.items())]
+    table = ["\n".join(["| model | MLflow run |", "| --- | --- |", *listed])] if listed else []
+    return "\n\n".join([render(answer, "markdown"), *_picture(records), *table])
 
 
 def _with_links(answer: RankingAnswer, links: Mapping[str, str]) -> RankingAnswer:

@@ -14,11 +14,14 @@ __all__ = ["ShiftError", "__version__", "query"]
 __version__: str
 
 
-def query(text: str) -> Answer:
-    """Run `text` and return the answer to its last statement. Raises the ShiftError of one that fails."""
+def query(text: str, server: str | None = None) -> Answer:
+    """Run `text` and return the answer to its last statement. Raises the ShiftError of one that fails.
+
+    With `server`, such as http://host:4200, it is answered by the deployment `search` of that Prefect server.
+    """
     from shiftql import engine
 
-    return engine.query(text)
+    return engine.query(text, server)
 
 
 def __getattr__(name: str) -> str:

@@ -57,7 +57,9 @@ class RowsAnswer(Answer):
 
     def to_json(self) -> dict[str, Any]:
         failed = {"failed": list(self.failed)} if self.failed else {}
-        return {**super().to_json(), "rows": [dict(row) for row in self.rows], **failed}
+        # Where there are rows they tell the columns.
+        columns = {} if self.rows else {"columns": list(self.columns)}
+        return {**super().to_json(), "rows": [dict(row) for row in self.rows], **columns, **failed}
 
     def _table(self) -> Sequence[Mapping[str, Any]]:
         return self.rows
@@ -212,6 +214,17 @@ class TextAnswer(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunAnswer(TextAnswer):
+    """That a run goes on at a server: its id, and its page there."""
+
+    flow_run_id: str
+    url: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), "flow_run_id": self.flow_run_id, "url": self.url}
+
+
+@dataclass(frozen=True, kw_only=True)
 class ErrorAnswer(Answer):
     """A statement that failed; it changed nothing."""
 
@@ -229,5 +242,8 @@ class ErrorAnswer(Answer):
                 "message": self.error.message + (f" (fix: {self.error.fix})" if self.error.fix else ""),
                 "line": placed.line if placed else None,
                 "column": placed.column if placed else None,
+                "length": placed.length if placed else None,
+                "allowed": list(self.error.allowed),
+                "fix": self.error.fix,
             },
         }

@@ -52,7 +52,7 @@ def ask(session: Session, text: str, format: str) -> int:
             worst = max(worst, status(answer))
             if _found_nothing(answer):
                 without_result = answer
-    if without_result is not None:
+    if without_result is not None and session.server is None:
         _explain_nothing(session, without_result)
     return worst
 

@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import click
 
@@ -15,9 +15,13 @@ from shiftql.catalog_commands import datasets, models
 from shiftql.options import format_option
 from shiftql.prediction_commands import predict
 from shiftql.replay_commands import replay
+from shiftql.server_commands import deploy, trigger
 from shiftql.simulate_commands import simulate
 from shiftql.upkeep_commands import doctor, purge
 from storage.errors import ShiftError
+
+if TYPE_CHECKING:
+    from shiftql.engine import Session
 
 EXAMPLES = """
 Examples:
@@ -29,6 +33,7 @@ Examples:
   shiftql -c "EXPLAIN SELECT * FROM models ORDER BY 'Cosine NN'(k=5) TRAINED ON mine-train TESTED ON mine-test"
   shiftql questions.shiftql --format json
   shiftql datasets add mine-train ./photos/train
+  shiftql --server host:4200 -c "SHOW MODELS"
 
 Exit status: 0 answered, 1 ran and could not answer, 2 bad query or usage.
 """
@@ -78,13 +83,21 @@ class QueryFile(click.File):
 @click.group(cls=QueryGroup, invoke_without_command=True, epilog=EXAMPLES, context_settings={"max_content_width": 120})
 @click.option("-c", "query", metavar="QUERY", help="Answer this query; several are separated by ;")
 @format_option
+@click.option("--server", metavar="URL", help="Let the Prefect server at this address answer, such as host:4200.")
 @click.option("--no-wait", is_flag=True, help="Answer with what is known now; new work goes on in the background.")
 @click.option(
     "--no-rule", "no_rules", multiple=True, metavar="NAME", help="Leave this rule out of every plan; see EXPLAIN."
 )
 @click.version_option(package_name="shiftql", prog_name="shiftql")
 @click.pass_context
-def main(context: click.Context, query: str | None, format: str, no_wait: bool, no_rules: tuple[str, ...]) -> None:
+def main(
+    context: click.Context,
+    query: str | None,
+    format: str,
+    server: str | None,
+    no_wait: bool,
+    no_rules: tuple[str, ...],
+) -> None:
     """Search engine for pre-trained models: which one should I fine-tune for my dataset?
 
     Without arguments it opens a prompt, or reads queries from standard input where that is no terminal.
@@ -96,10 +109,9 @@ def main(context: click.Context, query: str | None, format: str, no_wait: bool, 
     elif query is not None:
         _answer(context, query, format)
     elif sys.stdin.isatty():
-        from shiftql.engine import Session
         from shiftql.repl import run_repl
 
-        run_repl(Session(wait=not no_wait, no_rules=no_rules), format)
+        run_repl(_session(context), format)
     else:
         _answer(context, _read_standard_input(context), format)
 
@@ -119,13 +131,20 @@ def _read_standard_input(context: click.Context) -> str:
 
 def _answer(context: click.Context, text: str, format: str) -> None:
     from shiftql.asking import ask
-    from shiftql.engine import Session
 
     # Who is told to end answers with what is known, as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    context.exit(ask(_session(context), text, format))
+
+
+def _session(context: click.Context) -> Session:
+    """The session that was asked for before any command."""
+    from shiftql.engine import Session
+
     options = context.find_root().params
-    session = Session(wait=not options["no_wait"], no_rules=options["no_rules"])
-    context.exit(ask(session, text, format))
+    if options["server"] is not None and options["no_rules"]:
+        raise click.UsageError("--no-rule is for plans that are made here, not at a server")
+    return Session(wait=not options["no_wait"], no_rules=options["no_rules"], server=options["server"])
 
 
 @main.command()
@@ -155,6 +174,8 @@ main.add_command(doctor)
 main.add_command(replay)
 main.add_command(predict)
 main.add_command(simulate)
+main.add_command(deploy)
+main.add_command(trigger)
 
 
 @main.command()
@@ -170,18 +191,6 @@ def playground(directory: Path, size: Literal["small", "full"], seed: int) -> No
         made = Session().make_playground(directory, size, seed)
     click.echo(f"{len(made.models)} models and {len(made.datasets)} dataset splits in {directory}:")
     click.echo("'shiftql models list' and 'shiftql datasets list' show them")
-
-
-@main.command()
-def deploy() -> None:
-    """Make work pools, queues, deployments and automations on a Prefect server, and say what changed.
-
-    The server is the one that PREFECT_API_URL names, or that runs in this home.
-    """
-    from shiftql.engine import Session
-
-    if not Session().deploy(click.echo):
-        click.echo("nothing changed")
 
 
 @main.command()

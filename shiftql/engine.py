@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from shiftql.benchmark import Grid
     from shiftql.bound import Declaration, Question
     from shiftql.plan import PlanNode
+    from shiftql.remote import Remote
     from shiftql.simulated_pool import Pool
     from storage.catalog import Catalog, DatasetRecord, ModelRecord
     from storage.database import Database
@@ -49,10 +50,18 @@ class Session:
     Opening it costs nothing; the catalog is opened when first needed. Without `wait` a question with new work is
     answered by what is known, and the work goes on in a process of its own, as with NOWAIT. `no_rules` names rules of
     the optimizer (shiftql.rules) to be left out; raises BindingError where there is none of a name. With `compute` new
-    work is done by it, and always waited for; else by a flow of this process.
+    work is done by it, and always waited for; else by a flow of this process. With `server`, and after USE, statements
+    are sent to the Prefect server at that address, and answered by the deployment `search` there.
     """
 
-    def __init__(self, *, wait: bool = True, no_rules: Iterable[str] = (), compute: Compute | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        wait: bool = True,
+        no_rules: Iterable[str] = (),
+        compute: Compute | None = None,
+        server: str | None = None,
+    ) -> None:
         self._wait = wait
         self._compute_by = compute
         self._no_rules = tuple(no_rules)
@@ -60,6 +69,9 @@ class Session:
             from shiftql.rules import rule_names
 
             self._no_rules = tuple(sorted(rule_names(self._no_rules)))
+        self._remote: Remote | None = None
+        if server is not None:
+            self.use(server)
         self.declared: dict[str, Declaration] = {}
         # Of the question that was answered last.
         self.plan: PlanNode | None = None
@@ -79,6 +91,29 @@ class Session:
         from storage.catalog import Catalog
 
         return Catalog(self._database)
+
+    @property
+    def server(self) -> str | None:
+        """The address of the server that statements are sent to; None where they are answered here."""
+        return None if self._remote is None else self._remote.ui_url
+
+    def use(self, server: str) -> None:
+        """Send the statements that follow to a server. Raises BindingError where it is no address of one."""
+        from shiftql.remote import Remote
+
+        self._remote = Remote(server)
+
+    def trigger(self, deployment: str, parameters: Mapping[str, Any], *, wait: bool) -> Answer:
+        """Start a deployment of the server, or of the one that is configured; its answer, or where it goes on."""
+        from shiftql.distant import followed, started
+        from shiftql.remote import Remote
+
+        remote = self._remote or Remote(configured_api())
+        run = remote.start(deployment, parameters)
+        if not wait:
+            return started(run)
+        progress.get().note(f"run {run.url}")
+        return followed(remote, run)
 
     def run(self, text: str) -> Iterator[Answer]:
         """The answer to each statement of `text`, as it is found; ends after the first that fails."""
@@ -286,14 +321,14 @@ class Session:
         return open_pool(self.catalog, cost_model(self._database, self.catalog.models()), models, trained_on, by)
 
     def deploy(self, tell: Callable[[str], None]) -> int:
-        """Make pools, queues, deployments and automations on the Prefect server there is, telling each change as it is
-        made; how many there were.
+        """Make pools, queues, deployments and automations on the server, or on the one that is configured, telling each
+        change as it is made; how many there were.
 
         Raises StoreError when there is no server.
         """
         from deployments.deploy import deploy
 
-        return deploy(configured_api(), tell)
+        return deploy(self._remote.api_url if self._remote is not None else configured_api(), tell)
 
     def stop_server(self) -> bool:
         """Stop the home's background Prefect server; False when none runs."""
@@ -310,16 +345,21 @@ class Session:
 
     def _answer(self, statement: ast.Query | ast.Statement, text: str) -> Answer:
         match statement:
-            case ast.Explain():
-                return self._explain(statement, text)
+            case ast.Use(url=url) if self._compute_by is None:
+                self.use(url)
+                return _said(f"what follows is sent to {self.server}")
+            case ast.Help():
+                return _help(statement, text)
             case ast.Declare():
                 return self._declare(statement, text)
+            case _ if self._remote is not None:
+                return self._ask_elsewhere(self._remote, statement, text)
+            case ast.Explain():
+                return self._explain(statement, text)
             case ast.Register():
                 return self._register(statement, text)
             case ast.Show():
                 return self._show(statement, text)
-            case ast.Help():
-                return _help(statement, text)
             case ast.Print(query=query):
                 return self._ask(query, text)
             case ast.Select() | ast.SetOperation() | ast.DeclaredName() | ast.Finetune():
@@ -332,13 +372,18 @@ class Session:
 
                 chosen = "all" if what is None else _one_of(PURGED, what, statement, text)
                 return _said(f"deleted {worded_purge(self.purge(chosen))}")
-            case ast.Use() if self._compute_by is not None:
-                raise _not_executable("USE", statement, text)
             case ast.Watch(query=query):
                 self._bind(query, text)
                 raise _not_executable("WATCH", statement, text)
             case _:
                 raise _not_executable(type(statement).__name__.upper(), statement, text)
+
+    def _ask_elsewhere(self, remote: Remote, statement: ast.Query | ast.Statement, text: str) -> Answer:
+        from shiftql.distant import ask_at
+        from shiftql.script import question_of
+
+        question = question_of(statement)
+        return ask_at(remote, statement, text, self.declared, wait=question is None or self._waits_for(question))
 
     # --- questions ------------------------------------------------------------------------------------------------
 
@@ -557,8 +602,9 @@ class Session:
                 f"{statement.name!r} is a relation's name already",
                 fix="declare the query under another name",
             )
-        self._refresh(statement.query)
-        self._bind(statement.query, text)
+        if self._remote is None:
+            self._refresh(statement.query)
+            self._bind(statement.query, text)
         self.declared = declare(self.declared, statement, text)
         return _said(f"{statement.name} is declared; PRINT {statement.name} answers it")
 
@@ -607,10 +653,13 @@ def configured_api() -> str:
     return server.api_url
 
 
-def query(text: str) -> Answer:
-    """Run `text` and return the answer to its last statement. Raises the ShiftError of one that fails."""
+def query(text: str, server: str | None = None) -> Answer:
+    """Run `text`, here or at a server, and return the answer to its last statement.
+
+    Raises the ShiftError of one that fails.
+    """
     answer: Answer | None = None
-    for answer in Session().run(text):
+    for answer in Session(server=server).run(text):
         if isinstance(answer, ErrorAnswer):
             raise answer.error
     assert answer is not None

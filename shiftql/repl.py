@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 from prompt_toolkit import PromptSession
@@ -28,7 +29,6 @@ from storage.settings import current_settings
 
 if TYPE_CHECKING:
     from shiftql.engine import Session
-    from storage.catalog import Catalog
 
 LEAVE = {"exit", "quit", shortcuts.LEAVE}
 
@@ -50,7 +50,7 @@ _STRING_OR_COMMENT = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|`[^`\n]*`|(?P<comment>(
 def run_repl(session: Session, format: str) -> None:
     """Answer what is typed until `exit`, `quit`, `\\q` or Ctrl-D; Ctrl-C gives up the line or the query."""
     home = current_settings().home
-    click.echo(_banner(session.catalog, str(home)))
+    click.echo(_banner(session, str(home)))
     prompt: PromptSession[str] = PromptSession(
         history=_History(str(home / "history")),
         multiline=True,
@@ -63,7 +63,7 @@ def run_repl(session: Session, format: str) -> None:
     while True:
         names = Names(session)
         try:
-            text = prompt.prompt("shiftql> ", completer=QueryCompleter(names))
+            text = prompt.prompt(_prompt(session), completer=QueryCompleter(names))
         except KeyboardInterrupt:
             continue
         except EOFError:
@@ -130,18 +130,21 @@ def _bindings() -> KeyBindings:
 
 
 class Names:
-    """The catalog's and the session's names as they are at one prompt, fetched once and only when asked for."""
+    """The catalog's and the session's names as they are at one prompt, fetched once and only when asked for.
+
+    Of a server's catalog none are known.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
     @cached_property
     def models(self) -> list[str]:
-        return [model.name for model in self._session.catalog.models()]
+        return [] if self._session.server else [model.name for model in self._session.catalog.models()]
 
     @cached_property
     def datasets(self) -> list[str]:
-        return [dataset.name for dataset in self._session.catalog.datasets()]
+        return [] if self._session.server else [dataset.name for dataset in self._session.catalog.datasets()]
 
     @cached_property
     def declared(self) -> list[str]:
@@ -161,8 +164,15 @@ class QueryCompleter(Completer):
                 yield Completion(suggestion.text, -suggestion.replaces, display_meta=suggestion.kind)
 
 
-def _banner(catalog: Catalog, home: str) -> str:
-    models, datasets = len(catalog.models()), len(catalog.datasets())
-    title = f"SHiFT {shiftql.__version__} · home {home} · {models} models, {datasets} datasets"
+def _prompt(session: Session) -> str:
+    """What stands before the line that is typed, with the server that answers it."""
+    return "shiftql> " if session.server is None else f"shiftql@{urlsplit(session.server).netloc}> "
+
+
+def _banner(session: Session, home: str) -> str:
     hint = "a statement ends with ; · HELP explains the language · \\? lists shortcuts · Ctrl-D leaves"
+    if session.server is not None:
+        return f"SHiFT {shiftql.__version__} · answered at {session.server}\n{hint}"
+    models, datasets = len(session.catalog.models()), len(session.catalog.datasets())
+    title = f"SHiFT {shiftql.__version__} · home {home} · {models} models, {datasets} datasets"
     return "\n".join([title, hint] if models else [title, NO_MODELS, hint])

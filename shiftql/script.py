@@ -21,13 +21,18 @@ def declare(declared: Mapping[str, Declaration], statement: ast.Declare, text: s
 
 def write_script(question: ast.Query | ast.Finetune, declared: Mapping[str, Declaration]) -> str:
     """One text with the question last and the declarations it needs before it."""
-    needed: dict[int, Declaration] = {}
-    _gather(question, declared, needed)
-    statements = [needed[number].statement for number in sorted(needed)]
+    statements = declarations_for(question, declared)
     asked: ast.Node = question
     if isinstance(question, ast.SetOperation | ast.DeclaredName):
         asked = ast.Print(query=question, position=question.position)
     return ";\n".join(to_text(statement) for statement in (*statements, asked))
+
+
+def declarations_for(statement: ast.Node, declared: Mapping[str, Declaration]) -> list[ast.Declare]:
+    """The declarations that a statement needs, in the order they were made."""
+    needed: dict[int, Declaration] = {}
+    _gather(statement, declared, needed)
+    return [needed[number].statement for number in sorted(needed)]
 
 
 def dataset_names(question: ast.Query | ast.Finetune, declared: Mapping[str, Declaration]) -> set[str]:

@@ -122,6 +122,7 @@ class FakeSession:
     models: Sequence[str] = ("resnet-letters",)
     datasets: Sequence[str] = ("digits-test", "digits-train")
     interrupted: bool = False
+    server: str | None = None
     declared: Mapping[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
