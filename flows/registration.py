@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from flows.announcing import announce
 from shiftql.progress import progress
 from storage.catalog import TOLD, Catalog, DatasetRecord, ModelRecord
 from storage.errors import ShiftError, StoreError
@@ -52,8 +53,21 @@ def register_model(
 
     Nothing of that, trust least of all, is kept from a model that had the name before.
     """
-    before = {model.name: model for model in catalog.models()}.get(name)
-    told = columns or {}
+    before = catalog.find_models([name]).get(name)
+    model = _register_model(catalog, name, before, location, source, columns or {})
+    if _differs(model, before):
+        announce("model", "registered", [name])
+    return model
+
+
+def _register_model(
+    catalog: Catalog,
+    name: str,
+    before: ModelRecord | None,
+    location: str,
+    source: str | None,
+    told: Mapping[str, Any],
+) -> ModelRecord:
     inspected = inspect_model(location, source, bool(told.get("trusted")))
     return _save_model(catalog, name, before, {**inspected, **told})
 
@@ -72,7 +86,9 @@ def register_finetuned(catalog: Catalog, name: str, directory: Path, dataset: st
         "parent": parent.name,
         "lineage": replace(lineage, content=inspected["fingerprint"]).json,
     }
-    return _save_model(catalog, name, None, {**inspected, **told})
+    model = _save_model(catalog, name, None, {**inspected, **told})
+    announce("model", "registered", [name])
+    return model
 
 
 def register_models(
@@ -103,15 +119,22 @@ def _register_each(
 ) -> Iterator[Outcome]:
     known = {model.name: model for model in catalog.models()}
     taken: set[str] = set()
-    for candidate, inspected in _inspected(found):
-        name = f"{prefix}/{candidate.name}" if prefix else candidate.name
-        if name in taken or isinstance(inspected, ShiftError):
-            reason = str(inspected) if isinstance(inspected, ShiftError) else "another of them has that name"
-            yield Outcome(name, "failed", reason=" ".join(reason.split()))
-            continue
-        taken.add(name)
-        model = _save_model(catalog, name, known.get(name), {**inspected, **columns})
-        yield Outcome(name, "updated" if name in known else "added", model, candidate.note)
+    changed: list[str] = []
+    try:
+        for candidate, inspected in _inspected(found):
+            name = f"{prefix}/{candidate.name}" if prefix else candidate.name
+            if name in taken or isinstance(inspected, ShiftError):
+                reason = str(inspected) if isinstance(inspected, ShiftError) else "another of them has that name"
+                yield Outcome(name, "failed", reason=" ".join(reason.split()))
+                continue
+            taken.add(name)
+            model = _save_model(catalog, name, known.get(name), {**inspected, **columns})
+            if _differs(model, known.get(name)):
+                changed.append(name)
+            yield Outcome(name, "updated" if name in known else "added", model, candidate.note)
+    finally:
+        # What is registered before it is interrupted stays.
+        announce("model", "registered", changed)
 
 
 def _inspected(found: Iterable[Candidate]) -> Iterator[tuple[Candidate, dict[str, Any] | ShiftError]]:
@@ -145,6 +168,16 @@ def register_dataset(
     catalog: Catalog, name: str, path: str, reader: str | None = None, options: Mapping[str, str] | None = None
 ) -> DatasetRecord:
     """Add or update a dataset split from a file, a folder, or a name that a reader knows."""
+    before = catalog.find_datasets([name]).get(name)
+    dataset = _register_dataset(catalog, name, path, reader, options)
+    if _differs(dataset, before):
+        announce("dataset", "registered", [name])
+    return dataset
+
+
+def _register_dataset(
+    catalog: Catalog, name: str, path: str, reader: str | None = None, options: Mapping[str, str] | None = None
+) -> DatasetRecord:
     saved = catalog.save_dataset(name, inspect_dataset(path, reader, options, progress.get().note))
     _tell_registered(dataset=name, content=saved.fingerprint)
     return saved
@@ -165,7 +198,7 @@ def register_paths(catalog: Catalog, names: set[str]) -> list[str]:
     new = sorted(places - catalog.find_datasets(places).keys())
     for place in new:
         path, split = divide(place)
-        register_dataset(catalog, place, path, options={"split": split} if split else {})
+        _register_dataset(catalog, place, path, options={"split": split} if split else {})
     return [*new, *(name for place in new if divide(place)[1] is None for name in _register_test_split(catalog, place))]
 
 
@@ -175,7 +208,7 @@ def _register_test_split(catalog: Catalog, path: str) -> list[str]:
     for split in (each for each in TEST_SPLITS if each in splits):
         name = f"{path}#{split}"
         try:
-            register_dataset(catalog, name, path, options={"split": split})
+            _register_dataset(catalog, name, path, options={"split": split})
         except StoreError as error:
             progress.get().note(f"{name} is not tested on: {error.message}")
         else:
@@ -212,6 +245,7 @@ def make_playground(
     from tasks.playground.build import build
 
     manifest = build(directory, size, seed, report)
+    models, datasets = [], []
     registered = {model.name: model for model in catalog.models()}
     for model in manifest.models:
         before = registered.get(model.name)
@@ -221,10 +255,21 @@ def make_playground(
                 "upstream_accuracy": model.upstream_accuracy,
                 "tags": ",".join(model.tags),
             }
-            register_model(catalog, model.name, str(model.path), model.source, columns)
+            _register_model(catalog, model.name, before, str(model.path), model.source, columns)
+            models.append(model.name)
     known = {dataset.name: dataset for dataset in catalog.datasets()}
     for dataset in manifest.datasets:
         earlier = known.get(dataset.name)
         if earlier is None or earlier.path != str(dataset.path) or changed_dataset(earlier):
-            register_dataset(catalog, dataset.name, str(dataset.path), dataset.reader)
+            _register_dataset(catalog, dataset.name, str(dataset.path), dataset.reader)
+            datasets.append(dataset.name)
+    # One event: who hears it looks at all there is.
+    if models:
+        announce("model", "registered", models)
+    else:
+        announce("dataset", "registered", datasets)
     return manifest
+
+
+def _differs(record: ModelRecord | DatasetRecord, before: ModelRecord | DatasetRecord | None) -> bool:
+    return before is None or record.model_dump() != before.model_dump()

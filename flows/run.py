@@ -48,6 +48,11 @@ def run_benchmark(parameters: Mapping[str, Any], settings: Settings) -> dict[str
     return _run_flow("flows.benchmark:benchmark", parameters, [_USUAL_HOST], settings)
 
 
+def run_reevaluation(parameters: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Run the flow that asks standing questions again and return what came of them; see flows.reevaluate."""
+    return _run_flow("flows.reevaluate:reevaluate", parameters, [_USUAL_HOST], settings)
+
+
 def _run_flow(name: str, parameters: Mapping[str, Any], hosts: Collection[str], settings: Settings) -> dict[str, Any]:
     """Run the flow of that name, as module:function, and return what it did.
 

@@ -71,16 +71,16 @@ class Server:
 
 def running_server(settings: Settings, within: float = _SOON_SECONDS) -> Server | None:
     """The home's server if it is alive, of this version, and answers within some seconds."""
+    server = server_at(settings)
+    return server if server is not None and _answers(server, within) else None
+
+
+def server_at(settings: Settings) -> Server | None:
+    """The home's server if it is alive, and of this version; whether it answers is not waited for."""
     server = _read(settings)
-    if server is None or server.version != _version():
+    if server is None or server.version != _version() or not is_alive(server.pid, server.started):
         return None
-    return server if is_alive(server.pid, server.started) and _answers(server, within) else None
-
-
-def is_server_up(settings: Settings) -> bool:
-    """Whether the home's server is alive, and of this version; whether it answers is not waited for."""
-    server = _read(settings)
-    return server is not None and server.version == _version() and is_alive(server.pid, server.started)
+    return server
 
 
 def ensure_server(settings: Settings) -> tuple[Server, bool]:

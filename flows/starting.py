@@ -6,7 +6,7 @@ import sys
 from collections.abc import Collection
 
 from flows.run import is_api_configured
-from flows.server import is_server_up
+from flows.server import server_at
 from flows.slots import hosts_needed
 from shiftql.plan import PlanNode
 from storage.settings import current_settings
@@ -24,7 +24,7 @@ def to_start(plan: PlanNode) -> set[str]:
         starts.add("training")
     if "prefect" not in sys.modules:
         starts.add("prefect")
-    if not is_api_configured() and not is_server_up(current_settings()):
+    if not is_api_configured() and server_at(current_settings()) is None:
         starts.add("server")
     return starts
 

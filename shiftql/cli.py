@@ -18,6 +18,7 @@ from shiftql.replay_commands import replay
 from shiftql.server_commands import deploy, trigger
 from shiftql.simulate_commands import simulate
 from shiftql.upkeep_commands import doctor, purge
+from shiftql.watch_commands import watches
 from storage.errors import ShiftError
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def parse(context: click.Context, text: str | None, query: str | None) -> None:
 main.add_command(models)
 main.add_command(datasets)
 main.add_command(benchmark)
+main.add_command(watches)
 main.add_command(purge)
 main.add_command(doctor)
 main.add_command(replay)

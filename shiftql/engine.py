@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shiftql.simulated_pool import Pool
     from storage.catalog import Catalog, DatasetRecord, ModelRecord
     from storage.database import Database
+    from storage.watches import Recorded
     from tasks.playground.build import Manifest
 
 
@@ -36,12 +37,16 @@ Compute = Callable[[str, "PlanNode", float], Mapping[str, Any]]
 
 
 class Ran(NamedTuple):
-    """The answer to a question, what was done for it, and its plan before and at the end."""
+    """The answer to a question, what was done for it, and its plan before and at the end.
+
+    It is not complete where the rest goes on without it, or was interrupted.
+    """
 
     answer: Answer
     work: Mapping[str, Any]
     planned: PlanNode
     followed: PlanNode
+    is_complete: bool = True
 
 
 class Session:
@@ -330,6 +335,33 @@ class Session:
 
         return deploy(self._remote.api_url if self._remote is not None else configured_api(), tell)
 
+    def refresh_watches(self, names: Iterable[str] = (), *, budget: float) -> RowsAnswer:
+        """Ask standing questions again now, those of these names or all; what came of each.
+
+        So many seconds may be spent on the rows that new models have in the performance matrix.
+        """
+        from flows.run import run_reevaluation
+        from shiftql.watching import chosen_watches
+
+        started = time.perf_counter()
+        chosen = chosen_watches(names, self._database)
+        parameters = {"watches": chosen, "reason": "refreshed", "budget_seconds": budget}
+        try:
+            done = run_reevaluation(parameters, current_settings()) if chosen else {"watches": []}
+        finally:
+            progress.get().end()
+        columns = ("watch", "first", "before", "evaluated", "reused", "failure")
+        rows = tuple({column: row[column] for column in columns} for row in done["watches"])
+        return RowsAnswer(statement="", seconds=time.perf_counter() - started, columns=columns, rows=rows)
+
+    def watch_history(self, name: str) -> Sequence[Recorded]:
+        """What a standing question answered, oldest first. Raises BindingError where there is none of that name."""
+        from shiftql.watching import chosen_watches
+        from storage.watches import WatchStore
+
+        (chosen,) = chosen_watches([name], self._database)
+        return WatchStore(self._database).history(chosen)
+
     def stop_server(self) -> bool:
         """Stop the home's background Prefect server; False when none runs."""
         from flows.server import stop_server
@@ -372,9 +404,10 @@ class Session:
 
                 chosen = "all" if what is None else _one_of(PURGED, what, statement, text)
                 return _said(f"deleted {worded_purge(self.purge(chosen))}")
-            case ast.Watch(query=query):
-                self._bind(query, text)
-                raise _not_executable("WATCH", statement, text)
+            case ast.Watch():
+                return self._watch(statement, text)
+            case ast.Unwatch():
+                return self._unwatch(statement, text)
             case _:
                 raise _not_executable(type(statement).__name__.upper(), statement, text)
 
@@ -410,8 +443,9 @@ class Session:
             _say_what_is_left_out(planned)
             return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
         if not self._waits_for(question):
-            return Ran(self._go_on_without(question, text, bound, planned), {}, planned, planned)
+            return Ran(self._go_on_without(question, text, bound, planned), {}, planned, planned, is_complete=False)
         work, partial = self._compute(question, planned)
+        is_complete = bool(work)
         # What rested on rankings, rounds or fingerprints that were not known yet is another question now.
         bound, plan = self._prepare(question, text, final=True)
         if partial:
@@ -423,7 +457,7 @@ class Session:
             from shiftql.learning import learn_run
 
             learn_run(planned, work, time.perf_counter() - started, self._database)
-        return Ran(found, work, planned, plan)
+        return Ran(found, work, planned, plan, is_complete)
 
     def _is_left_to_keep(self, bound: Question, plan: PlanNode) -> bool:
         """Whether all is trained, and the best of it is not kept yet."""
@@ -607,6 +641,50 @@ class Session:
             self._bind(statement.query, text)
         self.declared = declare(self.declared, statement, text)
         return _said(f"{statement.name} is declared; PRINT {statement.name} answers it")
+
+    def _watch(self, statement: ast.Watch, text: str) -> Answer:
+        """Ask a question once, and keep it to be asked again; the same one under the same name changes nothing."""
+        from shiftql.watching import asked, worded_watch, write_watch
+        from storage.watches import WatchStore
+
+        store, name, every = WatchStore(self._database), statement.name, statement.every
+        self._refresh(statement.query)
+        self._bind(statement.query, text)
+        script = write_watch(statement.query, self.declared)
+        before = store.find(name)
+        if before is not None and (before.script, before.every_seconds) == (script, every):
+            return _said(f"{name} is watched already; SHOW WATCHES tells when it was last asked")
+        started = time.perf_counter()
+        ran = None if before is not None and before.script == script else self._run(statement.query, text)
+        store.save(name, script, every)
+        if ran is not None and ran.is_complete:
+            store.record(name, script, asked(ran.answer, "created", time.perf_counter() - started))
+        elif ran is not None:
+            from flows.announcing import announce
+
+            announce("watch", "created", [name])
+        kept = store.find(name)
+        assert kept is not None
+        latest = store.latest([name]).get(name)
+        again = "" if ran is None or before is None else ", in place of the earlier question"
+        return _said(worded_watch(kept, None if latest is None else latest.ranked, again))
+
+    def _unwatch(self, statement: ast.Unwatch, text: str) -> Answer:
+        from shiftql.places import Places
+        from storage.watches import WatchStore
+
+        store, name = WatchStore(self._database), statement.name
+        if store.find(name) is None:
+            places, names = Places(text), [watch.name for watch in store.all()]
+            places.fail(
+                places.part(statement, name),
+                f"there is no watch {name!r}",
+                name,
+                names,
+                fix=None if names else "WATCH best AS SELECT … makes one",
+            )
+        store.remove(name)
+        return _said(f"{name} is watched no longer; its history is deleted")
 
     def _show(self, statement: ast.Show, text: str) -> Answer:
         from shiftql.showing import rows_of

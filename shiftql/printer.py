@@ -96,7 +96,7 @@ def _statement(node: ast.Statement) -> str:
         case ast.Register():
             return _register(node)
         case ast.Watch():
-            every = "" if node.every is None else f" EVERY {_duration(node.every)}"
+            every = "" if node.every is None else f" EVERY {worded_duration(node.every)}"
             return f"WATCH {as_name(node.name)} AS {_query(node.query)}{every}"
         case ast.Unwatch():
             return f"UNWATCH {as_name(node.name)}"
@@ -173,7 +173,7 @@ def _select(node: ast.Select) -> str:
     for clause in (node.retrieve, node.chunk, node.budget):
         text += f" {to_text(clause)}" if clause else ""
     if node.within is not None:
-        text += f" WITHIN {_duration(node.within)}"
+        text += f" WITHIN {worded_duration(node.within)}"
     return text + _wait(node.wait)
 
 
@@ -252,11 +252,11 @@ def _budget(budget: ast.Budget) -> str:
     if budget.amount is None:
         return "AUTO"
     if budget.unit == "seconds":
-        return _duration(budget.amount)
+        return worded_duration(budget.amount)
     return f"{budget.amount}" + (" EPOCHS" if budget.unit == "epochs" else "")
 
 
-def _duration(seconds: float) -> str:
+def worded_duration(seconds: float) -> str:
     """In the largest unit that leaves no fraction; a fraction of a second stands without an exponent."""
     for unit in "dhms":
         if seconds % SECONDS[unit] == 0:

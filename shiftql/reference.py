@@ -329,7 +329,7 @@ def _columns() -> Iterator[Topic]:
             homes.setdefault((column, says, aliases), []).append(relation.name)
     for (column, says, aliases), names in homes.items():
         condition = _CONDITIONS.get(column, f"{column} IS NOT NULL")
-        example = f"SELECT {RELATIONS[names[0]].order} FROM {names[0]} WHERE {condition}"
+        example = f"SELECT {RELATIONS[names[0]].order[0]} FROM {names[0]} WHERE {condition}"
         yield Topic(column, "column", says, (example,), (f"in {', '.join(names)}", *_also(aliases)), aliases)
 
 

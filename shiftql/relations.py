@@ -29,6 +29,7 @@ from storage.catalog import DATASET_MODALITIES, DATASET_TASKS, DatasetRecord, Mo
 from storage.names import fold
 from storage.published import PublishedModelRecord, PublishedRecord
 from storage.results import EvaluationRecord
+from storage.watches import WatchHistoryRecord, WatchPlaceRecord
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Relation:
     table: FromClause
     columns: Mapping[str, str]
     aliases: Mapping[str, str]
-    order: str
+    order: tuple[str, ...]
     entities: Mapping[str, str]
     modality: str | None = None
     origin: str | None = None
@@ -106,6 +107,21 @@ _RESULT_COLUMNS = {
     "origin": f"{MEASURED} here, or the published table it is from, as vision_1k",
     "protocol": "how a published result came about and who published it, empty for what was measured here",
 }
+_HISTORY_COLUMNS = {
+    "watch": "name of the watch",
+    "recorded": "when it was asked, in UTC",
+    "rank": "place in the ranking of that time",
+    "model_id": "number of who had that place, empty when it is no model that is registered",
+    "model_name": "who had that place",
+    "score": "by what it had it",
+    "metric": "what the score is",
+    "first": "who has the first place from then on; who only equals the first does not take it",
+    "changed": "whether another had the first place before",
+    "reason": "why it was asked: created, registered, schedule or refreshed",
+    "evaluated": "number of evaluations computed for it",
+    "reused": "number of evaluations known before",
+    "seconds": "what asking took",
+}
 
 
 def _models(name: str, row: str, modality: str | None = None) -> Relation:
@@ -115,7 +131,7 @@ def _models(name: str, row: str, modality: str | None = None) -> Relation:
         table=ModelRecord.__table__,  # type: ignore[attr-defined]
         columns=_MODEL_COLUMNS,
         aliases=_MODEL_ALIASES,
-        order="name",
+        order=("name",),
         entities={column: f"model.{column}" for column in _MODEL_COLUMNS},
         modality=modality,
     )
@@ -128,7 +144,7 @@ def _datasets() -> Relation:
         table=DatasetRecord.__table__,  # type: ignore[attr-defined]
         columns=_DATASET_COLUMNS,
         aliases={"data_reader_id": "dataset_id", "reader_id": "dataset_id", "input": "modality"},
-        order="name",
+        order=("name",),
         entities={column: f"dataset.{column}" for column in _DATASET_COLUMNS},
         computed={
             "vec": "Task2Vec embedding of the dataset by the model that probe names",
@@ -145,7 +161,7 @@ def _benchmark_results() -> Relation:
         table=view,
         columns=_RESULT_COLUMNS,
         aliases={"data_reader_id": "dataset_id", "err": "error", "acc": "accuracy", "model": "model_name"},
-        order="model_name",
+        order=("model_name",),
         origin="origin",
         entities={
             **{column: f"result.{column}" for column in _RESULT_COLUMNS},
@@ -153,6 +169,34 @@ def _benchmark_results() -> Relation:
             "model_name": "model.name",
             "dataset_id": "dataset.dataset_id",
             "dataset_name": "dataset.name",
+        },
+    )
+
+
+def _watch_history() -> Relation:
+    answers = WatchHistoryRecord.__table__  # type: ignore[attr-defined]
+    places = WatchPlaceRecord.__table__  # type: ignore[attr-defined]
+    models = ModelRecord.__table__  # type: ignore[attr-defined]
+    homes = {"model_id": models, **dict.fromkeys(("rank", "model_name", "score", "metric"), places)}
+    columns = [homes.get(name, answers).c[name] for name in _HISTORY_COLUMNS]
+    view = (
+        sql_select(answers.c.history_id, *columns)
+        .select_from(answers)
+        .outerjoin(places, places.c.history_id == answers.c.history_id)
+        .outerjoin(models, models.c.name == places.c.model_name)
+        .subquery("watch_history")
+    )
+    return Relation(
+        name="watch_history",
+        row="place in an answer to a watch",
+        table=view,
+        columns=_HISTORY_COLUMNS,
+        aliases={"model": "model_name"},
+        order=("recorded", "history_id", "rank"),
+        entities={
+            **{column: f"history.{column}" for column in _HISTORY_COLUMNS},
+            "model_id": "model.model_id",
+            "model_name": "model.name",
         },
     )
 
@@ -245,6 +289,7 @@ _ALIASES = {
     "text_models": ("text_models",),
     "datasets": ("datasets", "readers", "data_readers"),
     "benchmark_results": ("benchmark_results",),
+    "watch_history": ("watch_history",),
 }
 
 RELATIONS: Mapping[str, Relation] = {
@@ -253,6 +298,7 @@ RELATIONS: Mapping[str, Relation] = {
     "text_models": _models("text_models", "text model in the pool", "text"),
     "datasets": _datasets(),
     "benchmark_results": _benchmark_results(),
+    "watch_history": _watch_history(),
 }
 
 # Every name a relation goes by.

@@ -120,7 +120,7 @@ def _opened(name: str, number: int) -> Table:
         columns={label: Column(alias.c[label], relation.entities[label]) for label in relation.columns},
         hidden={label: Column(getattr(vectors, label), f"task2vec.{label}") for label in relation.computed},
         aliases=relation.aliases,
-        order=(*origins, Sort(alias.c[relation.order])),
+        order=(*origins, *(Sort(alias.c[column]) for column in relation.order)),
         condition=None if relation.modality is None else alias.c.modality == relation.modality,
         vectors=vectors,
     )

@@ -10,6 +10,7 @@ from sqlalchemy import Select as SqlSelect
 from sqlalchemy import select
 from sqlmodel import col
 
+from shiftql.watching import WATCH_COLUMNS, watch_rows
 from storage.catalog import DatasetRecord, ModelRecord, is_local
 from storage.database import Database
 from storage.results import EvaluationRecord
@@ -73,7 +74,7 @@ def rows_of(what: str, database: Database) -> tuple[tuple[str, ...], Sequence[Ma
     if what == "RANKERS":
         return _rankers()
     if what == "WATCHES":
-        return ("name", "statement", "every_seconds"), []
+        return WATCH_COLUMNS, watch_rows(database)
     with database.session() as session:
         found = session.connection().execute(_QUERIES[what]())
         columns = tuple(found.keys())

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, Index, Integer
+from sqlalchemy import BigInteger, Index, Integer, func
 from sqlmodel import Field, SQLModel, col, select
 
 from storage.database import Database
@@ -154,6 +154,12 @@ class Catalog:
         """Whether any model is registered."""
         with self._database.session() as session:
             return session.exec(select(ModelRecord.model_id).limit(1)).first() is not None
+
+    def newest(self) -> datetime | None:
+        """When a model or dataset was last added, None where there is none."""
+        with self._database.session() as session:
+            added = [session.exec(select(func.max(table.date_added))).one() for table in (ModelRecord, DatasetRecord)]
+        return max(filter(None, added), default=None)
 
     def models(self) -> list[ModelRecord]:
         with self._database.session() as session:

@@ -18,7 +18,7 @@ from storage.outages import again, disk_full
 from storage.settings import Settings
 
 # The newest revision in storage/migrations/versions; a test holds the two together.
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 T = TypeVar("T")
 _BUSY_SECONDS = 30
 _CACHE_KIBIBYTES = 65_536

@@ -21,7 +21,8 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 class Settings:
     """The places of one installation. Every default lies inside `home`; nothing has to be started.
 
-    Who has claimed an evaluation and gives no sign of life for `claim_seconds` is taken for dead.
+    Who has claimed an evaluation and gives no sign of life for `claim_seconds` is taken for dead. `notify` names the
+    Prefect block through which changes of standing questions are told, as `slack-webhook/team`.
     """
 
     home: Path
@@ -32,6 +33,7 @@ class Settings:
     checkpoint_bytes: int = _DEFAULT_CHECKPOINT_BYTES
     store_url: str | None = None
     claim_seconds: float = DEFAULT_CLAIM_SECONDS
+    notify: str | None = None
 
     @property
     def features(self) -> Path:
@@ -75,8 +77,8 @@ class Settings:
 
 def current_settings() -> Settings:
     """The settings of this process: SHIFT_HOME, SHIFT_DATABASE_URL, MLFLOW_TRACKING_URI, SHIFT_STORE_URL,
-    SHIFT_MODELS_LIMIT, SHIFT_FEATURES_LIMIT and SHIFT_CHECKPOINT_BYTES (sizes such as 50GB) and SHIFT_CLAIM_SECONDS,
-    or their defaults.
+    SHIFT_MODELS_LIMIT, SHIFT_FEATURES_LIMIT and SHIFT_CHECKPOINT_BYTES (sizes such as 50GB), SHIFT_CLAIM_SECONDS and
+    SHIFT_NOTIFY, or their defaults.
 
     Raises StoreError when the home cannot be made, a limit is no size, the seconds are no number above 0, or there is a
     password in the URL of the shared store.
@@ -99,6 +101,7 @@ def current_settings() -> Settings:
         checkpoint_bytes=_size("SHIFT_CHECKPOINT_BYTES", _DEFAULT_CHECKPOINT_BYTES),
         store_url=_store_url(),
         claim_seconds=_seconds(os.environ.get("SHIFT_CLAIM_SECONDS")),
+        notify=os.environ.get("SHIFT_NOTIFY") or None,
     )
 
 

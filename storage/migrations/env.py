@@ -7,7 +7,8 @@ import storage.catalog
 import storage.learned_costs
 import storage.published
 import storage.results
-import storage.turns  # noqa: F401  (registers the tables)
+import storage.turns
+import storage.watches  # noqa: F401  (registers the tables)
 
 connection = context.config.attributes["connection"]
 if connection.dialect.name == "sqlite":

@@ -21,6 +21,7 @@ import storage.catalog
 import storage.database
 import storage.results
 import storage.turns
+import storage.watches
 from storage.catalog import Catalog
 from storage.database import SCHEMA_REVISION, Database, _Connecting
 from storage.errors import StoreError
