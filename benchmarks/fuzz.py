@@ -20,7 +20,7 @@ from pathlib import Path
 
 from shiftql import ast
 from shiftql.answering import answer
-from shiftql.answers import Answer, ErrorAnswer, TextAnswer
+from shiftql.answers import Answer, ErrorAnswer, RowsAnswer, TextAnswer
 from shiftql.binder import bind
 from shiftql.bound import BoundAverage, BoundDataset, BoundRows, BoundSet, Question
 from shiftql.engine import Ran, Session
@@ -155,7 +155,7 @@ class BindingSession(Session):
         )
         if isinstance(bound, BoundRows | BoundSet | BoundAverage):
             return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
-        return Ran(TextAnswer(statement=text, seconds=0.0, text=""), {}, planned, planned)
+        return Ran(RowsAnswer(statement=text, seconds=0.0, columns=("name",), rows=()), {}, planned, planned)
 
     def _explain(self, statement: ast.Explain, text: str) -> Answer:
         return self._run(statement.statement, text).answer

@@ -77,12 +77,18 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword(
         "WATCH",
         "statement",
-        "a standing question, asked again whenever models are added",
+        "a standing question, asked again whenever models or datasets are registered",
         "WATCH best-for-digits AS SELECT name FROM models ORDER BY Linear\n"
         "TRAINED ON drawn-digits-train TESTED ON drawn-digits-test LIMIT 1 EVERY '1d'",
         False,
     ),
-    Keyword("UNWATCH", "statement", "end a standing question", "UNWATCH best-for-digits", False),
+    Keyword(
+        "UNWATCH",
+        "statement",
+        "end a standing question; its history goes with it",
+        "WATCH small AS SELECT name FROM models ORDER BY num_params LIMIT 1; UNWATCH small",
+        False,
+    ),
     Keyword("SHOW", "statement", "list MODELS, DATASETS, RUNS, WATCHES or RANKERS", "SHOW RANKERS", False),
     Keyword(
         "PURGE",
@@ -351,7 +357,7 @@ KEYWORDS: tuple[Keyword, ...] = (
     Keyword(
         "EVERY",
         "word",
-        "how often WATCH asks again, besides when models are added",
+        "how often WATCH asks again, besides when something is registered",
         "WATCH small AS SELECT name FROM models WHERE num_params < 100K EVERY '12h'",
         False,
     ),

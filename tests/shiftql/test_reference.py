@@ -37,10 +37,15 @@ DOCUMENTED = [
 ]
 
 
+def asked_by(statement):
+    """What a statement asks, or keeps to be asked."""
+    return statement.query if isinstance(statement, ast.Watch | ast.Declare) else question_of(statement)
+
+
 def needs_files(example):
     """Whether something is registered, or a model is opened for a dataset."""
     statements = parse(example)
-    questions = [question for statement in statements if (question := question_of(statement)) is not None]
+    questions = [question for statement in statements if (question := asked_by(statement)) is not None]
     return any(isinstance(each, ast.Register) for each in statements) or any(
         dataset_names(question, {}) - {"images"} for question in questions
     )
@@ -107,7 +112,7 @@ def test_every_question_of_an_example_binds_on_the_names_of_the_playground(playg
     database = Database(current_settings())
     declared = {}
     for statement in parse(example):
-        question = statement.query if isinstance(statement, ast.Watch | ast.Declare) else question_of(statement)
+        question = asked_by(statement)
         if question is not None:
             assert bind(question, database, example, declared)
         if isinstance(statement, ast.Declare):
