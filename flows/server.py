@@ -7,6 +7,7 @@ that does not answer is replaced, and one that nobody asked anything for long en
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -34,6 +35,8 @@ _IDLE_SECONDS = 3600.0
 # A server that nobody can find, because whoever started it died before it was written down or because another took
 # its place, only ends what it is busy with.
 _UNKNOWN_SECONDS = 60.0
+# While it is there, the server is part of a stack, which runs until it is told to end.
+STACK_FILE = "stack.json"
 # How long the health of a server may take to tell: soon where it is only looked for, and on a machine that is busy or
 # was suspended before it is taken for dead.
 _SOON_SECONDS = 2.0
@@ -83,18 +86,20 @@ def server_at(settings: Settings) -> Server | None:
     return server
 
 
-def ensure_server(settings: Settings) -> tuple[Server, bool]:
+def ensure_server(settings: Settings, port: int | None = None) -> tuple[Server, bool]:
     """The home's server, started if there is none that answers, and whether it was started now.
 
-    Raises StoreError with the log's place when it does not come up.
+    It is started at a port, or else where it was before, which workers know, or at any that is free. Raises
+    StoreError with the log's place when it does not come up.
     """
     if (server := running_server(settings)) is not None:
         return server, False
     with FileLock(settings.home / "server.lock"):
         if (server := running_server(settings, _AT_LAST_SECONDS)) is not None:
             return server, False
-        _end(_read(settings))
-        return _start(settings), True
+        before = _read(settings)
+        _end(before)
+        return _start(settings, port or choose_port(before.port if before else 0)), True
 
 
 def stop_server(settings: Settings) -> bool:
@@ -106,8 +111,7 @@ def stop_server(settings: Settings) -> bool:
         return stopped
 
 
-def _start(settings: Settings) -> Server:
-    port = _free_port()
+def _start(settings: Settings, port: int) -> Server:
     home = settings.home / "prefect"
     home.mkdir(parents=True, exist_ok=True)
     log_path = settings.home / "logs" / "server.log"
@@ -181,10 +185,18 @@ def _answers(server: Server, within: float) -> bool:
         return False
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def choose_port(wanted: int) -> int:
+    """A port of the loopback interface that is free: the wanted one, if it is."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            # What a server that has just ended leaves behind is in nobody's way.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise StoreError("no port is free", fix="end what listens at too many of them")
 
 
 def _version() -> str:
@@ -196,9 +208,9 @@ def _version() -> str:
 class _IdleWatch:
     """Wraps the server's application and ends the process when nobody used it for long, or can find it at all."""
 
-    def __init__(self, application: Any, is_known: Callable[[], bool]) -> None:
+    def __init__(self, application: Any, patience: Callable[[], float]) -> None:
         self._application = application
-        self._is_known = is_known
+        self._patience = patience
         self._open = 0
         self._last = time.monotonic()
 
@@ -218,9 +230,6 @@ class _IdleWatch:
         while self._open or time.monotonic() - self._last < self._patience():
             time.sleep(_LOOK_AGAIN_SECONDS)
 
-    def _patience(self) -> float:
-        return _IDLE_SECONDS if self._is_known() else _UNKNOWN_SECONDS
-
 
 def _serve(port: int) -> None:
     import uvicorn
@@ -228,11 +237,13 @@ def _serve(port: int) -> None:
 
     settings = current_settings()
 
-    def is_known() -> bool:
+    def patience() -> float:
         server = _read(settings)
-        return server is not None and server.pid == os.getpid()
+        if server is None or server.pid != os.getpid():
+            return _UNKNOWN_SECONDS
+        return math.inf if (settings.home / STACK_FILE).exists() else _IDLE_SECONDS
 
-    watch = _IdleWatch(create_app(), is_known)
+    watch = _IdleWatch(create_app(), patience)
     server = uvicorn.Server(uvicorn.Config(watch, host="127.0.0.1", port=port, log_level="warning"))
 
     def end_when_idle() -> None:

@@ -17,6 +17,7 @@ from shiftql.prediction_commands import predict
 from shiftql.replay_commands import replay
 from shiftql.server_commands import deploy, trigger
 from shiftql.simulate_commands import simulate
+from shiftql.stack_commands import down, status, up
 from shiftql.upkeep_commands import doctor, purge
 from shiftql.watch_commands import watches
 from storage.errors import ShiftError
@@ -178,6 +179,9 @@ main.add_command(predict)
 main.add_command(simulate)
 main.add_command(deploy)
 main.add_command(trigger)
+main.add_command(up)
+main.add_command(down)
+main.add_command(status)
 
 
 @main.command()
@@ -193,12 +197,3 @@ def playground(directory: Path, size: Literal["small", "full"], seed: int) -> No
         made = Session().make_playground(directory, size, seed)
     click.echo(f"{len(made.models)} models and {len(made.datasets)} dataset splits in {directory}:")
     click.echo("'shiftql models list' and 'shiftql datasets list' show them")
-
-
-@main.command()
-def down() -> None:
-    """Stop the background server of this home."""
-    from shiftql.engine import Session
-
-    stopped = Session().stop_server()
-    click.echo("the background server is stopped" if stopped else "no background server is running")

@@ -20,6 +20,7 @@ from storage.settings import current_settings
 from storage.uncollected import uncollected
 
 if TYPE_CHECKING:
+    from deployments.stack import Part
     from flows.registration import Outcome
     from shiftql.benchmark import Grid
     from shiftql.bound import Declaration, Question
@@ -362,11 +363,23 @@ class Session:
         (chosen,) = chosen_watches([name], self._database)
         return WatchStore(self._database).history(chosen)
 
-    def stop_server(self) -> bool:
-        """Stop the home's background Prefect server; False when none runs."""
-        from flows.server import stop_server
+    def start_stack(self, workers: int | None, mlflow: bool | None, port: int | None) -> Iterator[Part]:
+        """Start what is missing of the home's stack; each part as it is up. None leaves a choice as it was."""
+        from deployments.stack import up
 
-        return stop_server(current_settings())
+        return up(current_settings(), workers, mlflow, port)
+
+    def stop_stack(self) -> list[str]:
+        """Stop all that runs in the background for the home but queries; the names of what did."""
+        from deployments.stack import down
+
+        return down(current_settings())
+
+    def stack(self) -> list[Part]:
+        """What runs in the background for the home, and what should and does not."""
+        from deployments.stack import parts
+
+        return parts(current_settings())
 
     def _without_rules(self) -> AbstractContextManager[None]:
         if not self._no_rules:

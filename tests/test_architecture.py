@@ -120,7 +120,9 @@ def test_only_the_engine_reaches_the_flows_and_only_when_it_runs() -> None:
     reaching = {
         found
         for found in IMPORTS
-        if found.top in {"flows", "deployments"} and found.file.parts[0] not in {"flows", "deployments"}
+        if found.top in {"flows", "deployments"}
+        and found.file.parts[0] not in {"flows", "deployments"}
+        and not found.for_types
     }
     assert {found.file for found in reaching} == {ENGINE}
     assert not any(found.at_import for found in reaching)

@@ -51,7 +51,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Server]:
     """The servers that were started, which are not: only their being written down is under test."""
     servers: list[Server] = []
 
-    def start(settings: object) -> Server:
+    def start(settings: object, at: int) -> Server:
         servers.append(Server(os.getpid(), psutil.Process().create_time(), 1, "0"))
         return servers[-1]
 
@@ -164,8 +164,7 @@ def test_an_idle_server_ends_and_a_busy_one_does_not(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(server_module.time, "monotonic", lambda: now)
     monkeypatch.setattr(server_module.time, "sleep", sleep)
-    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 120.0)
-    watch = server_module._IdleWatch(application, lambda: True)
+    watch = server_module._IdleWatch(application, lambda: 120.0)
     watch.watch()
     assert now == 210.0
 
@@ -182,7 +181,7 @@ def test_a_server_that_nobody_can_find_ends_soon(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(server_module.time, "monotonic", lambda: now)
     monkeypatch.setattr(server_module.time, "sleep", sleep)
-    server_module._IdleWatch(application, lambda: now < 90.0).watch()
+    server_module._IdleWatch(application, lambda: 3600.0 if now < 90.0 else 60.0).watch()
     assert now == 90.0
 
 
@@ -191,7 +190,7 @@ def test_one_of_many_that_find_no_server_starts_one(
 ) -> None:
     started: list[Server] = []
 
-    def start(settings: object) -> Server:
+    def start(settings: object, at: int) -> Server:
         started.append(_server(process, port))
         _write(home, started[-1])
         return started[-1]

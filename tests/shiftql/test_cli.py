@@ -284,12 +284,52 @@ def test_the_playground_is_made_as_asked_and_counted(session, tmp_path):
     assert result.stderr == "training\n"
 
 
-@pytest.mark.parametrize(("was_running", "said"), [(True, "is stopped"), (False, "no background server is running")])
-def test_down_says_whether_there_was_a_server(session, was_running, said):
-    session.stop_server = lambda: was_running
+@pytest.mark.parametrize(
+    ("stopped", "said"), [(["mlflow", "prefect"], "stopped: mlflow, prefect"), ([], "nothing was running")]
+)
+def test_down_says_what_it_stopped(session, stopped, said):
+    session.stop_stack = lambda: stopped
     result = run("down")
     assert result.exit_code == 0
     assert said in result.stdout
+
+
+def _part(name="prefect", state="started", **more):
+    return SimpleNamespace(**{"name": name, "state": state, "url": None, "log": None, **more})
+
+
+def test_up_says_what_runs_where_and_what_to_do_next(session, home):
+    asked = []
+
+    def start_stack(workers, mlflow, port):
+        asked.append((workers, mlflow, port))
+        yield _part(url="http://127.0.0.1:4200")
+        yield _part("worker cpu-1", "running")
+
+    session.start_stack = start_stack
+    result = run("up", "--workers", "2", "--no-mlflow", "--port", "4200")
+    assert asked == [(2, False, 4200)]
+    assert "http://127.0.0.1:4200" in result.stdout
+    assert str(home / "logs") in result.stdout
+    assert "shiftql down" in result.stdout
+    assert run("up").exit_code == 0
+    assert asked[1] == (None, None, None)
+
+
+def test_status_fails_where_something_is_dead(session):
+    session.stack = lambda: [_part("mlflow", "dead", log="/logs/mlflow.log"), _part(state="running")]
+    result = run("status")
+    assert result.exit_code == 1
+    assert "dead" in result.stdout
+    assert "/logs/mlflow.log" in result.stdout
+    assert "shiftql up" in result.stdout
+
+
+def test_status_says_that_nothing_runs(session):
+    session.stack = list
+    result = run("status")
+    assert result.exit_code == 0
+    assert "nothing runs" in result.stdout
 
 
 def _process(*arguments, **options):
