@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import acreate_markdown_artifact
 from prefect.runtime import flow_run
 
+from flows.board import Board
 from flows.computing import Work, compute
 from flows.downloading import Downloads
+from flows.notes import logged_notes
 from flows.telemetry import told_run
 from shiftql.benchmark import Cell, Grid, known_matrix, open_grid, order_of
 from shiftql.plan import PlannedEvaluation, Rank
@@ -32,7 +33,7 @@ from storage.settings import current_settings
 async def benchmark(
     models: str = "*", datasets: str = "*", by: str = "FineTune", budget_seconds: float | None = None
 ) -> dict[str, Any]:
-    """Measure what is unknown of models on benchmark datasets: the performance matrix, also left as an artifact.
+    """Measure what is unknown of models on benchmark datasets: the matrix is the artifact `benchmark`.
 
     It stops before a cell that would cost more than what the budget of evaluation seconds leaves. What it returns is
     what flows.search does, `spent_seconds`, and `failed` (reasons by fingerprint).
@@ -45,11 +46,13 @@ async def benchmark(
     """
     settings = current_settings()
     database = Database(settings)
-    with features_in_use(settings), told_run():
+    with features_in_use(settings), told_run(), logged_notes():
         built = _Build(open_grid(database, models, datasets, by), database)
         await built.run(math.inf if budget_seconds is None else budget_seconds)
     matrix = known_matrix(open_grid(database, models, datasets, by))
-    await acreate_markdown_artifact(key="benchmark", markdown=render(matrix, "markdown"), description=flow_run.name)
+    board = Board(str(flow_run.name))
+    await board.leave("benchmark", render(matrix, "markdown"))
+    await board.leave("answer", render(matrix, "json"), "json")
     return {**asdict(built.work), **asdict(built.done), "flow_run_id": str(flow_run.id)}
 
 

@@ -32,7 +32,7 @@ class Board:
 
     async def put(self, answer: Answer) -> None:
         """Leave an answer in place of the one before."""
-        await self._leave("ranking", f"{as_code(self._statement)}\n\n{render(answer, 'markdown')}")
+        await self.leave("ranking", f"{as_code(self._statement)}\n\n{render(answer, 'markdown')}")
 
     @contextlib.asynccontextmanager
     async def kept_up(self, answer: Callable[[], Answer], computed: Sequence[str], total: int) -> AsyncIterator[None]:
@@ -64,9 +64,9 @@ class Board:
             await refreshing
 
     async def _tell(self, per_cent: float) -> None:
-        await self._leave("progress", min(100.0, per_cent), "progress")
+        await self.leave("progress", min(100.0, per_cent), "progress")
 
-    async def _leave(self, key: str, data: Any, type: str = "markdown") -> None:
+    async def leave(self, key: str, data: Any, type: str = "markdown") -> None:
         """Leave an artifact in place of the one of this key before."""
         async with get_client() as client:
             if key in self._left:

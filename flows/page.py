@@ -31,7 +31,7 @@ class Page(Board):
 
     async def begin(self, plan: PlanNode) -> None:
         """Show what will be done for a question with new work."""
-        await self._leave("plan", _plan_as_markdown(self._statement, plan))
+        await self.leave("plan", _plan_as_markdown(self._statement, plan))
         await self._tell(0.0)
 
     async def put(self, answer: Answer) -> None:
@@ -44,14 +44,14 @@ class Page(Board):
         self._lines.append(render(answer, "json"))
         self._parts.append(await asyncio.to_thread(_as_markdown, answer, records))
         if plan is not None:
-            await self._leave("plan", _plan_as_markdown(self._statement, plan))
+            await self.leave("plan", _plan_as_markdown(self._statement, plan))
         if "progress" in self._left:
             await self._tell(100.0)
         await self._show(self._parts, self._lines)
 
     async def _show(self, parts: Sequence[str], lines: Sequence[str]) -> None:
-        await self._leave("ranking", "\n\n---\n\n".join([as_code(self._statement), *parts]))
-        await self._leave("answer", "\n".join(lines), "json")
+        await self.leave("ranking", "\n\n---\n\n".join([as_code(self._statement), *parts]))
+        await self.leave("answer", "\n".join(lines), "json")
 
 
 def _plan_as_markdown(statement: str, plan: PlanNode) -> str:

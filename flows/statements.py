@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 from prefect import flow
-from prefect.logging import get_logger
 from prefect.runtime import flow_run
 
 from flows.finetune import finetune_and_keep
+from flows.notes import logged_notes
 from flows.page import Page
 from flows.search import answer_question
 from flows.telemetry import told_run
 from shiftql.answers import Answer, ErrorAnswer, RankingAnswer
 from shiftql.engine import Session
 from shiftql.plan import Finetune, PlanNode
-from shiftql.progress import Progress, progress
 from storage.database import Database
 from storage.errors import EvaluationError
 from storage.eviction import features_in_use
 from storage.settings import current_settings
 
-# Who writes the lines of a run's log that are meant for whoever asked; below the logger whose lines reach the server.
-NOTES = "flow_runs.notes"
 _NAME_CHARACTERS = 100
 # How long a run that is cancelled may take to say what is known by then.
 _LAST_WORDS_SECONDS = 10.0
@@ -58,23 +56,19 @@ async def answer_statements(statement: str, asked_at: float | None = None) -> di
     page, and EvaluationError where no model could be evaluated.
     """
     settings = current_settings()
-    with features_in_use(settings), told_run(statement):
+    with features_in_use(settings), told_run(statement), logged_notes():
         database = Database(settings)
         page = Page(statement, database)
         work = _Work(page, database, asked_at)
         session = Session(compute=work.compute)
         answers = session.run(statement)
-        token = progress.set(_Logged())
         answered = 0
-        try:
-            while (answer := await work.outcome_of(asyncio.to_thread(next, answers, None))) is not None:
-                await page.add(answer, session.plan)
-                _raise_failure(answer)
-                answered += 1
-                if work.is_cancelled:
-                    raise asyncio.CancelledError
-        finally:
-            progress.reset(token)
+        while (answer := await work.next_of(answers)) is not None:
+            await page.add(answer, session.plan)
+            _raise_failure(answer)
+            answered += 1
+            if work.is_cancelled:
+                raise asyncio.CancelledError
     return {"answered": answered, "flow_run_id": str(flow_run.id)}
 
 
@@ -104,29 +98,19 @@ class _Work:
             return await finetune_and_keep(script, self._database, self._page)
         return await answer_question(script, self._database, self._page, asked_at)
 
-    async def outcome_of(self, answering: Any) -> Answer | None:
-        """The answer of a thread; where the run is cancelled meanwhile, the answer so far."""
-        answer = asyncio.ensure_future(answering)
+    async def next_of(self, answers: Iterator[Answer]) -> Answer | None:
+        """The next answer, found in a thread; where the run is cancelled meanwhile, the answer so far."""
+        context = contextvars.copy_context()
+        # No task: when a process is told to end all of them are cancelled, and this is to have the last word.
+        answer = self._loop.run_in_executor(None, lambda: context.run(lambda: next(answers, None)))
         try:
             return await asyncio.shield(answer)
         except asyncio.CancelledError:
             self.is_cancelled = True
-            if self._computing is None or not self._computing.cancel():
+            if self._computing is None:
                 raise
-            with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(answer, _LAST_WORDS_SECONDS)
-            raise
-
-
-class _Logged(Progress):
-    """Notes as lines of the run's log."""
-
-    def __init__(self) -> None:
-        # A logger's own lines reach the server as those of the run it is called in.
-        self._logger = get_logger(NOTES)
-
-    def note(self, message: str) -> None:
-        self._logger.info(message)
+            self._computing.cancel()
+            return await asyncio.wait_for(asyncio.shield(answer), _LAST_WORDS_SECONDS)
 
 
 def _raise_failure(answer: Answer) -> None:
