@@ -49,7 +49,12 @@ async def benchmark(
     with features_in_use(settings), told_run(), logged_notes():
         built = _Build(open_grid(database, models, datasets, by), database)
         await built.run(math.inf if budget_seconds is None else budget_seconds)
-    matrix = known_matrix(open_grid(database, models, datasets, by))
+    matrix = known_matrix(
+        open_grid(database, models, datasets, by),
+        computed=built.work.computed,
+        spent=built.done.spent_seconds,
+        attempted=built.done.failed,
+    )
     board = Board(str(flow_run.name))
     await board.leave("benchmark", render(matrix, "markdown"))
     await board.leave("answer", render(matrix, "json"), "json")

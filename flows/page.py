@@ -28,9 +28,12 @@ class Page(Board):
         self._database = database
         self._parts: list[str] = []
         self._lines: list[str] = []
+        # Whether the plan of the statement under way is shown.
+        self._is_planned = False
 
     async def begin(self, plan: PlanNode) -> None:
         """Show what will be done for a question with new work."""
+        self._is_planned = True
         await self.leave("plan", _plan_as_markdown(self._statement, plan))
         await self._tell(0.0)
 
@@ -43,8 +46,9 @@ class Page(Board):
         records = [] if plan is None else ResultStore(self._database).records(_fingerprints(plan))
         self._lines.append(render(answer, "json"))
         self._parts.append(await asyncio.to_thread(_as_markdown, answer, records))
-        if plan is not None:
+        if plan is not None and not self._is_planned:
             await self.leave("plan", _plan_as_markdown(self._statement, plan))
+        self._is_planned = False
         if "progress" in self._left:
             await self._tell(100.0)
         await self._show(self._parts, self._lines)

@@ -45,6 +45,7 @@ def test_a_question_leaves_its_plan_its_ranking_its_answer_and_how_far_it_is() -
     assert "| rank | model |" in left["ranking"]
     assert "data:image/png;base64," in left["ranking"]
     assert "Rank by Linear" in left["plan"]
+    assert "4 new, 0 known" in left["plan"]
     assert left["progress"] == 100
 
 
