@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flows.registration import update_model
 from storage.catalog import Catalog, ModelRecord
 from storage.errors import StoreError
 from storage.locations import divide, exists, full_name
 from storage.names import near
 from tasks.host import host
 from tasks.registration import changed_model
+from tasks.shared_datasets import local_dataset
 from tasks.sources import HOSTS
 
 
@@ -19,7 +21,7 @@ def predict(catalog: Catalog, name: str, data: str) -> Mapping[str, Any]:
     model = catalog.model(name)
     _require_head(model)
     if changes := changed_model(model):
-        model = catalog.save_model(name, changes)
+        model = update_model(catalog, model, changes)
     registered = catalog.find_datasets([data, full_name(data)])
     dataset = registered.get(data) or registered.get(full_name(data))
     if dataset is None and not exists(data):
@@ -32,7 +34,8 @@ def predict(catalog: Catalog, name: str, data: str) -> Mapping[str, Any]:
             fix=f"did you mean {' or '.join(meant)}?" if meant else "check the path",
         )
     if dataset is not None:
-        path, reader, options = dataset.path, dataset.type, dataset.reader_options
+        here = local_dataset(dataset)
+        path, reader, options = here.path, here.type, here.reader_options
     else:
         path, split = divide(data)
         reader, options = None, {} if split is None else {"split": split}

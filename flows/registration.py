@@ -18,7 +18,16 @@ from storage.lineage import Lineage
 from storage.locations import TEST_SPLITS, divide, exists, full_name
 from storage.settings import current_settings
 from tasks.readers import split_names
-from tasks.registration import changed_dataset, changed_model, inspect_dataset, inspect_model, is_untouched
+from tasks.registration import (
+    UNREADABLE,
+    changed_dataset,
+    changed_model,
+    inspect_dataset,
+    inspect_model,
+    is_untouched,
+)
+from tasks.shared_datasets import share_dataset
+from tasks.shared_models import share_model
 
 if TYPE_CHECKING:
     from tasks.playground.build import Manifest
@@ -159,6 +168,8 @@ def _save_model(catalog: Catalog, name: str, before: ModelRecord | None, columns
     if is_same and not columns["path"] and columns["revision"] in (None, getattr(before, "revision", None)):
         forgotten = {column: _DEFAULTS[column] for column in TOLD}
         columns = {column: value for column, value in columns.items() if value is not None and column not in _CONTENT}
+    else:
+        share_model(columns)
     saved = catalog.save_model(name, {**forgotten, **columns})
     _tell_registered(model=name, content=saved.fingerprint)
     return saved
@@ -178,7 +189,7 @@ def register_dataset(
 def _register_dataset(
     catalog: Catalog, name: str, path: str, reader: str | None = None, options: Mapping[str, str] | None = None
 ) -> DatasetRecord:
-    saved = catalog.save_dataset(name, inspect_dataset(path, reader, options, progress.get().note))
+    saved = update_dataset(catalog, name, inspect_dataset(path, reader, options, progress.get().note))
     _tell_registered(dataset=name, content=saved.fingerprint)
     return saved
 
@@ -186,6 +197,19 @@ def _register_dataset(
 def _tell_registered(**what: Any) -> None:
     log_to(current_settings())
     tell("registered", **what)
+
+
+def update_model(catalog: Catalog, model: ModelRecord, changes: Mapping[str, Any]) -> ModelRecord:
+    """Take note of what changed with the files of a model."""
+    if not changes["fingerprint"].startswith(UNREADABLE):
+        share_model({**model.model_dump(), **changes})
+    return catalog.save_model(model.name, changes)
+
+
+def update_dataset(catalog: Catalog, name: str, columns: Mapping[str, Any]) -> DatasetRecord:
+    """Save what was read of a dataset, and put its files where other machines find them."""
+    share_dataset(columns, progress.get().note)
+    return catalog.save_dataset(name, columns)
 
 
 def register_paths(catalog: Catalog, names: set[str]) -> list[str]:
@@ -220,7 +244,7 @@ def refresh_models(catalog: Catalog) -> None:
     """Bring the fingerprints of all models up to date with their files; costs one look at each file's times."""
     for model in catalog.models():
         if changes := changed_model(model):
-            catalog.save_model(model.name, changes)
+            update_model(catalog, model, changes)
 
 
 def refresh_datasets(catalog: Catalog, names: set[str]) -> list[str]:
@@ -229,7 +253,7 @@ def refresh_datasets(catalog: Catalog, names: set[str]) -> list[str]:
     for dataset in catalog.datasets():
         is_named = dataset.name in names or divide(dataset.name)[0] in names
         if is_named and (changes := changed_dataset(dataset, progress.get().note)):
-            catalog.save_dataset(dataset.name, changes)
+            update_dataset(catalog, dataset.name, changes)
             changed.append(dataset.name)
     return changed
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from flows.registration import update_dataset, update_model
+from flows.shared_checks import check_shared
 from storage.catalog import Catalog, DatasetRecord
 from storage.errors import ShiftError
 from storage.findings import Finding, finding
@@ -14,6 +16,7 @@ from storage.purging import purge
 from storage.settings import current_settings
 from tasks.host import host
 from tasks.registration import UNREADABLE, changed_model, inspect_dataset, is_untouched_dataset
+from tasks.shared_datasets import is_dataset_here
 
 _READ_AGAIN = "read again"
 
@@ -37,9 +40,13 @@ def examine(catalog: Catalog, *, fix: bool, rebuild: bool) -> dict[str, Any]:
 
 
 def check_catalog(catalog: Catalog) -> Iterator[Finding]:
-    """Models and datasets whose files are gone or changed, and datasets whose manifest is."""
+    """Models and datasets whose files are gone or changed, or that other machines cannot get, and datasets whose
+    manifest is gone.
+    """
     yield from _check_models(catalog)
     yield from _check_datasets(catalog)
+    if current_settings().store_url is not None:
+        yield from check_shared(catalog)
 
 
 def _check_models(catalog: Catalog) -> Iterator[Finding]:
@@ -49,8 +56,9 @@ def _check_models(catalog: Catalog) -> Iterator[Finding]:
     gone = [name for name, fingerprint in fingerprints.items() if fingerprint.startswith(UNREADABLE)]
 
     def take_note() -> None:
-        for name in changes.keys() - set(gone):
-            catalog.save_model(name, changes[name])
+        for model in models:
+            if model.name in changes.keys() - set(gone):
+                update_model(catalog, model, changes[model.name])
 
     put_back = "put them back, or 'shiftql models remove NAME'"
     yield from finding("models whose files are gone or unreadable", gone, put_back)
@@ -61,12 +69,15 @@ def _check_models(catalog: Catalog) -> Iterator[Finding]:
 def _check_datasets(catalog: Catalog) -> Iterator[Finding]:
     # What was read before says nothing of the files now.
     load_manifest.cache_clear()
+    settings = current_settings()
     gone, changed, unmanifested = [], [], []
     for dataset in catalog.datasets():
         try:
             if not is_untouched_dataset(dataset):
                 changed.append(dataset)
-            elif not has_manifest(current_settings().manifests, dataset.fingerprint):
+            elif not has_manifest(settings.manifests, dataset.fingerprint) and (
+                settings.store_url is None or is_dataset_here(dataset)
+            ):
                 unmanifested.append(dataset)
         except ShiftError:
             gone.append(dataset)
@@ -74,7 +85,7 @@ def _check_datasets(catalog: Catalog) -> Iterator[Finding]:
     def read_again(datasets: list[DatasetRecord]) -> None:
         for dataset in datasets:
             columns = inspect_dataset(dataset.path, dataset.type, dataset.reader_options)
-            catalog.save_dataset(dataset.name, columns)
+            update_dataset(catalog, dataset.name, columns)
 
     put_back = "put them back, or 'shiftql datasets remove NAME'"
     yield from finding("datasets whose files are gone or unreadable", _names(gone), put_back)

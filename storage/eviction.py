@@ -47,12 +47,12 @@ def evict_features(settings: Settings) -> None:
     kept = [Kept((each.key, each.name), each.size_bytes, each.last_used) for each in segments_in(settings.features)]
     if sum(each.size_bytes for each in kept) <= settings.features_limit:
         return
-    started = _start_of_the_oldest_query(settings.running)
+    started = start_of_the_oldest_query(settings.running)
     for key, name in least_used(kept, settings.features_limit, lambda each: each.last_used >= started):
         Segment(settings.features / key, name).delete()
 
 
-def _start_of_the_oldest_query(running: Path) -> float:
+def start_of_the_oldest_query(running: Path) -> float:
     """When the oldest query that runs began; never, where none does."""
     oldest = float("inf")
     for marker in running.glob("[!.]*"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zlib
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,11 @@ import numpy as np
 from storage.errors import StoreError
 from storage.fingerprints import fingerprint_of_rows
 from storage.in_place import put_in_place
+from storage.settings import current_settings
+from storage.shared_files import SharedFiles
 
+# The folder of manifests in the shared store.
+SHARED = "manifests"
 _WORD_BYTES = 4
 # What a file that is torn or altered makes numpy and zipfile raise.
 _UNREADABLE = (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error, NotImplementedError, SyntaxError)
@@ -162,8 +167,13 @@ def ordered_classes(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def save_manifest(root: Path, manifest: Manifest) -> None:
-    """Store a manifest under its fingerprint. Raises StoreError when the disk refuses."""
+    """Store a manifest under its fingerprint, here and where machines share it.
+
+    Raises StoreError when the disk refuses, or the shared store.
+    """
     path = root / f"{manifest.fingerprint}.npz"
+    if current_settings().store_url and has_manifest(root, manifest.fingerprint):
+        return
     try:
         with put_in_place(path) as temporary, temporary.open("wb") as file:
             lengths: dict[str, Any] = {} if manifest.lengths is None else {"lengths": manifest.lengths}
@@ -177,12 +187,31 @@ def save_manifest(root: Path, manifest: Manifest) -> None:
             )
             file.flush()
             os.fsync(file.fileno())
+            # What is here was put there.
+            share_manifest(temporary, manifest.fingerprint)
     except OSError as error:
         raise StoreError(
             f"the dataset's manifest cannot be written: {error.strerror or error}",
             subject=str(path),
             fix="free some disk space, or make the directory writable",
         ) from error
+
+
+def share_manifest(file: Path, fingerprint: str) -> None:
+    """Put the file of a manifest into the shared store, if there is one."""
+    if (url := current_settings().store_url) is not None:
+        SharedFiles(url).put(file, _shared_path(fingerprint))
+
+
+def _fetch_manifest(path: Path, fingerprint: str) -> None:
+    """Bring a manifest that is not here from the shared store, if it is there."""
+    if (url := current_settings().store_url) is not None:
+        with contextlib.suppress(FileNotFoundError), put_in_place(path) as temporary:
+            SharedFiles(url).fetch(_shared_path(fingerprint), temporary)
+
+
+def _shared_path(fingerprint: str) -> str:
+    return f"{SHARED}/{fingerprint}.npz"
 
 
 def has_manifest(root: Path, fingerprint: str) -> bool:
@@ -197,8 +226,13 @@ def has_manifest(root: Path, fingerprint: str) -> bool:
 # What a fingerprint stands for never changes, and a question looks at the same few manifests again and again.
 @lru_cache(maxsize=8)
 def load_manifest(root: Path, fingerprint: str) -> Manifest:
-    """The manifest of a dataset fingerprint. Raises StoreError when it is gone, torn or another's."""
+    """The manifest of a dataset fingerprint, fetched from the shared store where this machine lacks it.
+
+    Raises StoreError when it is gone, torn or another's, and when the shared store is out of reach.
+    """
     path = root / f"{fingerprint}.npz"
+    if not path.exists():
+        _fetch_manifest(path, fingerprint)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             manifest = Manifest(
@@ -216,5 +250,5 @@ def load_manifest(root: Path, fingerprint: str) -> Manifest:
         raise StoreError(
             f"the manifest of a dataset cannot be read: {error}",
             subject=str(path),
-            fix="add the dataset again with 'shiftql datasets add'",
+            fix="add the dataset again with 'shiftql datasets add', on the machine that has its files",
         ) from error

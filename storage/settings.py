@@ -66,8 +66,13 @@ class Settings:
 
     @property
     def models(self) -> Path:
-        """What was downloaded from hubs; `models_limit` bytes of it are kept."""
+        """What was downloaded from hubs; `models_limit` bytes of it and of `shared` together are kept."""
         return self.home / "models"
+
+    @property
+    def shared(self) -> Path:
+        """Copies of models and datasets that other machines put into the store at `store_url`."""
+        return self.home / "shared"
 
     @property
     def finetuned(self) -> Path:

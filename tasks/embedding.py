@@ -23,6 +23,7 @@ from storage.views import LAST, View
 from tasks.prepared_rows import PreparedRows, size_of
 from tasks.reading import read_rows
 from tasks.registration import changed_model
+from tasks.shared_models import local_model
 from tasks.sources import source_named
 from tasks.sources.base import Model
 
@@ -168,14 +169,17 @@ class _Segment:
 
 
 def unchanged_model(catalog: Catalog, name: str, fingerprint: str) -> ModelRecord:
-    """The model of that name, if its files still have that content. Raises a transient EvaluationError if not."""
+    """The model of that name, with the path where it is on this machine, if its files still have that content.
+
+    Raises a transient EvaluationError if not, and what tasks.shared_models.local_model does.
+    """
     record = catalog.model(name)
     now = changed_model(record) or {"fingerprint": record.fingerprint}
     if now["fingerprint"] != fingerprint:
         raise EvaluationError(
             f"the files of {name} changed since the query was planned", transient=True, fix="ask again"
         )
-    return record
+    return local_model(record)
 
 
 def _open(catalog: Catalog, name: str, fingerprint: str) -> Model:

@@ -158,7 +158,7 @@ def find_snapshot(handle: str, revision: str | None) -> Snapshot:
 
     A hub out of reach is not needed where the files are. Raises StoreError saying what to do.
     """
-    here = _downloaded(handle, revision)
+    here = find_download(handle, revision)
     if here is not None:
         return Snapshot(handle, here.name, {}, here)
     info = look_up(handle, revision)
@@ -166,7 +166,9 @@ def find_snapshot(handle: str, revision: str | None) -> Snapshot:
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     weights = _weights_among(sizes)
     small = [name for name in sizes if _is_small(name)]
-    return Snapshot(handle, info.sha, {name: sizes[name] for name in (*small, *weights)}, _downloaded(handle, info.sha))
+    return Snapshot(
+        handle, info.sha, {name: sizes[name] for name in (*small, *weights)}, find_download(handle, info.sha)
+    )
 
 
 def download(snapshot: Snapshot, report: Callable[[int], None]) -> Path:
@@ -359,8 +361,8 @@ def _first(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _downloaded(handle: str, revision: str | None) -> Path | None:
-    """The folder with all files of a model at a revision, in this home or in the hub library's own cache."""
+def find_download(handle: str, revision: str | None) -> Path | None:
+    """The folder with all files of a model at a revision, if this home or the hub library's own cache has one."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_CACHE
 

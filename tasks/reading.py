@@ -15,20 +15,22 @@ from storage.parts import Part, one_per_dataset
 from storage.settings import current_settings
 from tasks.readers import open_reader
 from tasks.readers.base import Rows
+from tasks.shared_datasets import local_dataset
 
 
 def read_rows(dataset: DatasetRecord, wanted: np.ndarray, row_hashes: np.ndarray) -> Iterator[tuple[Rows, np.ndarray]]:
     """The rows whose numbers are `wanted`, with these numbers, ascending and chunk by chunk.
 
     `row_hashes` are those of all rows of the dataset. Raises a transient EvaluationError when the files are of
-    other content; what stands after the last wanted row is not looked at.
+    other content, and StoreError when there are none; what stands after the last wanted row is not looked at.
     """
     changed = EvaluationError(f"dataset {dataset.name} changed while it was read", transient=True, fix="ask again")
     is_wanted = np.zeros(len(row_hashes), dtype=bool)
     is_wanted[wanted] = True
     left = int(is_wanted.sum())
     start = 0
-    for chunk in open_reader(dataset.type, dataset.path, dataset.reader_options).chunks():
+    here = local_dataset(dataset)
+    for chunk in open_reader(here.type, here.path, here.reader_options).chunks():
         if not left:
             return
         stop = start + len(chunk.rows)

@@ -17,6 +17,9 @@ from storage.locations import is_remote
 from storage.settings import current_settings
 from tasks.host import host
 from tasks.readers import check_exists, guess_reader, open_reader, reader_name, split_names
+from tasks.readers.contents import manifest_of
+from tasks.shared_datasets import is_changed_dataset_here, is_dataset_here, local_dataset
+from tasks.shared_models import is_changed_here
 from tasks.sources import DESCRIBED_IN_HOST, HOSTS, guess_source, source_named
 
 # How the fingerprint of a model begins whose files are gone or unreadable.
@@ -102,9 +105,12 @@ def changed_model(model: ModelRecord) -> dict[str, Any] | None:
     """The catalog columns that changed with the model's files; None while they are untouched.
 
     Files that are gone or unreadable give a fingerprint of their own, so that asking goes on without them; those
-    of a hub's model that are gone can be had again.
+    of a hub's model that are gone can be had again, and with a shared store those of any model that another machine
+    registered.
     """
     if not model.is_local or is_untouched(model):
+        return None
+    if current_settings().store_url and not model.fingerprint.startswith(UNREADABLE) and not is_changed_here(model):
         return None
     path = Path(model.path)
     try:
@@ -131,7 +137,7 @@ def inspect_dataset(
     The row hashes and labels are kept as a manifest. `say` is told of rows that are skipped, and which of several
     splits is read where none is named. Raises StoreError naming file, row and column.
     """
-    from storage.manifests import Manifest, join, save_manifest
+    from storage.manifests import save_manifest
 
     place = full_path(path)
     check_exists(place)
@@ -140,12 +146,7 @@ def inspect_dataset(
     opened = open_reader(kind, place, given)
     schema = opened.schema()
     signature = signature_of_files(Path(file) for file in opened.files())
-    manifest = join(
-        [
-            Manifest(chunk.row_hashes, chunk.labels, schema.classes, schema.task, chunk.lengths)
-            for chunk in opened.chunks()
-        ]
-    )
+    manifest = manifest_of(opened)
     save_manifest(current_settings().manifests, manifest)
     if opened.skipped.num_rows:
         rows = "row" if opened.skipped.num_rows == 1 else "rows"
@@ -177,22 +178,29 @@ def changed_dataset(dataset: DatasetRecord, say: Callable[[str], None] = lambda 
     """The catalog columns that changed with the dataset's files; None while they are untouched.
 
     What has no files here is taken as it was. A dataset whose manifest is lost or torn is read again all the same.
-    Raises StoreError when the files are gone or no longer readable.
+    Raises StoreError when the files are gone or no longer readable, unless there is a shared store.
     """
     from storage.manifests import has_manifest
 
-    if is_untouched_dataset(dataset) and has_manifest(current_settings().manifests, dataset.fingerprint):
-        return None
+    settings = current_settings()
+    if is_untouched_dataset(dataset):
+        if has_manifest(settings.manifests, dataset.fingerprint):
+            return None
+        if settings.store_url and not is_dataset_here(dataset):
+            return None
     return inspect_dataset(dataset.path, dataset.type, dataset.reader_options, say)
 
 
 def is_untouched_dataset(dataset: DatasetRecord) -> bool:
     """Whether the dataset's files look as they did when they were last read; reads none of them.
 
-    What has no files here is taken as it was. Raises StoreError when the files are gone.
+    What has no files here is taken as it was. Raises StoreError when the files are gone, unless there is a shared
+    store, where they may be.
     """
     if is_remote(dataset.path):
         return True
+    if current_settings().store_url:
+        return not is_changed_dataset_here(dataset)
     if not Path(dataset.path).exists():
         raise StoreError(
             f"the files of dataset {dataset.name} are gone: {dataset.path}",
@@ -257,7 +265,7 @@ def _fitted(dataset: str) -> Path:
             fix=f"write {_FITTED}{name}?components={COMPONENTS}",
         )
     settings = current_settings()
-    record = Catalog(Database(settings)).dataset(name)
+    record = local_dataset(Catalog(Database(settings)).dataset(name))
     return fit_components(record, settings.home / "baselines", int(given or COMPONENTS))
 
 

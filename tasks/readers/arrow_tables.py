@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from storage.errors import StoreError
 from tasks.readers.splits import find_files
-from tasks.readers.tables import Batch, Table
+from tasks.readers.tables import FEATURES, Batch, Table
 
 PARQUET_SUFFIXES = (".parquet",)
 ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
@@ -68,7 +68,7 @@ class ArrowTable:
     def _told_features(self) -> Mapping[str, Any]:
         """The features that a Hugging Face repository tells of beside its files."""
         for folder in (self._files[0].parent, self._files[0].parent.parent):
-            told = folder / "dataset_infos.json"
+            told = folder / FEATURES
             if told.is_file():
                 try:
                     configurations = json.loads(told.read_text(encoding="utf-8"))

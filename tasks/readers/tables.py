@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+# What tells of the columns of Arrow and Parquet files, in the folder with the files.
+FEATURES = "dataset_infos.json"
+
 
 class Unreadable(Exception):
     """One record cannot be used; the text says why, as what is said of `column` or of the whole record."""
