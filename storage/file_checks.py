@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -65,6 +66,7 @@ def check_temporary_files(settings: Settings) -> Iterator[Finding]:
         *settings.neighbours.glob("*/*/.*.tmp"),
         *settings.clusters.glob(".*.tmp"),
         *settings.manifests.glob(".*.tmp"),
+        *settings.shared.glob("*/.*.tmp"),
         *settings.home.glob(".*.tmp"),
     ]
     left = sorted(file for file in found if file.stat().st_mtime < settled)
@@ -86,6 +88,9 @@ def _name(file: Path) -> str:
 def _deleting(files: Sequence[Path]) -> Callable[[], None]:
     def delete_all() -> None:
         for file in files:
-            file.unlink(missing_ok=True)
+            if file.is_dir():
+                shutil.rmtree(file, ignore_errors=True)
+            else:
+                file.unlink(missing_ok=True)
 
     return delete_all

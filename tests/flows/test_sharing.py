@@ -151,7 +151,7 @@ def test_a_model_that_nobody_has_is_told_and_the_doctor_puts_it_there(
         record = register_model(catalog, "mine", str(mine))
     mine.rename(tmp_path / "away")
     catalog = machine("other")
-    with pytest.raises(EvaluationError, match="neither at .* nor in the shared store") as caught:
+    with pytest.raises(EvaluationError, match=r"neither at .* nor in the shared store") as caught:
         unchanged_model(catalog, "mine", record.fingerprint)
     assert caught.value.transient
     assert "doctor --fix" in (caught.value.fix or "")
@@ -253,7 +253,7 @@ def test_a_dataset_that_nobody_has_is_told_and_the_doctor_puts_it_there(
         record = register_dataset(catalog, "mine", str(table))
     table.rename(tmp_path / "away")
     catalog = machine("other")
-    with pytest.raises(StoreError, match="neither at .* nor in the shared store"):
+    with pytest.raises(StoreError, match=r"neither at .* nor in the shared store"):
         local_dataset(record)
     assert problems(catalog) == {"datasets whose files are neither here nor in the shared store": ("mine",)}
     (tmp_path / "away").rename(table)

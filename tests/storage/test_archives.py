@@ -109,7 +109,7 @@ def test_machines_may_fetch_at_once(settings: Settings, model: Path, tmp_path: P
     with ThreadPoolExecutor(4) as threads:
         copies = list(threads.map(lambda _: Archives(other, MODELS).copy(fingerprint, nothing), range(8)))
     assert len(set(copies)) == 1
-    assert [file for file in other.shared.rglob("*.tmp")] == []
+    assert list(other.shared.rglob("*.tmp")) == []
 
 
 def member(name: str, content: bytes = b"{}", kind: bytes = tarfile.REGTYPE, link: str = "") -> bytes:
