@@ -14,7 +14,7 @@ from shiftql.plan import Evaluate, PlanNode
 from shiftql.render import render
 from storage.database import Database
 from storage.results import EvaluationRecord, ResultStore
-from storage.settings import current_settings
+from storage.settings import current_settings, tracking_page
 
 
 class Page(Board):
@@ -70,9 +70,8 @@ def _as_markdown(answer: Answer, records: Sequence[EvaluationRecord]) -> str:
     if not isinstance(answer, RankingAnswer):
         return render(answer, "markdown")
     runs = {record.model_name: str(record.mlflow_run_id) for record in records if record.mlflow_run_id}
-    tracking = current_settings().tracking_uri
-    if tracking.startswith(("http://", "https://")):
-        linked = {model: f"[{model}]({tracking.rstrip('/')}/#/runs/{run})" for model, run in runs.items()}
+    if (url := tracking_page(current_settings())) is not None:
+        linked = {model: f"[{model}]({url}/#/runs/{run})" for model, run in runs.items()}
         return "\n\n".join([render(_with_links(answer, linked), "markdown"), *_picture(records)])
     listed = [f"| {model} | `{run}` |" for model, run in sorted(runs.items())]
     table = ["\n".join(["| model | MLflow run |", "| --- | --- |", *listed])] if listed else []

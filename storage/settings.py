@@ -122,6 +122,17 @@ def _store_url() -> str | None:
     return url
 
 
+def tracking_page(settings: Settings) -> str | None:
+    """Where people look at MLflow: SHIFT_MLFLOW_URL, or the tracking server where that speaks HTTP; else None.
+
+    Credentials in the server's address are left out.
+    """
+    url = urlsplit(os.environ.get("SHIFT_MLFLOW_URL") or settings.tracking_uri)
+    if url.scheme not in {"http", "https"}:
+        return None
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}"
+
+
 def _seconds(written: str | None) -> float:
     if not written:
         return DEFAULT_CLAIM_SECONDS
