@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from shiftql.progress import progress
 from storage.errors import BindingError, StoreError
@@ -22,6 +23,9 @@ AUTHENTICATION = "PREFECT_API_AUTH_STRING"
 _ENDED = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 _WAITING = {"SCHEDULED", "PENDING"}
 _REQUEST_SECONDS = 20.0
+# What a server answers that cannot do it now, such as one whose database is locked; and for how long it is left alone.
+_BUSY = {429, 502, 503, 504}
+_BUSY_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
 _FIRST_POLL_SECONDS, _POLL_SECONDS = 0.2, 1.0
 # How long a run may wait before it is said what for, and how long a server may be away before that is given up on.
 _PATIENCE_SECONDS, _AWAY_SECONDS = 5.0, 60.0
@@ -75,7 +79,9 @@ class Remote:
                 f"the deployment {deployment} has no parameter {unknown[0]!r}", subject=unknown[0], allowed=list(known)
             )
         path = f"/deployments/{found['id']}/create_flow_run"
-        run = self._json("POST", path, {"parameters": dict(parameters), "state": {"type": "SCHEDULED"}})
+        # Sent again, it is the same run.
+        asked = {"parameters": dict(parameters), "state": {"type": "SCHEDULED"}, "idempotency_key": uuid4().hex}
+        run = self._json("POST", path, asked)
         return Run(run["id"], f"{self.ui_url}/runs/flow-run/{run['id']}", found.get("work_pool_name"))
 
     def follow(self, run: Run, show: Callable[[str], None]) -> Ended:
@@ -153,12 +159,7 @@ class Remote:
 
     def _json(self, method: str, path: str, body: Any = None) -> Any:
         """What the server answers to a request. Raises StoreError where there is no answer, or a refusal."""
-        import httpx
-
-        try:
-            response = self._client.request(method, f"{self.api_url}{path}", json=body)
-        except httpx.TransportError as error:
-            raise Unreachable(self.ui_url, type(error).__name__) from error
+        response = self._answered(method, path, body)
         if response.status_code >= 500:
             raise Unreachable(self.ui_url, f"HTTP {response.status_code}")
         if response.status_code in {401, 403}:
@@ -172,6 +173,20 @@ class Remote:
         with _json_expected(self.ui_url):
             response.raise_for_status()
             return response.json() if response.content else None
+
+    def _answered(self, method: str, path: str, body: Any) -> httpx.Response:
+        """The response to a request, which is made again where the server is too busy for it."""
+        import httpx
+
+        for pause in (*_BUSY_PAUSES, None):
+            try:
+                response = self._client.request(method, f"{self.api_url}{path}", json=body)
+            except httpx.TransportError as error:
+                raise Unreachable(self.ui_url, type(error).__name__) from error
+            if response.status_code not in _BUSY or pause is None:
+                return response
+            time.sleep(pause)
+        raise AssertionError
 
 
 class Unreachable(StoreError):

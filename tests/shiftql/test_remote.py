@@ -40,11 +40,15 @@ class Far:
     deployments: list[str] = field(default_factory=lambda: ["search"])
     secret: str | None = None
     when: Callable[[str], None] = lambda state: None
+    busy: int = 0
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.authorized.append(request.headers.get("authorization"))
         if self.secret is not None and request.headers.get("authorization") != self.secret:
             return httpx.Response(401, json={"exception_message": "Unauthorized"})
+        if self.busy:
+            self.busy -= 1
+            return httpx.Response(503)
         path, body = request.url.path, json.loads(request.content or b"null")
         assert path.startswith("/api/")
         if path == "/api/deployments/filter":
@@ -88,6 +92,7 @@ def far(home: Any, monkeypatch: pytest.MonkeyPatch) -> Far:
     monkeypatch.setattr(remote_module, "_FIRST_POLL_SECONDS", 0.0)
     monkeypatch.setattr(remote_module, "_POLL_SECONDS", 0.0)
     monkeypatch.setattr(remote_module, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(remote_module, "_BUSY_PAUSES", (0.0, 0.0))
     return server
 
 
@@ -238,6 +243,13 @@ def test_the_secret_is_sent_and_never_shown(far: Far, rows: RowsAnswer, monkeypa
     in_the_address = run("-c", "SHOW MODELS", server="http://me:hidden@far:4200")
     assert in_the_address.exit_code == 2
     assert "hidden" not in in_the_address.output
+
+
+def test_a_server_that_is_busy_is_asked_again(far: Far, rows: RowsAnswer) -> None:
+    far.busy, far.answer = 2, told(rows)
+    assert run("-c", "SHOW MODELS").exit_code == 0
+    far.busy = 3
+    assert "no Prefect server answers at http://far:4200 (HTTP 503)" in run("-c", "SHOW MODELS").stderr
 
 
 def test_no_server_is_no_answer(home: Any) -> None:
