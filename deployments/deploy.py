@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -137,7 +137,8 @@ async def _bring_deployment(client: PrefectClient, told: Mapping[str, Any]) -> t
         return await _save(client, flow, told["name"], wanted), f"created deployment {named}"
     limit = found.global_concurrency_limit
     held = {**found.model_dump(mode="json"), "concurrency_limit": None if limit is None else limit.limit}
-    held["schedules"] = [each.model_dump(mode="json", include=_SCHEDULED) for each in found.schedules]
+    # The server has no order of them.
+    held["schedules"] = _by_slug(each.model_dump(mode="json", include=_SCHEDULED) for each in found.schedules)
     changed = [key for key, value in wanted.items() if held.get(key) != value]
     if not changed:
         return found.id, None
@@ -162,8 +163,12 @@ def _wanted(told: Mapping[str, Any], flow: Flow[..., Any]) -> dict[str, Any]:
         "pull_steps": [],
         "concurrency_limit": limit.get("limit"),
         "concurrency_options": None if options is None else options.model_dump(mode="json"),
-        "schedules": [each.model_dump(mode="json", include=_SCHEDULED) for each in schedules],
+        "schedules": _by_slug(each.model_dump(mode="json", include=_SCHEDULED) for each in schedules),
     }
+
+
+def _by_slug(schedules: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(schedules, key=lambda schedule: schedule["slug"] or "")
 
 
 def _schedule(told: Mapping[str, Any]) -> DeploymentScheduleCreate:
