@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import base64
+import math
 import os
 import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from flows.run import is_api_configured
 from flows.server import server_at
 from shiftql.progress import progress
-from storage.settings import current_settings
+from storage.settings import Settings, current_settings
+
+if TYPE_CHECKING:
+    import httpx
 
 # An event has to stay small; who reads it looks the others up in the catalog.
 _NAMES = 1000
-# Nobody waits longer than this for a server, and one that was away is left alone for a while.
+# What is registered so soon after an event is found by who that event starts: flows.reevaluate waits for longer.
+_SHARED_SECONDS = 1.5
+# Nobody waits longer than this for a server, and who did once waits no more: it is told in the background.
 _SECONDS = 1.0
+_POST_SECONDS = 30.0
+# A server that refuses to be told is left alone for a while.
 _LEFT_ALONE_SECONDS = 60.0
 
-_away_until = 0.0
+_left_alone_until = 0.0
+_is_slow = False
 
 
 def announce(
@@ -30,12 +40,16 @@ def announce(
 ) -> None:
     """Emit one event, `shift.model.registered` and the like, with the names, where a Prefect server is at hand.
 
-    None is started for it, and who is away for longer than a second is not told: a note says so.
+    None is started for it, it is waited for a second at most, and nothing fails for the want of it: a note says that
+    it was not told. What follows an event of its kind at once has none of its own.
     """
-    global _away_until
-    api_url = _api_url()
-    if not names or api_url is None or time.monotonic() < _away_until:
+    global _is_slow, _left_alone_until
+    settings = current_settings()
+    api_url = _api_url(settings)
+    latest = settings.home / f"announced-{kind}"
+    if not names or api_url is None or time.monotonic() < _left_alone_until or _age(latest) < _SHARED_SECONDS:
         return
+    latest.touch()
     event = {
         "id": str(uuid4()),
         "occurred": datetime.now(UTC).isoformat(),
@@ -44,23 +58,39 @@ def announce(
         "payload": {"names": list(names[:_NAMES]), "count": len(names)},
     }
     told: list[bool] = []
+    client = _open_client(api_url)
 
     def tell() -> None:
-        told.append(_post(f"{api_url}/events", [event]))
+        told.append(_post(client, f"{api_url}/events", [event]))
 
     # Looking a host's name up has no time limit of its own.
     telling = threading.Thread(target=tell, name="announcing", daemon=True)
     telling.start()
+    if _is_slow:
+        return
     telling.join(_SECONDS)
+    _is_slow = not told
     if told != [True]:
-        _away_until = time.monotonic() + _LEFT_ALONE_SECONDS
+        latest.unlink(missing_ok=True)
+        was = "does not take it" if told else "has not answered within a second"
         progress.get().note(
-            f"the Prefect server at {api_url} was not told of it; standing questions are asked again every night, "
+            f"the Prefect server at {api_url} {was}: standing questions are asked again every night, "
             "and by 'shiftql watches refresh'"
         )
+    if told == [False]:
+        _left_alone_until = time.monotonic() + _LEFT_ALONE_SECONDS
 
 
-def _api_url() -> str | None:
+def _age(file: Path) -> float:
+    """The seconds since a file was touched; infinite where it never was, or the clock was set back since."""
+    try:
+        age = time.time() - file.stat().st_mtime
+    except OSError:
+        return math.inf
+    return age if age >= 0 else math.inf
+
+
+def _api_url(settings: Settings) -> str | None:
     """The Prefect API that is configured, or that of the home's server where it is up."""
     if is_api_configured():
         if url := os.environ.get("PREFECT_API_URL"):
@@ -68,22 +98,26 @@ def _api_url() -> str | None:
         from prefect.settings import PREFECT_API_URL
 
         return PREFECT_API_URL.value()
-    server = server_at(current_settings())
+    server = server_at(settings)
     return None if server is None else server.api_url
 
 
-def _post(url: str, body: Any) -> bool:
+def _open_client(api_url: str) -> httpx.Client:
+    """What speaks to a server. Loading certificates takes longer than all else, and plain HTTP needs none."""
+    import httpx
+
+    is_secure = api_url.startswith("https:")
+    verify: Any = is_secure and (os.environ.get("PREFECT_API_SSL_CERT_FILE") or True)
+    return httpx.Client(headers=_authorization(), timeout=_POST_SECONDS, trust_env=is_secure, verify=verify)
+
+
+def _post(client: httpx.Client, url: str, body: Any) -> bool:
     """Whether a server took it."""
     import httpx
 
     try:
-        # Loading certificates takes longer than all else here, and a server that speaks plain HTTP needs none.
-        is_secure = url.startswith("https:")
-        verify: Any = is_secure and (os.environ.get("PREFECT_API_SSL_CERT_FILE") or True)
-        headers = _authorization()
-        return httpx.post(
-            url, json=body, headers=headers, timeout=_SECONDS, trust_env=is_secure, verify=verify
-        ).is_success
+        with client:
+            return client.post(url, json=body).is_success
     except (httpx.HTTPError, httpx.InvalidURL, OSError):
         return False
 

@@ -46,7 +46,8 @@ from storage.settings import current_settings
 from storage.watches import Reason, WatchRecord, WatchStore
 
 # A run that was started by a registration waits until nothing was registered for so long, but not for ever: of hundreds
-# that are registered one by one, the first are not to wait for the last. The catalog knows whole seconds.
+# that are registered one by one, the first are not to wait for the last. The catalog knows whole seconds; one less is
+# still longer than flows.announcing leaves what follows an event without one of its own.
 _QUIET_SECONDS = 3.0
 _LONGEST_SECONDS = 10.0
 # What is due before the next run of the schedule is asked now.
@@ -89,22 +90,31 @@ async def reevaluate(
     new = set(models or ())
     while True:
         if reason == "registered":
-            await _settle(Catalog(database))
-            new |= await _take_over()
+            new |= await _gather(Catalog(database))
         await again.ask(watches, new | again.added())
         # Who registers something after this look has a run that waits for this one, and finds what is left to do.
         if reason != "registered" or not await _waiting():
             return await again.report()
 
 
-async def _settle(catalog: Catalog) -> None:
-    """Wait until nothing was registered for a while."""
+async def _gather(catalog: Catalog) -> set[str]:
+    """Do the work of the runs that wait for this one too, once nothing comes for a while; the models they know of."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context is not None else None
+    told = [run.expected_start_time] if run is not None and run.expected_start_time is not None else []
     give_up = time.monotonic() + _LONGEST_SECONDS
-    while (newest := catalog.newest()) is not None:
-        left = _QUIET_SECONDS - (datetime.now(UTC) - newest).total_seconds()
-        if left <= 0 or time.monotonic() + left > give_up:
-            return
-        await asyncio.sleep(left)
+    names: set[str] = set()
+    while True:
+        waiting = await _waiting()
+        await _cover(waiting)
+        names |= {name for each in waiting for name in each.parameters.get("models") or ()}
+        told += [each.expected_start_time for each in waiting if each.expected_start_time is not None]
+        newest = max(filter(None, [catalog.newest(), *told]), default=None)
+        patience = give_up - time.monotonic()
+        left = 0.0 if newest is None else _QUIET_SECONDS - (datetime.now(UTC) - newest).total_seconds()
+        if min(left, patience) <= 0:
+            return names
+        await asyncio.sleep(min(left, patience))
 
 
 async def _waiting() -> list[FlowRun]:
@@ -123,13 +133,11 @@ async def _waiting() -> list[FlowRun]:
     return [run for run in found if run.parameters.get("reason") == "registered"]
 
 
-async def _take_over() -> set[str]:
-    """Do the work of the runs that wait for this one, which need not run any more; the models they were told of."""
-    waiting = await _waiting()
+async def _cover(waiting: Collection[FlowRun]) -> None:
+    """Have runs not run: this one does their work."""
     done: State[Any] = Completed(name="Covered", message=f"what was registered is re-evaluated by {flow_run.name}")
     async with get_client() as client:
         await asyncio.gather(*(client.set_flow_run_state(run.id, done) for run in waiting))
-    return {name for run in waiting for name in run.parameters.get("models") or ()}
 
 
 @dataclass
