@@ -40,6 +40,9 @@ Examples:
 Exit status: 0 answered, 1 ran and could not answer, 2 bad query or usage.
 """
 
+# What a server may be named for; a file of queries is the command without a name.
+_AT_A_SERVER = {"", "deploy", "trigger"}
+
 
 class QueryGroup(click.Group):
     """Commands, in whose place a file of queries may stand."""
@@ -108,6 +111,8 @@ def main(
     if context.invoked_subcommand is not None:
         if query is not None:
             raise click.UsageError("-c takes the place of a file or command")
+        if server is not None and context.invoked_subcommand not in _AT_A_SERVER:
+            raise click.UsageError(f"--server is for queries, deploy and trigger, not for {context.invoked_subcommand}")
     elif query is not None:
         _answer(context, query, format)
     elif sys.stdin.isatty():

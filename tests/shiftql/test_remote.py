@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -286,6 +287,16 @@ def test_a_misspelt_deployment_or_parameter_says_what_there_is(far: Far) -> None
     assert "has no parameter 'statment'" in wrong.stderr
     assert "allowed: statement, asked_at" in wrong.stderr
     assert "write -p name=value" in run("trigger", "search", "-p", "x").stderr
+
+
+def test_a_file_is_answered_there_and_what_is_only_here_is_not(far: Far, rows: RowsAnswer, tmp_path: Path) -> None:
+    far.answer = told(rows)
+    (tmp_path / "q.shiftql").write_text("SHOW MODELS;\nSHOW DATASETS")
+    assert run(str(tmp_path / "q.shiftql")).exit_code == 0
+    assert far.asked == ["SHOW MODELS", "SHOW DATASETS"]
+    refused = run("models", "list")
+    assert refused.exit_code == 2
+    assert "--server is for queries, deploy and trigger, not for models" in refused.stderr
 
 
 def test_what_answers_and_is_no_prefect_server_is_told_so(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
