@@ -11,9 +11,8 @@ import contextlib
 import json
 import os
 import shutil
-import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from uuid import uuid4
 
 from filelock import FileLock
@@ -24,13 +23,13 @@ from storage.in_place import put_in_place
 from storage.least_used import Kept
 from storage.settings import Settings
 from storage.shared_files import SharedFiles
+from storage.tar_files import Refused, pack, unpack
 
 MODELS, DATASETS = "models", "datasets"
 # How files come to be there that are nowhere to be found.
 PUT_THERE = "run 'shiftql doctor --fix' on the machine that has them, or register it again"
 # Begins the names of what is being written or deleted.
 _HIDDEN = "."
-_AT_ONCE = 1 << 20
 
 
 class Archives:
@@ -57,7 +56,7 @@ class Archives:
         try:
             with self._of_the_disk():
                 temporary.parent.mkdir(parents=True, exist_ok=True)
-                _pack(temporary, base, files)
+                pack(temporary, base, files)
                 is_same = self._fingerprint(base, files) == fingerprint
             if not is_same:
                 raise StoreError("files changed while they were copied", subject=str(files[0]), fix="ask again")
@@ -100,10 +99,10 @@ class Archives:
             make_room(archive.stat().st_size)
             with self._of_the_disk():
                 try:
-                    files = _unpack(archive, unpacked)
+                    files = unpack(archive, unpacked)
                     if self._fingerprint(unpacked, files) != fingerprint:
-                        raise _Refused("it is of other content than its name says")
-                except _Refused as refused:
+                        raise Refused("it is of other content than its name says")
+                except Refused as refused:
                     self._shared.delete(self._path(fingerprint))
                     raise StoreError(
                         f"an archive of the shared store was deleted there: {refused}",
@@ -168,47 +167,6 @@ def _forget(target: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         target.rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
-
-
-class _Refused(Exception):
-    """An archive is not what it should be; the message says why."""
-
-
-def _pack(archive: Path, base: Path, files: Sequence[Path]) -> None:
-    with tarfile.open(archive, "w") as opened:
-        for file in files:
-            # Nothing of this machine: equal content is an equal archive.
-            member = tarfile.TarInfo(file.relative_to(base).as_posix())
-            with file.open("rb") as content:
-                member.size = os.fstat(content.fileno()).st_size
-                opened.addfile(member, content)
-
-
-def _unpack(archive: Path, target: Path) -> list[Path]:
-    """The files of an archive, in its order, unpacked below a folder. Raises _Refused for what does not belong."""
-    files = []
-    try:
-        with tarfile.open(archive, "r:") as opened:
-            for member in opened:
-                if not member.isreg() or not _is_inside(member.name):
-                    raise _Refused(f"it holds {member.name!r}, which is no plain file below it")
-                content = opened.extractfile(member)
-                assert content is not None
-                file = target / member.name
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with content, file.open("xb") as written:
-                    shutil.copyfileobj(content, written, _AT_ONCE)
-                files.append(file)
-    except (tarfile.TarError, FileExistsError, NotADirectoryError) as error:
-        raise _Refused(f"it cannot be unpacked ({error})") from error
-    if not files:
-        raise _Refused("it is empty")
-    return files
-
-
-def _is_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
 
 
 def entry(copy: Path, name: str) -> Path:

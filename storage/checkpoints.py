@@ -3,6 +3,9 @@
 Each training has a directory named by its key, and in it one named by the epochs that were trained. That is written
 under another name and moved into place, with a checksum of every file, so that half of one is never gone on from. Who
 uses a training's checkpoints holds a lock in its directory together with others; who deletes holds it alone.
+
+With a shared store (SHIFT_STORE_URL) the longest checkpoint of a training is there too, as one archive, so that another
+machine goes on with it.
 """
 
 from __future__ import annotations
@@ -24,10 +27,14 @@ from storage.fingerprints import fingerprint_of, fingerprint_of_file
 from storage.in_place import put_in_place
 from storage.least_used import Kept, least_used
 from storage.settings import Settings
+from storage.shared_files import SharedFiles
+from storage.tar_files import Refused, pack, unpack
 
 _CHECKSUMS = "checksums.json"
 _LOCK = "lock"
 _NOTE = "note.json"
+# Where they are in the shared store, a folder for each training.
+_FOLDER, _ARCHIVE = "checkpoints", ".tar"
 # Begins the names of what is being written or deleted.
 _HIDDEN = "."
 
@@ -56,6 +63,7 @@ class CheckpointStore:
 
     def __init__(self, settings: Settings) -> None:
         self._root = settings.checkpoints
+        self._shared = SharedFiles(settings.store_url) if settings.store_url else None
         self._held: dict[str, IO[bytes]] = {}
 
     def epochs(self, key: str) -> int:
@@ -74,12 +82,17 @@ class CheckpointStore:
                 del self._held[key]
 
     def latest(self, key: str) -> Checkpoint | None:
-        """The longest checkpoint of a training whose files are as they were written; damaged ones are deleted."""
-        for checkpoint in sorted(self._of(key), key=lambda each: each.epochs, reverse=True):
-            if _is_whole(checkpoint.directory):
-                return checkpoint
-            _delete(checkpoint.directory)
-        return None
+        """The longest checkpoint of a training whose files are as they were written; damaged ones are deleted.
+
+        To be called while the training is `in_use`. One of another machine is fetched where it is longer. Raises
+        StoreError when the disk or the shared store refuses.
+        """
+        self._fetch_longer(key)
+        longest = max(self._of(key), key=lambda each: each.epochs, default=None)
+        if longest is None or _is_whole(longest.directory):
+            return longest
+        _delete(longest.directory)
+        return self.latest(key)
 
     @contextlib.contextmanager
     def save(self, key: str, epochs: int) -> Iterator[Path]:
@@ -90,25 +103,62 @@ class CheckpointStore:
         """
         temporary = self._root / key / f"{_HIDDEN}{uuid4().hex}"
         try:
-            temporary.mkdir(parents=True)
-            yield temporary
-            checksums = {file.name: fingerprint_of_file(file) for file in temporary.iterdir()}
-            (temporary / _CHECKSUMS).write_text(json.dumps(checksums))
-            for file in temporary.iterdir():
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
-            with contextlib.suppress(OSError) if self.epochs(key) >= epochs else contextlib.nullcontext():
-                # Where another process was quicker, its files are the same.
-                temporary.rename(self._root / key / str(epochs))
-            self._forget_all_but(key, epochs)
-        except OSError as error:
-            raise StoreError(
-                f"a checkpoint cannot be written: {error.strerror or error}",
-                subject=str(temporary.parent),
-                fix="free some disk space, or make the directory writable",
-            ) from error
+            with _of_the_disk(temporary):
+                temporary.mkdir(parents=True)
+                yield temporary
+                checksums = {file.name: fingerprint_of_file(file) for file in temporary.iterdir()}
+                (temporary / _CHECKSUMS).write_text(json.dumps(checksums))
+                for file in temporary.iterdir():
+                    with file.open("rb") as opened:
+                        os.fsync(opened.fileno())
+                with contextlib.suppress(OSError) if self.epochs(key) >= epochs else contextlib.nullcontext():
+                    # Where another process was quicker, its files are the same.
+                    temporary.rename(self._root / key / str(epochs))
+                self._forget_all_but(key, epochs)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def share(self, key: str) -> None:
+        """Put the longest checkpoint of a training into the shared store, if there is one, in place of shorter ones.
+
+        To be called while the training is `in_use`. Raises StoreError when the disk or the store refuses.
+        """
+        if self._shared is None or not (epochs := self.epochs(key)):
+            return
+        directory, path = self._root / key / str(epochs), f"{_FOLDER}/{key}/{epochs}{_ARCHIVE}"
+        there = {f"{_FOLDER}/{key}/{name}" for name in self._shared.names(f"{_FOLDER}/{key}")}
+        if path in there:
+            return
+        archive = self._root / key / f"{_HIDDEN}{uuid4().hex}"
+        try:
+            with _of_the_disk(archive):
+                pack(archive, directory, sorted(directory.iterdir()))
+            self._shared.put(archive, path)
+        finally:
+            archive.unlink(missing_ok=True)
+        for shorter in there:
+            self._shared.delete(shorter)
+
+    def _fetch_longer(self, key: str) -> None:
+        if self._shared is None:
+            return
+        names = self._shared.names(f"{_FOLDER}/{key}")
+        epochs = {int(number) for name in names if (number := name.removesuffix(_ARCHIVE)).isdecimal()}
+        if not epochs or max(epochs) <= self.epochs(key):
+            return
+        archive, unpacked = (self._root / key / f"{_HIDDEN}{uuid4().hex}" for _ in range(2))
+        path = f"{_FOLDER}/{key}/{max(epochs)}{_ARCHIVE}"
+        try:
+            if self._shared.fetch(path, archive):
+                with _of_the_disk(archive), contextlib.suppress(Refused):
+                    unpack(archive, unpacked)
+                if _is_whole(unpacked):
+                    unpacked.rename(self._root / key / str(max(epochs)))
+                else:
+                    self._shared.delete(path)
+        finally:
+            archive.unlink(missing_ok=True)
+            shutil.rmtree(unpacked, ignore_errors=True)
 
     def note(self, key: str, note: Mapping[str, Any]) -> None:
         """Put down, in place of what was, what people may look at of a training; it goes with its checkpoints."""
@@ -131,16 +181,29 @@ class CheckpointStore:
     def evict(self, limit_bytes: int) -> None:
         """Delete the checkpoints of trainings so that the rest fits the limit: the least recently used first.
 
-        What is in use stays, also where the limit is passed for it.
+        What is in use stays, also where the limit is passed for it. In the shared store as many are kept, the last
+        that were written.
         """
         kept = []
         for directory in self._root.glob(f"[!{_HIDDEN}]*"):
             with contextlib.suppress(FileNotFoundError):
                 kept.append(Kept((directory.name,), _size(directory), (directory / _LOCK).stat().st_mtime))
-        self.forget(key for (key,) in least_used(kept, limit_bytes, lambda each: not self._is_free(*each.name)))
+        self._delete_here(key for (key,) in least_used(kept, limit_bytes, lambda each: not self._is_free(*each.name)))
+        if self._shared is not None:
+            there = [Kept((path,), size, written) for path, (size, written) in self._shared.sizes(_FOLDER).items()]
+            for (path,) in least_used(there, limit_bytes, lambda _: False):
+                self._shared.delete(path)
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Delete what there is of these trainings, but of those that are in use."""
+        """Delete what there is of these trainings, here but of those that are in use, and in the shared store."""
+        forgotten = set(keys)
+        self._delete_here(forgotten)
+        if self._shared is not None and forgotten:
+            for path in self._shared.sizes(_FOLDER):
+                if path.split("/")[1] in forgotten:
+                    self._shared.delete(path)
+
+    def _delete_here(self, keys: Iterable[str]) -> None:
         for key in keys:
             if not (self._root / key).exists():
                 continue
@@ -188,6 +251,19 @@ def _locked(directory: Path, how: int) -> Iterator[IO[bytes]]:
                 if (directory / _LOCK).stat().st_ino == os.fstat(lock.fileno()).st_ino:
                     yield lock
                     return
+
+
+@contextlib.contextmanager
+def _of_the_disk(path: Path) -> Iterator[None]:
+    """What the disk refuses, as a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"a checkpoint cannot be written: {error.strerror or error}",
+            subject=str(path.parent),
+            fix="free some disk space, or make the directory writable",
+        ) from error
 
 
 def _delete(directory: Path) -> None:

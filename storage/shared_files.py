@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from storage.errors import StoreError
 _OBJECT_STORES = {"s3", "gs", "abfs"}
 # What their packages are called, where they are not part of fsspec.
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+
+
+def _written(told: dict[str, Any]) -> float:
+    """When a file was written, which every file system tells in its own way."""
+    when = next((told[key] for key in ("LastModified", "mtime", "created") if key in told), 0.0)
+    return when.timestamp() if isinstance(when, datetime) else float(when)
 
 
 class SharedFiles:
@@ -31,6 +38,14 @@ class SharedFiles:
         with self._told(), contextlib.suppress(FileNotFoundError):
             return {path.rsplit("/", 1)[-1] for path in self._files.ls(self._path(folder), detail=False)}
         return set()
+
+    def sizes(self, folder: str) -> dict[str, tuple[int, float]]:
+        """The files below a folder: their bytes, and when they were written (seconds since 1970)."""
+        with self._told(), contextlib.suppress(FileNotFoundError):
+            below = self._path("")
+            found = self._files.find(self._path(folder), detail=True)
+            return {path.removeprefix(below): (told["size"], _written(told)) for path, told in found.items()}
+        return {}
 
     def has(self, path: str) -> bool:
         """Whether there is a file."""

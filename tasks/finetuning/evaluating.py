@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 from storage.catalog import Catalog, ModelRecord
 from storage.checkpoints import CheckpointStore
 from storage.database import Database
-from storage.errors import EvaluationError
+from storage.errors import EvaluationError, StoreError
 from storage.parts import Part
 from storage.settings import current_settings
 from tasks.embedding import unchanged_model
@@ -67,6 +68,9 @@ def evaluate(
                 result = whole_of(measure, progress, training.scores(examples), examples.labels)
         except Diverged as diverged:
             result = collapse_of(diverged)
+        # What cannot be shared now is trained again elsewhere.
+        with contextlib.suppress(StoreError):
+            checkpoints.share(checkpoint)
     checkpoints.evict(settings.checkpoint_bytes)
     return {**result, "epochs_trained": run.epochs_trained, "seconds": time.perf_counter() - started}
 

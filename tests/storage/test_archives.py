@@ -159,7 +159,7 @@ def test_files_that_change_while_they_are_copied_are_not_put_there(
         archive.write_bytes(b"")
         (model / "config.json").write_text("[]")
 
-    monkeypatch.setattr("storage.archives._pack", change)
+    monkeypatch.setattr("storage.archives.pack", change)
     with pytest.raises(StoreError, match="changed while they were copied"):
         put(settings, model)
     assert Archives(settings, MODELS).names() == set()
@@ -174,7 +174,7 @@ def test_a_disk_that_refuses_is_told(
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("storage.archives.shutil.copyfileobj", refuse)
+    monkeypatch.setattr("storage.tar_files.shutil.copyfileobj", refuse)
     with pytest.raises(StoreError, match="No space left on device"):
         Archives(other, MODELS).copy(fingerprint, nothing)
     assert Archives(settings, MODELS).names() == {fingerprint}

@@ -11,6 +11,7 @@ from storage.checkpoints import CheckpointStore, training_key
 from storage.errors import StoreError
 from storage.evaluations import Evaluation, Subject
 from storage.settings import Settings, current_settings
+from storage.shared_files import SharedFiles
 
 BYTES = 1000
 
@@ -191,3 +192,71 @@ def test_what_is_noted_of_a_training_stays_until_its_checkpoints_go(store: Check
     assert store.noted("k") == {"curve": [0.5]}
     store.evict(0)
     assert store.noted("k") is None
+
+
+# --- machines that share ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["file", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return request.getfixturevalue("s3_url") if request.param == "s3" else f"file://{tmp_path / 'there'}"
+
+
+def machine(tmp_path: Path, url: str, name: str) -> CheckpointStore:
+    return CheckpointStore(replace(current_settings(), home=tmp_path / name, store_url=url))
+
+
+def put(store: CheckpointStore, key: str, epochs: int, content: bytes = b"weights") -> None:
+    with store.in_use(key):
+        with store.save(key, epochs) as directory:
+            (directory / "weights").write_bytes(content)
+        store.share(key)
+
+
+def read(store: CheckpointStore, key: str) -> tuple[int, bytes] | None:
+    with store.in_use(key):
+        latest = store.latest(key)
+        return None if latest is None else (latest.epochs, (latest.directory / "weights").read_bytes())
+
+
+def test_another_machine_goes_on_from_the_longest(home: Path, tmp_path: Path, url: str) -> None:
+    one, other = (machine(tmp_path, url, name) for name in ("one", "other"))
+    assert read(other, "k") is None
+    put(one, "k", 1, b"1")
+    assert read(other, "k") == (1, b"1")
+    put(other, "k", 3, b"3")
+    assert read(one, "k") == (3, b"3")
+    put(one, "k", 3, b"another")
+    assert read(machine(tmp_path, url, "third"), "k") == (3, b"3")
+    assert SharedFiles(url).names("checkpoints/k") == {"3.tar"}
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive"])
+def test_what_is_damaged_there_is_trained_again(home: Path, tmp_path: Path, url: str, content: bytes) -> None:
+    put(machine(tmp_path, url, "one"), "k", 2)
+    (tmp_path / "damaged").write_bytes(content)
+    SharedFiles(url).put(tmp_path / "damaged", "checkpoints/k/2.tar")
+    assert read(machine(tmp_path, url, "other"), "k") is None
+    assert SharedFiles(url).names("checkpoints/k") == set()
+
+
+def test_what_is_damaged_here_is_fetched_again(home: Path, tmp_path: Path, url: str) -> None:
+    one = machine(tmp_path, url, "one")
+    put(one, "k", 2)
+    (tmp_path / "one" / "checkpoints" / "k" / "2" / "weights").write_bytes(b"other")
+    assert read(one, "k") == (2, b"weights")
+
+
+def test_as_many_are_kept_there_as_here_and_purged_ones_are_not(home: Path, tmp_path: Path, url: str) -> None:
+    one, other = (machine(tmp_path, url, name) for name in ("one", "other"))
+    for number, key in enumerate("abc"):
+        put(one, key, 1, bytes(100_000))
+        if url.startswith("file"):
+            os.utime(tmp_path / "there" / "checkpoints" / key / "1.tar", (number, number))
+    one.evict(250_000)
+    there = {path.split("/")[1] for path in SharedFiles(url).sizes("checkpoints")}
+    assert len(there) == 2
+    assert "c" in there or not url.startswith("file")
+    one.forget("abc")
+    assert SharedFiles(url).sizes("checkpoints") == {}
+    assert [read(other, key) for key in "abc"] == [None] * 3
