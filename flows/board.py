@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from textwrap import fill
 from typing import Any
@@ -17,8 +18,10 @@ from shiftql.answers import Answer
 from shiftql.progress import progress
 from shiftql.render import render
 
-# An answer takes a tenth of a second to make and write: about a thirtieth of the time goes into it.
+# An answer takes a tenth of a second to make and write: about a thirtieth of the time goes into it. Of 10,000 models it
+# takes seconds, and is made the less often.
 _REFRESH_SECONDS = 3.0
+_WAIT_PER_SECOND = 10.0
 # A page has room for so many characters of code beside each other.
 _WIDTH = 80
 
@@ -40,20 +43,21 @@ class Board:
         begun, ended = len(computed), asyncio.Event()
 
         async def refresh() -> None:
-            seen = begun
+            seen, pause = begun, _REFRESH_SECONDS
             while not ended.is_set():
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_REFRESH_SECONDS):
+                    async with asyncio.timeout(pause):
                         await ended.wait()
                 if len(computed) == seen or ended.is_set():
                     continue
-                seen = len(computed)
+                seen, started = len(computed), time.monotonic()
                 # Nobody waits for what is looked at in passing.
                 with contextlib.suppress(Exception):
                     so_far = await asyncio.to_thread(answer)
                     progress.get().show(so_far)
                     await self.put(so_far)
                     await self._tell(100 * (seen - begun) / max(1, total))
+                pause = max(_REFRESH_SECONDS, _WAIT_PER_SECOND * (time.monotonic() - started))
 
         refreshing = asyncio.create_task(refresh())
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -62,3 +65,28 @@ def test_a_quick_run_leaves_its_answer_alone(here: None, monkeypatch: pytest.Mon
     answer = query(QUESTION)
     assert isinstance(answer, RankingAnswer)
     assert artifacts(str(answer.work["flow_run_id"])).keys() == {"ranking"}
+
+
+def test_an_answer_that_takes_long_is_made_the_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "_REFRESH_SECONDS", 0.01)
+    monkeypatch.setattr(board, "_WAIT_PER_SECOND", 5.0)
+    computed: list[str] = []
+    made: list[float] = []
+
+    def answer() -> Answer:
+        made.append(time.monotonic())
+        time.sleep(0.05)
+        # There is something new to be told each time.
+        computed.append("one more")
+        raise RuntimeError("nobody waits for it")
+
+    async def work() -> None:
+        async with board.Board("SHOW MODELS").kept_up(answer, computed, 10):
+            computed.append("the first")
+            async with asyncio.timeout(5.0):
+                while len(made) < 3:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(work())
+    # It takes 0.05 s.
+    assert all(later - earlier > 0.25 for earlier, later in pairwise(made))
