@@ -19,6 +19,20 @@ SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|ACCESS_KEY")
 NEEDED = r"\$\{[A-Z_]+:\?[^}]+\}"
 
 
+def test_no_key_stands_twice() -> None:
+    class Strict(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: Strict, node: yaml.MappingNode) -> dict[Any, Any]:
+        keys = [each.value for each, _ in node.value]
+        assert len(set(keys)) == len(keys), f"line {node.start_mark.line + 1}: {keys}"
+        loader.flatten_mapping(node)
+        return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+    Strict.add_constructor("tag:yaml.org,2002:map", mapping)
+    yaml.load(TEXT, Strict)
+
+
 def test_every_secret_comes_from_the_environment() -> None:
     found = {name: value for service in SERVICES.values() for name, value in service.get("environment", {}).items()}
     secrets = {name: value for name, value in found.items() if SECRET.search(name)}
