@@ -2,10 +2,9 @@
 
     python benchmarks/standing.py PLAYGROUND [--burst 100]
 
-It makes a home of its own under the temporary directory, starts the home's Prefect server and a worker of the pool
-`cpu`, registers the playground but for one model, makes a watch, registers the model that is left, and waits until the
-watch is answered. Then it registers many copies of a model, one after the other, five a second, and counts what that
-started.
+It makes a home of its own under the temporary directory, starts its stack as `shiftql up` does, registers the
+playground but for one model, makes a watch, registers the model that is left, and waits until the watch is answered.
+Then it registers many copies of a model, one after the other, five a second, and counts what that started.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -68,32 +66,22 @@ class Burst:
 
 @contextmanager
 def stack(home: Path) -> Iterator[str]:
-    """The home's server and a worker; the URL of its API."""
-    from deployments.deploy import deploy
-    from flows.server import ensure_server, stop_server
+    """What `shiftql up` starts for a home, but for MLflow; the URL of its Prefect API."""
+    from deployments.stack import down, up
+    from flows.server import server_at
     from storage.settings import current_settings
 
     os.environ["SHIFT_HOME"] = str(home)
     os.environ.pop("PREFECT_API_URL", None)
     settings = current_settings()
-    server, _ = ensure_server(settings)
-    deploy(server.api_url, lambda change: print(f"  {change}", file=sys.stderr))
-    worker = _start_worker(server.api_url, home)
     try:
+        for part in up(settings, workers=1, mlflow=False, port=None):
+            print(f"  {part.name}: {part.state}", file=sys.stderr)
+        server = server_at(settings)
+        assert server is not None
         yield server.api_url
     finally:
-        worker.terminate()
-        worker.wait(30)
-        stop_server(settings)
-
-
-def _start_worker(api_url: str, home: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PREFECT_API_URL": api_url, "PREFECT_WORKER_QUERY_SECONDS": "1"}
-    log = (home / "logs" / "worker.log").open("ab")
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "cpu", "--type", "process"]
-    worker = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    _until(lambda: _post(api_url, "/work_pools/cpu/workers/filter", {}))
-    return worker
+        down(settings)
 
 
 def measure_latency(api_url: str, playground: Path) -> Latency:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.flow_engine import run_flow_async
 
 from flows import reevaluate as reevaluate_module
+from flows import telling
 from flows.reevaluate import reevaluate
 from flows.registration import register_dataset, register_model
 from shiftql.answers import ErrorAnswer, RowsAnswer, TextAnswer
@@ -22,6 +28,7 @@ from storage.watches import Change, Recorded, WatchRecord, WatchStore
 
 NATURE = "TRAINED ON 'nature-train' TESTED ON 'nature-test'"
 LINEAR = f"SELECT name FROM text_models ORDER BY Linear {NATURE}"
+COLOURS = "TRAINED ON 'colours-train' TESTED ON 'colours-test'"
 SMALLEST = "SELECT name, num_params FROM models ORDER BY num_params LIMIT 1"
 
 
@@ -179,8 +186,7 @@ def test_a_dataset_that_changed_is_asked_about_again(here: None, catalog: Catalo
 
 
 def test_one_that_fails_does_not_keep_the_others_from_being_asked(here: None, catalog: Catalog) -> None:
-    colours = "TRAINED ON 'colours-train' TESTED ON 'colours-test'"
-    said(f"WATCH a AS SELECT name FROM image_models ORDER BY Linear {colours}")
+    said(f"WATCH a AS SELECT name FROM image_models ORDER BY Linear {COLOURS}")
     said(f"WATCH b AS {SMALLEST}")
     catalog.remove_dataset("colours-train")
     outcomes = run()
@@ -221,3 +227,127 @@ def test_an_ended_watch_is_asked_no_longer(here: None) -> None:
     said(f"WATCH best AS {SMALLEST}")
     assert "no longer" in said("UNWATCH best")
     assert (run(), history()) == ({}, [])
+
+
+@pytest.fixture
+def deployed(here: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
+    """The flow as a deployment, of which a test runs what it says is run; nothing is waited for."""
+    monkeypatch.setattr(reevaluate_module, "_QUIET_SECONDS", 0.0)
+    with get_client(sync_client=True) as client:
+        found = Deployment(client, client.create_deployment(client.create_flow(reevaluate), "reevaluate"))
+        yield found
+        client.delete_deployment(found.identity)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    client: SyncPrefectClient
+    identity: UUID
+
+    def scheduled(self, model: str) -> FlowRun:
+        """A run as an event starts it."""
+        told = {"reason": "registered", "models": [model]}
+        return self.client.create_flow_run_from_deployment(self.identity, parameters=told)
+
+    def run(self, scheduled: FlowRun) -> None:
+        flow: Any = reevaluate
+        asyncio.run(run_flow_async(flow, flow_run=scheduled, parameters=scheduled.parameters))
+
+    def state(self, run: FlowRun) -> str | None:
+        state = self.client.read_flow_run(run.id).state
+        return None if state is None else state.name
+
+
+def test_many_models_that_are_registered_at_once_make_one_re_evaluation(
+    deployed: Deployment, catalog: Catalog, pool: Any, searched: list[str]
+) -> None:
+    said(f"WATCH best AS {LINEAR}")
+    runs = []
+    for number in range(5):
+        register_model(catalog, f"copy-{number}", str(pool.models["bert"]))
+        runs.append(deployed.scheduled(f"copy-{number}"))
+    deployed.run(runs[0])
+    assert [deployed.state(run) for run in runs] == ["Completed", *["Covered"] * 4]
+    assert [each.record.ranked for each in history()] == [2, 7]
+    assert searched == []
+
+
+def test_what_is_registered_while_a_question_is_asked_is_asked_about_before_the_run_ends(
+    deployed: Deployment, catalog: Catalog, pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said(f"WATCH best AS {LINEAR}")
+    late: list[FlowRun] = []
+    answer_watch = reevaluate_module.answer_watch
+
+    def register_meanwhile(*arguments: Any) -> Any:
+        answer = answer_watch(*arguments)
+        if not late:
+            register_model(catalog, "late", str(pool.models["bert"]))
+            late.append(deployed.scheduled("late"))
+        return answer
+
+    monkeypatch.setattr(reevaluate_module, "answer_watch", register_meanwhile)
+    register_model(catalog, "early", str(pool.models["bert"]))
+    deployed.run(deployed.scheduled("early"))
+    assert [each.record.ranked for each in history()] == [2, 3, 4]
+    assert deployed.state(late[0]) == "Covered"
+
+
+def test_runs_of_the_schedule_are_not_taken_over(deployed: Deployment) -> None:
+    said(f"WATCH best AS {SMALLEST}")
+    nightly = deployed.client.create_flow_run_from_deployment(deployed.identity, parameters={"reason": "schedule"})
+    deployed.run(deployed.scheduled("bert"))
+    assert deployed.state(nightly) == "Scheduled"
+
+
+def test_new_models_fill_their_rows_of_the_matrix_and_the_clusters_know_them(
+    here: None, catalog: Catalog, pool: Any, tmp_path: Path
+) -> None:
+    session, by = Session(), "FineTune(epochs=1)"
+    built = session.build_benchmark(models="resnet,vit", datasets="colours,photos", by=by)
+    assert built.evaluated == 4
+    query(f"WATCH best AS SELECT name FROM image_models ORDER BY BestAverage {COLOURS}")
+    register_model(catalog, "another", copy_of(pool, "resnet", tmp_path))
+    run(models=["another", "bert"], reason="registered")
+    matrix = session.benchmark(models="resnet,vit,another", datasets="colours,photos", by=by)
+    assert (matrix.reused, matrix.left) == (6, 0)
+    assert session.benchmark(datasets="nature", by=by).reused == 0
+
+
+def test_the_matrix_is_filled_within_the_budget(here: None, catalog: Catalog, pool: Any, tmp_path: Path) -> None:
+    session, by = Session(), "FineTune(epochs=1)"
+    session.build_benchmark(models="resnet,vit", datasets="colours,photos", by=by)
+    register_model(catalog, "another", copy_of(pool, "resnet", tmp_path))
+    run(models=["another"], reason="registered", budget_seconds=0.0)
+    assert session.benchmark(models="another", datasets="colours,photos", by=by).reused == 0
+
+
+def test_a_change_is_an_event_a_line_of_the_log_and_a_notification(
+    here: None, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, dict[str, Any]]] = []
+    notified: list[tuple[str, str]] = []
+
+    class Notifier:
+        async def notify(self, body: str, subject: str) -> None:
+            notified.append((subject, body))
+            raise OSError("nobody is there")
+
+    async def load(name: str) -> Notifier:
+        assert name == "slack-webhook/team"
+        return Notifier()
+
+    monkeypatch.setattr(telling, "emit_event", lambda event, resource, payload: events.append((event, payload)))
+    monkeypatch.setattr(telling.Block, "aload", load)
+    monkeypatch.setenv("SHIFT_NOTIFY", "slack-webhook/team")
+    said(f"WATCH small AS {SMALLEST}")
+    first = watch("small").first
+    assert first is not None
+    catalog.save_model("tiny", {**catalog.model(first).model_dump(exclude={"model_id", "name"}), "num_params": 1})
+    assert run()["small"]["before"] == first
+    ((event, payload),) = events
+    assert event == "shift.watch.changed"
+    assert (payload["watch"], payload["before"], payload["after"]) == ("small", first, "tiny")
+    ((subject, body),) = notified
+    assert subject == f"small: tiny is first now, before it was {first}"
+    assert SMALLEST in body
