@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from shiftql import ast
-from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RankingAnswer, RunAnswer
+from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, RankingAnswer, RunAnswer, TextAnswer
 from shiftql.bound import Declaration
 from shiftql.printer import to_text
 from shiftql.progress import progress
@@ -56,12 +56,16 @@ def started(run: Run) -> RunAnswer:
 def followed(remote: Remote, run: Run, statements: int = 1) -> Answer:
     """The answer that a run of so many statements gives to the last, or the error of one before.
 
+    Of a run that has none to give, that it is completed.
+
     Raises StoreError when it ends without one, and KeyboardInterrupt when it is interrupted before anything is known.
     """
     ended = remote.follow(run, lambda so_far: _show(so_far, statements))
     answers = [read_answer(json.loads(line)) for line in ended.answers]
     if answers and isinstance(answers[-1], ErrorAnswer):
         return answers[-1]
+    if ended.state == "COMPLETED" and not answers:
+        return TextAnswer(statement="", seconds=0.0, text=f"run {run.identity} is completed: {run.url}")
     if len(answers) < statements:
         raise _unanswered(run, ended)
     answer = answers[-1]

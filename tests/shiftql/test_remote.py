@@ -281,6 +281,11 @@ def test_a_deployment_is_triggered_and_waited_for(far: Far, rows: RowsAnswer) ->
     assert waited.stdout == render(rows, "csv") + "\n"
 
 
+def test_a_deployment_that_answers_nothing_is_waited_for_all_the_same(far: Far) -> None:
+    ran = run("trigger", "search", "--wait")
+    assert (ran.exit_code, ran.stdout) == (0, f"run r1 is completed: {URL}/runs/flow-run/r1\n")
+
+
 def test_a_misspelt_deployment_or_parameter_says_what_there_is(far: Far) -> None:
     assert "allowed: search" in run("trigger", "serach").stderr
     wrong = run("trigger", "search", "-p", "statment=x")
