@@ -156,7 +156,7 @@ def missing_rows(keys: Iterable[EmbeddingKey]) -> dict[EmbeddingKey, int]:
     from storage.unembedded import unembedded, union
 
     settings = current_settings()
-    store = open_features(settings)
+    store = open_features(settings, looks_once=True)
     missing = {}
     for key in set(keys):
         model, dataset, spans, views = key

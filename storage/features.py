@@ -25,17 +25,22 @@ from storage.views import EMBEDDING_VERSION, LAST, View
 _FOLDER = "features"
 
 
-def open_features(settings: Settings) -> FeatureStore:
+def open_features(settings: Settings, *, looks_once: bool = False) -> FeatureStore:
     """The feature store of an installation."""
-    return FeatureStore(settings.features, settings.store_url)
+    return FeatureStore(settings.features, settings.store_url, looks_once=looks_once)
 
 
 class FeatureStore:
-    """Features in a local directory, shared by every process that opens it, and at `url` by several machines."""
+    """Features in a local directory, shared by every process that opens it, and at `url` by several machines.
 
-    def __init__(self, root: Path, url: str | None = None) -> None:
+    A plan asks for the rows of many models at one moment: with `looks_once` what other machines put at `url` after it
+    was first looked for is not seen, and keys without features cost one request together.
+    """
+
+    def __init__(self, root: Path, url: str | None = None, *, looks_once: bool = False) -> None:
         self._root = root
         self._shared = SharedFiles(url) if url else None
+        self._seen: dict[str, set[str]] | None = {} if looks_once else None
 
     def key(self, model_fingerprint: str, view: View = LAST) -> str:
         """Under what the features of a model are stored."""
@@ -164,8 +169,17 @@ class FeatureStore:
 
     def _shared_segments(self, key: str) -> set[str]:
         """The names of the segments in the shared store, if there is one."""
-        names = self._shared.names(f"{_FOLDER}/{key}") if self._shared is not None else set()
-        return {name.removesuffix(ROWS) for name in names if name.endswith(ROWS)}
+        if self._shared is None or (self._seen is not None and key not in self._names(_FOLDER)):
+            return set()
+        return {name.removesuffix(ROWS) for name in self._names(f"{_FOLDER}/{key}") if name.endswith(ROWS)}
+
+    def _names(self, folder: str) -> set[str]:
+        assert self._shared is not None
+        if self._seen is None:
+            return self._shared.names(folder)
+        if folder not in self._seen:
+            self._seen[folder] = self._shared.names(folder)
+        return self._seen[folder]
 
     def _open(self, segment: Segment) -> tuple[np.ndarray, np.ndarray] | None:
         """The row hashes and vectors of a segment; None when they are damaged or gone wherever it is."""

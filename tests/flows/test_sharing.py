@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,27 @@ import numpy as np
 import pytest
 
 from flows.predicting import predict
-from flows.registration import refresh_datasets, refresh_models, register_dataset, register_model
+from flows.registration import (
+    refresh_datasets,
+    refresh_models,
+    register_dataset,
+    register_finetuned,
+    register_model,
+)
 from flows.upkeep import check_catalog
 from storage.archives import copies_in
 from storage.catalog import Catalog
 from storage.database import Database
 from storage.errors import EvaluationError, StoreError
+from storage.lineage import Lineage, lineage_of, subject_of
 from storage.manifests import load_manifest
 from storage.settings import current_settings
 from tasks.embedding import unchanged_model
+from tasks.hub import download, find_snapshot
 from tasks.reading import read_rows
+from tasks.registration import inspect_model
 from tasks.shared_datasets import local_dataset
+from tests.hub import Hub
 from tests.s3 import Server
 
 Machine = Callable[[str], Catalog]
@@ -190,6 +202,32 @@ def test_what_is_untrusted_stays_so_elsewhere(machine: Machine, mine: Path) -> N
     record = register_model(machine("one"), "mine", str(mine))
     shutil.rmtree(mine)
     assert not unchanged_model(machine("other"), "mine", record.fingerprint).trusted
+
+
+def test_a_kept_model_is_opened_elsewhere_too(machine: Machine, mine: Path, pool: Any) -> None:
+    catalog = machine("one")
+    parent = subject_of(register_model(catalog, "parent", str(pool.models["bert"])))
+    config = json.loads((mine / "config.json").read_text())
+    (mine / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.2}))
+    lineage = Lineage("asked", "FINETUNE …", (parent,), "evaluation", parent, (), {}, "validation_accuracy", 0.9)
+    kept = register_finetuned(catalog, "kept", mine, "nature-train", lineage)
+    shutil.rmtree(mine)
+    catalog = machine("other")
+    assert Path(unchanged_model(catalog, "kept", kept.fingerprint).path, "config.json").is_file()
+    assert lineage_of(catalog.model("kept")) == replace(lineage, content=kept.fingerprint)
+
+
+def test_a_hubs_model_is_opened_where_this_machine_downloaded_it(machine: Machine, hub: Hub, pool: Any) -> None:
+    hub.add("me/vit", pool.models["vit"])
+    paths = {}
+    for name in ("one", "other"):
+        catalog = machine(name)
+        record = catalog.save_model("mine", {**inspect_model("me/vit"), "fingerprint": "content"})
+        paths[name] = download(find_snapshot("me/vit", record.revision), lambda _: None)
+        catalog.save_model("mine", {"path": str(paths[name])})
+    catalog = machine("one")
+    shutil.rmtree(paths["other"])
+    assert unchanged_model(catalog, "mine", "content").path == str(paths["one"])
 
 
 # --- datasets ---------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from storage.errors import LostFeaturesError, StoreError
 from storage.features import FeatureStore, open_features
 from storage.segments import Segment
 from storage.settings import current_settings
+from tests.s3 import Server
 
 HASHES = np.random.default_rng(0).integers(0, 256, (20, 16), dtype=np.uint8)
 VECTORS = np.random.default_rng(1).normal(size=(20, 8)).astype(np.float32)
@@ -382,6 +383,34 @@ def test_an_upload_that_ended_in_the_middle_is_nothing(
     assert len(other.missing("k", HASHES)) == 20
     # On this machine it is whole.
     np.testing.assert_array_equal(one.read("k", HASHES), VECTORS)
+
+
+def test_a_plan_looks_for_many_models_at_once(tmp_path: Path, s3_server: Server, s3_url: str) -> None:
+    one = FeatureStore(tmp_path / "one", s3_url)
+    for start in (0, 5, 10):
+        one.write("k", HASHES[start : start + 5], VECTORS[start : start + 5])
+    plan = FeatureStore(tmp_path / "other", s3_url, looks_once=True)
+    s3_server.requests.clear()
+    for number in range(50):
+        assert len(plan.missing(f"model {number}", HASHES)) == 20
+    assert len(s3_server.requests) == 1
+    for _ in range(5):
+        assert plan.missing("k", HASHES).tolist() == list(range(15, 20))
+    # A listing, and the row hashes of three segments.
+    assert len(s3_server.requests) == 5
+    one.write("k", HASHES[15:], VECTORS[15:])
+    assert len(plan.missing("k", HASHES)) == 5
+    assert len(FeatureStore(tmp_path / "other", s3_url, looks_once=True).missing("k", HASHES)) == 0
+
+
+def test_what_is_here_is_read_without_a_request(tmp_path: Path, s3_server: Server, s3_url: str) -> None:
+    store = FeatureStore(tmp_path / "features", s3_url)
+    for start in (0, 10):
+        store.write("k", HASHES[start : start + 10], VECTORS[start : start + 10])
+    s3_server.requests.clear()
+    store.read("k", HASHES)
+    assert len(store.missing("k", HASHES)) == 0
+    assert s3_server.requests == []
 
 
 @pytest.mark.parametrize("url", ["nowhere://bucket", "file:///proc/no/such/place"])
