@@ -17,7 +17,7 @@ install: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,postgres,s3]'
 	$(BIN)/python -m pip check
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q shiftql storage tasks flows
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m compileall -q shiftql storage tasks flows deployments
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/shiftql parse -c 'SELECT name FROM models' > /dev/null
 	touch $@
 

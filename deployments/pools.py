@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flows.pools import EVALUATIONS, QUERIES
+
 
 @dataclass(frozen=True)
 class Queue:
@@ -25,9 +27,9 @@ class Pool:
 
 
 _QUEUES = (
-    Queue("queries", "Flows that plan and wait for evaluations.", priority=1, limit=10),
+    Queue(QUERIES, "Flows that plan and wait for evaluations.", priority=1, limit=10),
     # Each worker takes one run of it at a time for each of its devices.
-    Queue("evaluations", "Batches of evaluations, one at a time on each device.", priority=2),
+    Queue(EVALUATIONS, "Batches of evaluations, one at a time on each device.", priority=2),
 )
 POOLS = (
     Pool("cpu", "Machines without a GPU: flows, and evaluations of what needs none.", _QUEUES),

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from typing import Any
 
+from prefect.runtime import deployment, flow_run
+
 from flows.learning import Pass, learn
 from flows.needless import Needless
 from flows.slots import Slots, hosts_of
@@ -56,12 +58,67 @@ class Work:
 
 
 async def compute(step: Step, database: Database, work: Work) -> None:
-    """Compute what is new of a step, or wait for whoever else does; what was done is added to `work`."""
+    """Compute what is new of a step, or wait for whoever else does; what was done is added to `work`.
+
+    A deployment's run hands it out to the workers of the pools.
+    """
     needless = Needless(step)
     if needless.may_be:
         planned = chain(*(evaluate.evaluations for evaluate in step.evaluates))
         needless.tell(ResultStore(database).known(each.evaluation.fingerprint for each in planned))
-    await Computation(assignment_of(step), database, work, needless).run()
+    assignment = assignment_of(step)
+    if is_deployed():
+        from flows.spread import Spread
+
+        async with _exporting(()):
+            await Spread(assignment, database, work, needless).run()
+    else:
+        async with _exporting(hosts_of(assignment.embeddings, assignment.evaluations)):
+            await Computation(assignment, database, work, needless).run()
+
+
+def is_deployed() -> bool:
+    """Whether the flow that runs here, or one that it is part of, is a deployment's, which workers serve."""
+    return deployment.id is not None or flow_run.parent_deployment_id is not None
+
+
+@contextlib.asynccontextmanager
+async def _exporting(hosts: Collection[str]) -> AsyncIterator[None]:
+    """Write what is recorded, here or by workers, to MLflow every now and then, and once more at the end.
+
+    It begins when one of the hosts that the work is done in is up, where there are any here.
+    """
+
+    async def export() -> ShiftError | None:
+        try:
+            await asyncio.to_thread(host("tracking").call, "storage.tracking:export_pending")
+        except ShiftError as error:
+            return error
+        return None
+
+    async def export_regularly() -> None:
+        # MLflow's imports would slow those that the work waits for.
+        while hosts and not any(host(name).is_ready() for name in hosts):
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        while True:
+            await export()
+            await asyncio.sleep(_EXPORT_SECONDS)
+
+    exporting = asyncio.create_task(export_regularly())
+    try:
+        yield
+    finally:
+        exporting.cancel()
+    try:
+        problem = await asyncio.wait_for(export(), _LONGEST_EXPORT_SECONDS)
+    except TimeoutError:
+        host("tracking").stop()
+        problem = EvaluationError(f"it took over {_LONGEST_EXPORT_SECONDS:g} s")
+    if problem is not None:
+        progress.get().note(
+            f"MLflow could not be written ({problem.message.splitlines()[0]}); the results are kept, and written "
+            "by the next query that computes something"
+        )
 
 
 class Computation:
@@ -109,7 +166,7 @@ class Computation:
             if evaluation.fingerprint not in known:
                 by_model.setdefault(evaluation.model, []).append(evaluation)
         trained = has_trained(self._hosts)
-        async with self._alive(), self._exporting():
+        async with self._alive():
             in_turn = sorted(by_model, key=self._start_order)
             alone = [model for model in in_turn if self._takes_all_cores(model)]
             self._following = dict(pairwise(alone))
@@ -362,41 +419,6 @@ class Computation:
             with contextlib.suppress(Exception):
                 for claim in self._claims.values():
                     self._results.release(claim)
-
-    @contextlib.asynccontextmanager
-    async def _exporting(self) -> AsyncIterator[None]:
-        """Write what is recorded to MLflow every now and then, and once more at the end."""
-
-        async def export() -> ShiftError | None:
-            try:
-                await asyncio.to_thread(host("tracking").call, "storage.tracking:export_pending")
-            except ShiftError as error:
-                return error
-            return None
-
-        async def export_regularly() -> None:
-            # MLflow's imports would slow those that the work waits for.
-            while self._hosts and not any(host(name).is_ready() for name in self._hosts):
-                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-            while True:
-                await export()
-                await asyncio.sleep(_EXPORT_SECONDS)
-
-        exporting = asyncio.create_task(export_regularly())
-        try:
-            yield
-        finally:
-            exporting.cancel()
-        try:
-            problem = await asyncio.wait_for(export(), _LONGEST_EXPORT_SECONDS)
-        except TimeoutError:
-            host("tracking").stop()
-            problem = EvaluationError(f"it took over {_LONGEST_EXPORT_SECONDS:g} s")
-        if problem is not None:
-            progress.get().note(
-                f"MLflow could not be written ({problem.message.splitlines()[0]}); the results are kept, and written "
-                "by the next query that computes something"
-            )
 
 
 def _advance(evaluation: Evaluation) -> None:

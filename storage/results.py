@@ -125,6 +125,21 @@ class ResultStore:
 
         return self._database.do(look_up)
 
+    def claimed(self, fingerprints: Iterable[str]) -> set[str]:
+        """Those of these evaluations that somebody alive computes."""
+        wanted = list(dict.fromkeys(fingerprints))
+        table = EvaluationRecord
+        is_alive = (col(table.status) == "claimed") & (col(table.heartbeat) >= time.time() - self._expires)
+
+        def look_up(session: Session) -> set[str]:
+            found: set[str] = set()
+            for start in range(0, len(wanted), _FINGERPRINTS_PER_QUERY):
+                batch = wanted[start : start + _FINGERPRINTS_PER_QUERY]
+                found.update(session.exec(select(table.fingerprint).where(col(table.fingerprint).in_(batch), is_alive)))
+            return found
+
+        return self._database.do(look_up)
+
     def measured(self, fingerprints: Iterable[str]) -> list[tuple[str, float]]:
         """The model and the seconds of each of these evaluations that is recorded."""
         wanted = list(dict.fromkeys(fingerprints))

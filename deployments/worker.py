@@ -1,0 +1,214 @@
+"""A worker that stays warm: it runs flows in its own process, in which frameworks stay loaded from run to run.
+
+    python -m deployments.worker --pool cpu|gpu [--queue queries|evaluations] [--name NAME]
+
+It serves pools of Prefect's type `process`. `prefect worker start` does so too, and starts a process for each run.
+Runs whose worker is lost are taken over by the others of its pool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import warnings
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import anyio
+import httpx
+from anyio.abc import TaskStatus
+from prefect import Flow
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
+from prefect.flow_engine import run_flow
+from prefect.flows import load_flow_from_flow_run
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+from prefect.states import AwaitingRetry
+from prefect.types._datetime import now
+from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
+
+from flows.pools import EVALUATIONS, POOLS, QUERIES
+from tasks.host import stop_hosts
+
+# How many runs a worker has at once: those that only plan and wait, and those that compute.
+LIMITS = {QUERIES: 10, EVALUATIONS: 1}
+HEARTBEAT_SECONDS = 5
+# What is otherwise looked for every 15 s, and not told at all.
+_SETTINGS: dict[Any, Any] = {PREFECT_WORKER_QUERY_SECONDS: 1.0, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}
+# A run is given to a worker before the worker's name is noted with it.
+_NAMED_WITHIN = timedelta(seconds=60)
+_TRIES = 5
+_TRY_AGAIN_SECONDS = 0.2
+_UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+
+
+# In this process it takes the other's place in Prefect's registry, and is meant to.
+warnings.filterwarnings("ignore", message="Type 'WarmWorker'")
+
+
+class WarmWorker(ProcessWorker):
+    """Runs flows in threads of this process, each with an event loop of its own."""
+
+    type = "process"
+
+    def __init__(self, pool: str, queue: str, name: str) -> None:
+        super().__init__(
+            pool,
+            work_queues=[queue],
+            name=name,
+            limit=LIMITS[queue],
+            prefetch_seconds=0,
+            heartbeat_interval_seconds=HEARTBEAT_SECONDS,
+        )
+        self._running: dict[UUID, tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = {}
+        self._cancelled: set[UUID] = set()
+        self._is_stopping = False
+
+    async def run(
+        self,
+        flow_run: FlowRun,
+        configuration: ProcessJobConfiguration,
+        task_status: TaskStatus[int] | None = None,
+    ) -> ProcessWorkerResult:
+        """Run a flow here; what comes of it is its state, which the engine tells the server."""
+        flow = await load_flow_from_flow_run(flow_run, use_placeholder_flow=False)
+        if task_status is not None:
+            task_status.started(os.getpid())
+        await anyio.to_thread.run_sync(self._run_here, flow, flow_run)
+        if flow_run.id in self._cancelled:
+            self._cancelled.remove(flow_run.id)
+            await self._mark_flow_run_as_cancelled(flow_run)
+        elif self._is_stopping:
+            await self._hand_back(flow_run.id, "its worker was stopped")
+        return ProcessWorkerResult(status_code=0, identifier=str(os.getpid()))
+
+    def _run_here(self, flow: Flow[..., Any], flow_run: FlowRun) -> None:
+        async def main() -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._running[flow_run.id] = asyncio.get_running_loop(), task
+            try:
+                outcome = run_flow(flow, flow_run=flow_run, return_type="state")
+                if asyncio.iscoroutine(outcome):
+                    await outcome
+            finally:
+                del self._running[flow_run.id]
+
+        try:
+            asyncio.run(main())
+        except (asyncio.CancelledError, Exception):
+            # The engine has told the server of it.
+            self._logger.debug("run %s ended early", flow_run.id, exc_info=True)
+
+    async def sync_with_backend(self) -> None:
+        """Tell that this worker is alive, end the runs that were cancelled, and take over those of lost workers."""
+        await super().sync_with_backend()
+        await self._beat()
+        await self._end_cancelled()
+        await self._take_over()
+
+    async def _beat(self) -> None:
+        """Tell that this worker is alive, besides what Prefect does for that.
+
+        A server on SQLite loses what a worker tells it while somebody else writes, and says so by an error of its own.
+        """
+        for left in reversed(range(_TRIES)):
+            try:
+                await self.client.send_worker_heartbeat(self._work_pool_name, self.name, HEARTBEAT_SECONDS)
+                return
+            except httpx.HTTPStatusError:
+                if not left:
+                    raise
+                await asyncio.sleep(_TRY_AGAIN_SECONDS)
+
+    async def _end_cancelled(self) -> None:
+        if not self._running:
+            return
+        cancelling = FlowRunFilter(
+            id=FlowRunFilterId(any_=list(self._running)),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CANCELLING])),
+        )
+        for run in await self.client.read_flow_runs(flow_run_filter=cancelling):
+            self._cancelled.add(run.id)
+            self._end(run.id)
+
+    def _end(self, flow_run_id: UUID) -> None:
+        if (running := self._running.get(flow_run_id)) is not None:
+            loop, task = running
+            loop.call_soon_threadsafe(task.cancel)
+
+    async def _take_over(self) -> None:
+        """Schedule the runs anew whose worker gives no sign of life; the first worker by name does that for all."""
+        workers = await self.client.read_workers_for_work_pool(self._work_pool_name)
+        alive = {worker.name for worker in workers if worker.status == WorkerStatus.ONLINE}
+        if self.name != min(alive, default=None):
+            return
+        under_way = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNDER_WAY)))
+        here = WorkPoolFilter(name=WorkPoolFilterName(any_=[self._work_pool_name]))
+        for run in await self.client.read_flow_runs(flow_run_filter=under_way, work_pool_filter=here):
+            by = run.labels.get("prefect.worker.name")
+            assert run.state is not None
+            is_named = by is not None or now() - run.state.timestamp > _NAMED_WITHIN
+            if by in alive or not is_named:
+                continue
+            if run.state.type == StateType.CANCELLING:
+                await self._mark_flow_run_as_cancelled(run)
+            else:
+                await self._hand_back(run.id, f"its worker {by} was lost")
+
+    async def _hand_back(self, flow_run_id: UUID, why: str) -> None:
+        self._logger.info("run %s is scheduled anew: %s", flow_run_id, why)
+        await self.client.set_flow_run_state(flow_run_id, AwaitingRetry(message=why), force=True)
+
+    def end_all(self) -> None:
+        """End every run, for another worker to take up."""
+        self._is_stopping = True
+        for each in list(self._running):
+            self._end(each)
+
+
+async def serve(pool: str, queue: str, name: str) -> None:
+    """Serve a queue of a pool until this process is told to end."""
+    # One that is started anew is another worker: what the former had under way is lost.
+    worker = WarmWorker(pool, queue, f"{name}-{uuid4().hex[:6]}")
+    given = {setting: value for setting, value in _SETTINGS.items() if setting.name not in os.environ}
+    with temporary_settings(given):
+        serving = asyncio.ensure_future(worker.start())
+
+    def end() -> None:
+        worker.end_all()
+        serving.cancel()
+
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, end)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        pass
+    finally:
+        stop_hosts()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pool", choices=sorted(POOLS), required=True)
+    parser.add_argument("--queue", choices=sorted(LIMITS), default=EVALUATIONS)
+    parser.add_argument("--name", default=socket.gethostname())
+    options = parser.parse_args()
+    asyncio.run(serve(options.pool, options.queue, f"{options.name}-{options.queue}"))
+
+
+if __name__ == "__main__":
+    main()
