@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,15 +28,14 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.benchmark import benchmark
-from flows.registration import refresh_datasets, refresh_models
+from flows.registration import refresh_models
 from flows.search import search
 from flows.telling import tell
+from flows.watching import Outcome, refresh
 from shiftql.benchmark import EVERYTHING
 from shiftql.matrix_rows import matrix_ranker, open_matrix, rows_to_fill
 from shiftql.pool_clusters import clusters_of
 from shiftql.progress import progress
-from shiftql.published import keep_published
-from shiftql.script import dataset_names, read_script, relation_names
 from shiftql.watching import DAY, answer_watch, asked, is_due, open_watch
 from storage.catalog import Catalog
 from storage.database import Database
@@ -140,18 +139,6 @@ async def _cover(waiting: Collection[FlowRun]) -> None:
         await asyncio.gather(*(client.set_flow_run_state(run.id, done) for run in waiting))
 
 
-@dataclass
-class Outcome:
-    """What came of a watch: who is `first`, and who was before where that changed; why it could not be asked."""
-
-    watch: str
-    first: str | None = None
-    before: str | None = None
-    evaluated: int = 0
-    reused: int = 0
-    failure: str | None = None
-
-
 class Again:
     """Asks watches, one after the other; one that fails does not keep the others from being asked."""
 
@@ -191,7 +178,7 @@ class Again:
         outcome = self._outcomes.setdefault(watch.name, Outcome(watch.name))
         started = time.perf_counter()
         try:
-            self._refresh(watch.script)
+            refresh(watch.script, self._database)
             standing = open_watch(watch.script, self._database)
             if standing.rests_on_matrix and not is_filled:
                 return False
@@ -214,14 +201,6 @@ class Again:
             outcome.before = outcome.before or change.before
             await tell(change, watch.script)
         return True
-
-    def _refresh(self, script: str) -> None:
-        """Take note of what a question names that changed."""
-        question, declared = read_script(script)
-        if "benchmark_results" in relation_names(question, declared):
-            keep_published(self._database)
-        for name in refresh_datasets(self._catalog, dataset_names(question, declared)):
-            progress.get().note(f"the files of {name} changed and were read again")
 
     async def _fill(self, new: Collection[str]) -> None:
         """Measure new models where others are measured, within the budget, and bring the clusters up to date."""

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -341,19 +341,26 @@ class Session:
 
         So many seconds may be spent on the rows that new models have in the performance matrix.
         """
-        from flows.run import run_reevaluation
+        from flows.watching import ask_what_is_known
         from shiftql.watching import chosen_watches
 
         started = time.perf_counter()
         chosen = chosen_watches(names, self._database)
-        parameters = {"watches": chosen, "reason": "refreshed", "budget_seconds": budget}
+        known = ask_what_is_known(chosen, self._database, "refreshed")
+        rows = self._ask_again(chosen, budget) if known is None else [asdict(outcome) for outcome in known]
+        columns = ("watch", "first", "before", "evaluated", "reused", "failure")
+        seconds = time.perf_counter() - started
+        return RowsAnswer(statement="", seconds=seconds, columns=columns, rows=tuple(rows))
+
+    def _ask_again(self, watches: Sequence[str], budget: float) -> Sequence[Mapping[str, Any]]:
+        from flows.run import run_reevaluation
+
+        parameters = {"watches": watches, "reason": "refreshed", "budget_seconds": budget}
         try:
-            done = run_reevaluation(parameters, current_settings()) if chosen else {"watches": []}
+            done: Sequence[Mapping[str, Any]] = run_reevaluation(parameters, current_settings())["watches"]
+            return done
         finally:
             progress.get().end()
-        columns = ("watch", "first", "before", "evaluated", "reused", "failure")
-        rows = tuple({column: row[column] for column in columns} for row in done["watches"])
-        return RowsAnswer(statement="", seconds=time.perf_counter() - started, columns=columns, rows=rows)
 
     def watch_history(self, name: str) -> Sequence[Recorded]:
         """What a standing question answered, oldest first. Raises BindingError where there is none of that name."""

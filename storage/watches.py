@@ -167,7 +167,7 @@ class WatchStore:
             if latest is not None and not asked.evaluated and latest.places == kept:
                 session.commit()
                 return None
-            first = _first(asked.places, watch.first)
+            first = first_of(asked.places, watch.first)
             change = None
             if latest is not None and watch.first is not None and first is not None and first.name != watch.first:
                 score = next((place.score for place in asked.places if place.name == watch.first), None)
@@ -219,7 +219,7 @@ class WatchStore:
         return self._database.do(work)
 
 
-def _first(places: Sequence[Place], before: str | None) -> Place | None:
+def first_of(places: Sequence[Place], before: str | None) -> Place | None:
     """Who has the first place: who had it before, where nobody has a better score."""
     if not places:
         return None

@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.flow_engine import run_flow_async
 
 from flows import reevaluate as reevaluate_module
+from flows import run as run_module
 from flows import telling
 from flows.reevaluate import reevaluate
 from flows.registration import register_dataset, register_model
@@ -351,3 +352,24 @@ def test_a_change_is_an_event_a_line_of_the_log_and_a_notification(
     ((subject, body),) = notified
     assert subject == f"small: tiny is first now, before it was {first}"
     assert SMALLEST in body
+
+
+def test_what_is_known_is_asked_again_without_a_flow(
+    here: None, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said(f"WATCH best AS {LINEAR}")
+    said(f"WATCH small AS {SMALLEST}")
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "run_reevaluation", lambda *_: pytest.fail("a flow was started"))
+        rows = Session().refresh_watches(budget=0.0).rows
+    assert [(row["watch"], row["reused"], row["failure"]) for row in rows] == [("best", 2, None), ("small", 0, None)]
+
+
+def test_who_is_first_now_is_told_by_a_flow_whatever_is_known(here: None, catalog: Catalog, told: list[Change]) -> None:
+    said(f"WATCH small AS {SMALLEST}")
+    first = watch("small").first
+    assert first is not None
+    catalog.save_model("tiny", {**catalog.model(first).model_dump(exclude={"model_id", "name"}), "num_params": 1})
+    (row,) = Session().refresh_watches(["small"], budget=0.0).rows
+    assert (row["first"], row["before"]) == ("tiny", first)
+    assert len(told) == 1
