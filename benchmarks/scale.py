@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import psutil
 
@@ -33,7 +34,7 @@ MEASURED = Path(__file__).with_name("scale.json")
 RUNS, TASKS, CALLS = 30, 100, 200
 RECORDED, EXPORTED = 300, 40
 MODELS = 10_000
-WRITERS = 8
+WRITERS, WORKERS = 8, 100
 _LOOK_SECONDS = 2.0
 # Of a processor; what servers do at rest is less.
 _QUIET = 0.04
@@ -51,6 +52,7 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=10.0, help="of a GPU, for one model")
     arguments.add_argument("--bytes", type=float, default=500e6, help="of a model's files")
     arguments.add_argument("--poll-seconds", type=float, default=1.0, help="PREFECT_WORKER_QUERY_SECONDS")
+    arguments.add_argument("--beat-seconds", type=float, default=5.0, help="PREFECT_WORKER_HEARTBEAT_SECONDS")
     arguments.add_argument("--api-servers", type=int, default=1, help="processes of Prefect's server")
     arguments.add_argument("--mlflow-workers", type=int, default=2, help="processes of MLflow's server")
     arguments.add_argument("--store-servers", type=int, default=1, help="each with the network of a machine")
@@ -67,6 +69,7 @@ def main() -> None:
     costs = json.loads(options.costs.read_text())
     team = Team(
         polls_each_second=1 / options.poll_seconds,
+        syncs_each_second=1 / options.beat_seconds,
         prefect_processes=options.api_servers,
         mlflow_processes=options.mlflow_workers,
         store_servers=options.store_servers,
@@ -93,7 +96,8 @@ class Team:
     """The settings that matter for how much a pool can bear, as they are by default."""
 
     polls_each_second: float = 1.0
-    heartbeats_each_second: float = 0.2
+    # A worker tells that it is alive and looks after the others: see deployments.worker.
+    syncs_each_second: float = 0.2
     # A worker's share of what is left, in several runs: see flows.spread.
     runs_for_each: int = 2
     least_run_seconds: float = 2.0
@@ -147,13 +151,14 @@ def loads_of(pool: Pool, costs: Mapping[str, float], team: Team) -> list[Load]:
         runs * costs["server_run"]
         + rate * team.tasks_for_each_model * costs["server_task"]
         + pool.gpus * team.polls_each_second * costs["server_poll"]
-        + pool.gpus * team.heartbeats_each_second * costs["server_heartbeat"]
+        + pool.gpus * team.syncs_each_second * costs["server_sync"]
         + team.artifact_updates_each_second * costs["server_artifact"]
     )
     database = (
         runs * costs["database_run"]
         + rate * team.tasks_for_each_model * costs["database_task"]
         + pool.gpus * team.polls_each_second * costs["database_poll"]
+        + pool.gpus * team.syncs_each_second * costs["database_sync"]
         + rate * (costs["database_record"] + costs["database_export"])
     )
     # It looks what is recorded, and plans anew to show the ranking so far.
@@ -161,7 +166,12 @@ def loads_of(pool: Pool, costs: Mapping[str, float], team: Team) -> list[Load]:
     looking = team.coordinator_polls_each_second * costs["outcomes_of_10000"] * pool.models / MODELS
     coordinating = looking + planning / (team.refreshes_after * planning + planning)
     loads = [
-        Load("Prefect's server", prefect, team.prefect_processes, "PREFECT_WORKER_QUERY_SECONDS=10; prefect --workers"),
+        Load(
+            "Prefect's server",
+            prefect,
+            team.prefect_processes,
+            "PREFECT_WORKER_QUERY_SECONDS=10, …_HEARTBEAT_SECONDS=30",
+        ),
         Load("PostgreSQL", database, team.database_cores, "a server each for Prefect, MLflow and SHiFT"),
         Load("MLflow's server", rate * costs["mlflow_export"], team.mlflow_processes, "mlflow server --workers"),
         Load("results in SQLite", rate * costs["record_sqlite"], 1, "SHIFT_DATABASE_URL on PostgreSQL"),
@@ -252,10 +262,19 @@ async def _prefect(pids: Mapping[str, int]) -> dict[str, float]:
     from prefect import flow, get_client, task
     from prefect.artifacts import acreate_markdown_artifact
     from prefect.client.schemas.actions import ArtifactUpdate
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterId,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import StateType
     from prefect.states import Completed, Pending, Running
 
     meter = Meter({name: pid for name, pid in pids.items() if name in {"server", "database"}})
     costs: dict[str, float] = {}
+    running = FlowRunFilterStateType(any_=[StateType.CANCELLING])
+    under_way = FlowRunFilter(id=FlowRunFilterId(any_=[uuid4()]), state=FlowRunFilterState(type=running))
 
     def note(what: str, number: int) -> None:
         costs.update({f"{name}_{what}": seconds for name, seconds in meter.taken(number).items()})
@@ -285,10 +304,17 @@ async def _prefect(pids: Mapping[str, int]) -> dict[str, float]:
         for _ in range(CALLS):
             await client.get_scheduled_flow_runs_for_work_pool("cpu", work_queue_names=["evaluations"])
         note("poll", CALLS)
+        for number in range(WORKERS):
+            await client.send_worker_heartbeat("cpu", f"scale-{number}", 5.0)
         meter.begin()
+        # As deployments.worker does every few seconds.
         for _ in range(CALLS):
-            await client.send_worker_heartbeat("cpu", "scale", 5.0)
-        note("heartbeat", CALLS)
+            await client.send_worker_heartbeat("cpu", "scale-0", 5.0)
+            await client.send_worker_heartbeat("cpu", "scale-0", 5.0)
+            await client.read_work_pool("cpu")
+            await client.read_flow_runs(flow_run_filter=under_way)
+            await client.read_workers_for_work_pool("cpu")
+        note("sync", CALLS)
         artifact = await acreate_markdown_artifact("nothing", "scale")
         meter.begin()
         for _ in range(CALLS):
