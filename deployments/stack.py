@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -24,13 +23,13 @@ from filelock import FileLock
 
 from deployments.components import Component, Running, end, start, wait_until_up
 from deployments.deploy import deploy
+from flows.pools import EVALUATIONS, QUERIES
 from flows.server import STACK_FILE, choose_port, ensure_server, running_server, server_at, stop_server
 from storage.errors import StoreError
 from storage.in_place import put_in_place
 from storage.settings import Settings
 from tasks.host import host
 
-QUERIES, EVALUATIONS = "queries", "evaluations"
 _PREFECT_PORT, _MLFLOW_PORT = 4200, 5000
 _START_SECONDS = 120.0
 _ANSWERS_WITHIN_SECONDS = 2.0
@@ -38,8 +37,6 @@ _HOME_CHARACTERS = 4
 # A worker first finishes, or gives back, what it is at.
 _WORKER_ENDS_WITHIN_SECONDS = 20.0
 _WORKER_ENVIRONMENT = {
-    "PREFECT_WORKER_QUERY_SECONDS": "1",
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
@@ -239,9 +236,6 @@ def _mlflow(settings: Settings, was: Running | None) -> Component:
 
 
 def _worker_command(pool: str, queue: str, name: str) -> list[str]:
-    if find_spec("deployments.worker") is None:
-        options = ["--pool", pool, "--work-queue", queue, "--name", name, "--type", "process"]
-        return [sys.executable, "-P", "-m", "prefect", "worker", "start", *options]
     options = ["--pool", pool, "--queue", queue, "--name", name]
     return [sys.executable, "-P", "-m", "deployments.worker", *options]
 
@@ -283,7 +277,8 @@ def _is_worker_online(api_url: str, pool: str, name: str, since: float) -> bool:
         workers: list[dict[str, Any]] = answer.json() if answer.is_success else []
     except httpx.HTTPError:
         return False
-    told = [worker["last_heartbeat_time"] for worker in workers if worker["name"] == name]
+    # Each process of it has a name of its own, which begins with this.
+    told = [worker["last_heartbeat_time"] for worker in workers if worker["name"].startswith(f"{name}-")]
     return any(at and datetime.fromisoformat(at).timestamp() >= since - 1 for at in told)
 
 

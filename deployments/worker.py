@@ -13,6 +13,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import warnings
 from datetime import timedelta
 from typing import Any
@@ -33,19 +34,29 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
 from prefect.flow_engine import run_flow
 from prefect.flows import load_flow_from_flow_run
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_WORKER_HEARTBEAT_SECONDS,
+    PREFECT_WORKER_QUERY_SECONDS,
+    temporary_settings,
+)
 from prefect.states import AwaitingRetry
 from prefect.types._datetime import now
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from flows.metrics import serve_metrics
 from flows.pools import EVALUATIONS, POOLS, QUERIES
+from storage.errors import StoreError
 from tasks.host import stop_hosts
 
 # How many runs a worker has at once: those that only plan and wait, and those that compute.
 LIMITS = {QUERIES: 10, EVALUATIONS: 1}
-HEARTBEAT_SECONDS = 5
-# What is otherwise looked for every 15 s, and not told at all.
-_SETTINGS: dict[Any, Any] = {PREFECT_WORKER_QUERY_SECONDS: 1.0, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}
+# What is otherwise looked for every 15 s, told every 30 s, and not told at all.
+_SETTINGS: dict[Any, Any] = {
+    PREFECT_WORKER_QUERY_SECONDS: 1.0,
+    PREFECT_WORKER_HEARTBEAT_SECONDS: 5.0,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30,
+}
 # A run is given to a worker before the worker's name is noted with it.
 _NAMED_WITHIN = timedelta(seconds=60)
 _TRIES = 5
@@ -69,7 +80,6 @@ class WarmWorker(ProcessWorker):
             name=name,
             limit=LIMITS[queue],
             prefetch_seconds=0,
-            heartbeat_interval_seconds=HEARTBEAT_SECONDS,
         )
         self._running: dict[UUID, tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = {}
         self._cancelled: set[UUID] = set()
@@ -125,7 +135,9 @@ class WarmWorker(ProcessWorker):
         """
         for left in reversed(range(_TRIES)):
             try:
-                await self.client.send_worker_heartbeat(self._work_pool_name, self.name, HEARTBEAT_SECONDS)
+                await self.client.send_worker_heartbeat(
+                    self._work_pool_name, self.name, self.heartbeat_interval_seconds
+                )
                 return
             except httpx.HTTPStatusError:
                 if not left:
@@ -180,10 +192,10 @@ class WarmWorker(ProcessWorker):
 
 async def serve(pool: str, queue: str, name: str) -> None:
     """Serve a queue of a pool until this process is told to end."""
-    # One that is started anew is another worker: what the former had under way is lost.
-    worker = WarmWorker(pool, queue, f"{name}-{uuid4().hex[:6]}")
     given = {setting: value for setting, value in _SETTINGS.items() if setting.name not in os.environ}
     with temporary_settings(given):
+        # One that is started anew is another worker: what the former had under way is lost.
+        worker = WarmWorker(pool, queue, f"{name}-{uuid4().hex[:6]}")
         serving = asyncio.ensure_future(worker.start())
 
     def end() -> None:
@@ -207,7 +219,12 @@ def main() -> None:
     parser.add_argument("--queue", choices=sorted(LIMITS), default=EVALUATIONS)
     parser.add_argument("--name", default=socket.gethostname())
     options = parser.parse_args()
-    asyncio.run(serve(options.pool, options.queue, f"{options.name}-{options.queue}"))
+    name = f"{options.name}-{options.queue}"
+    try:
+        serve_metrics(options.pool, name)
+    except StoreError as error:
+        sys.exit(str(error))
+    asyncio.run(serve(options.pool, options.queue, name))
 
 
 if __name__ == "__main__":

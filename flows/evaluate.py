@@ -10,11 +10,14 @@ from prefect.runtime import flow_run
 
 from flows.computing import Computation, Work
 from flows.needless import Needless
+from flows.telemetry import told_run
 from shiftql.assignments import Assignment
 from storage.database import Database
 from storage.eviction import features_in_use
 from storage.settings import current_settings
 
+# The tag of a run that is handed out names the run that did so.
+TAG = "of-"
 # The labels of a run that tell what was done, by the attributes of flows.computing.Work.
 LABELS = {name: f"shift.{name}" for name in ("embedded_rows", "embedded_parts", "reused_rows")}
 
@@ -31,7 +34,7 @@ async def evaluate(title: str, assignment: dict[str, Any]) -> None:
     """
     settings = current_settings()
     work = Work()
-    with features_in_use(settings):
+    with features_in_use(settings), told_run(query=_asked_by()):
         # Who waits holds no worker: what others compute is waited for by whoever handed this out.
         computation = Computation(
             Assignment.from_json(assignment), Database(settings), work, Needless(None), waits=False
@@ -40,3 +43,8 @@ async def evaluate(title: str, assignment: dict[str, Any]) -> None:
     async with get_client() as client:
         labels = {label: getattr(work, name) for name, label in LABELS.items()}
         await client.update_flow_run_labels(flow_run.id, labels)
+
+
+def _asked_by() -> str | None:
+    """The run that handed this one out; see flows.spread."""
+    return next((tag.removeprefix(TAG) for tag in flow_run.tags if tag.startswith(TAG)), None)

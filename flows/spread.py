@@ -30,7 +30,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Cancelling
 
 from flows.computing import HOSTS_BY_START, Work
-from flows.evaluate import LABELS
+from flows.evaluate import LABELS, TAG
 from flows.needless import Needless
 from flows.pools import POOLS, pool_for, workers_up
 from shiftql.assignments import Assignment
@@ -131,7 +131,7 @@ class Spread:
         self._reasons: dict[str, str] = {}
         self._workers: Mapping[str, set[str]] = {}
         self._looked = float("-inf")
-        self._tag = f"of-{flow_run.id}"
+        self._tag = f"{TAG}{flow_run.id}"
         self._noted = False
 
     async def run(self) -> None:

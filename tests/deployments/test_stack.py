@@ -230,10 +230,10 @@ def _option(component: Component, name: str) -> str:
 @pytest.mark.parametrize(
     ("told", "is_online"),
     [
-        ([{"name": "one", "last_heartbeat_time": "2026-01-01T00:00:10Z"}], True),
-        ([{"name": "one", "last_heartbeat_time": "2026-01-01T00:00:00Z"}], False),
-        ([{"name": "one", "last_heartbeat_time": None}], False),
-        ([{"name": "two", "last_heartbeat_time": "2026-01-01T00:00:10Z"}], False),
+        ([{"name": "one-queries-a1b2c3", "last_heartbeat_time": "2026-01-01T00:00:10Z"}], True),
+        ([{"name": "one-queries-a1b2c3", "last_heartbeat_time": "2026-01-01T00:00:00Z"}], False),
+        ([{"name": "one-queries-a1b2c3", "last_heartbeat_time": None}], False),
+        ([{"name": "two-queries-a1b2c3", "last_heartbeat_time": "2026-01-01T00:00:10Z"}], False),
         ([], False),
     ],
 )
