@@ -21,6 +21,7 @@ _EVALUATION_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_00
 _QUEUE_SECONDS = (0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
 _GPUS = "/dev/nvidia[0-9]*"
 _ANSWERS_WITHIN_SECONDS = 5.0
+_TICK_SECONDS = 0.01
 
 
 def serve_metrics(pool: str, worker: str) -> str | None:
@@ -106,20 +107,32 @@ class Metrics(logging.Handler):
 
 
 class _Devices:
-    """How busy this machine's cores and GPUs are, looked at when somebody asks."""
+    """How busy this machine's cores and GPUs are, looked at when somebody asks: the cores since somebody did before."""
+
+    def __init__(self) -> None:
+        self._busy, self._all = _core_seconds()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         busy = GaugeMetricFamily(
             "shift_device_utilisation_ratio", "Share of the time that a device is busy", labels=["device"]
         )
         memory = GaugeMetricFamily("shift_device_memory_bytes", "Memory of a device that is in use", labels=["device"])
-        # Since the last time somebody asked.
-        busy.add_metric(["cpu"], psutil.cpu_percent() / 100)
+        # psutil.cpu_percent counts from the last time the same thread asked, and each asker has one of its own.
+        before, (self._busy, self._all) = (self._busy, self._all), _core_seconds()
+        busy.add_metric(["cpu"], (self._busy - before[0]) / max(self._all - before[1], _TICK_SECONDS))
         memory.add_metric(["cpu"], psutil.virtual_memory().used)
         for index, utilisation, mebibytes in _gpus():
             busy.add_metric([f"gpu{index}"], utilisation / 100)
             memory.add_metric([f"gpu{index}"], mebibytes * 2**20)
         yield from (busy, memory)
+
+
+def _core_seconds() -> tuple[float, float]:
+    """The seconds that all cores together were busy since the machine was started, and those that there were."""
+    times = psutil.cpu_times()
+    # What guests take is in `user` already.
+    total = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+    return total - times.idle - getattr(times, "iowait", 0.0), total
 
 
 def _gpus() -> list[tuple[int, float, float]]:

@@ -4,6 +4,7 @@ import json
 import logging
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -105,6 +106,15 @@ def test_devices_are_looked_at_when_somebody_asks(counted: Metrics, monkeypatch:
     assert 0 <= _value(counted, "shift_device_utilisation_ratio", device="cpu") <= 1
     assert _value(counted, "shift_device_utilisation_ratio", device="gpu1") == 0.5
     assert _value(counted, "shift_device_memory_bytes", device="gpu1") == 2 * 2**20
+
+
+def test_busy_cores_are_seen_by_whoever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([(10.0, 100.0), (13.0, 104.0), (14.0, 108.0)])
+    monkeypatch.setattr(metrics_module, "_core_seconds", lambda: next(seconds))
+    metrics = Metrics()
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as another:
+        assert one.submit(_value, metrics, "shift_device_utilisation_ratio", device="cpu").result() == 0.75
+        assert another.submit(_value, metrics, "shift_device_utilisation_ratio", device="cpu").result() == 0.25
 
 
 def test_metrics_are_served_on_this_machine_alone_and_only_where_a_port_is_set(
