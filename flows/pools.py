@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from http import HTTPStatus
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import WorkerStatus
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import PrefectHTTPStatusError
 
 # The faster first.
 POOLS = ("gpu", "cpu")
@@ -31,7 +32,9 @@ async def workers_up(client: PrefectClient) -> dict[str, set[str]]:
     for pool in POOLS:
         try:
             workers = await client.read_workers_for_work_pool(pool)
-        except ObjectNotFound:
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != HTTPStatus.NOT_FOUND:
+                raise
             workers = []
         found[pool] = {worker.name for worker in workers if worker.status == WorkerStatus.ONLINE}
     return found

@@ -150,8 +150,10 @@ class Spread:
                             await asyncio.sleep(_POLL_SECONDS)
                             await self._look(client)
             finally:
-                if self._errands:
-                    await asyncio.shield(self._cancel())
+                # What has recorded everything only has to say so.
+                cancelled = [each for each, errand in self._errands.items() if self._is_unsettled(errand)]
+                if cancelled:
+                    await asyncio.shield(_cancel(cancelled))
 
     def _take_note(self) -> bool:
         """Take what is recorded off the list, and see what of the rest somebody computes; whether there is any rest."""
@@ -249,7 +251,7 @@ class Spread:
         for fingerprint in fingerprints:
             claim = self._results.claim(self._planned[fingerprint].evaluation)
             if claim is not None:
-                reason = f"{_TRIES} runs ended without a result: {self._reasons.get(fingerprint, 'none says why')}"
+                reason = f"{_TRIES} times nothing came of it: {self._reasons.get(fingerprint, 'none says why')}"
                 failure = Measurement(status="failed", cost_seconds=0.0, reason=reason, transient=True)
                 self._results.record(claim, failure)
 
@@ -260,15 +262,19 @@ class Spread:
                 f"no worker serves the pools {' and '.join(POOLS)}: start one with 'shiftql up'; the query waits for it"
             )
 
-    async def _cancel(self) -> None:
-        """Cancel the runs that are under way: at once where they wait, and by their workers where they run."""
-        async with get_client() as client:
-            for each in self._errands:
-                with contextlib.suppress(ObjectNotFound):
-                    run = await client.read_flow_run(each)
-                    if run.state is not None and not run.state.is_final():
-                        waits = run.state.is_scheduled()
-                        await client.set_flow_run_state(each, Cancelled() if waits else Cancelling(), force=waits)
+    def _is_unsettled(self, errand: Errand) -> bool:
+        return not errand.fingerprints <= set(self._work.computed)
+
+
+async def _cancel(runs: Collection[UUID]) -> None:
+    """Cancel runs: at once where they wait, and by their workers where they run."""
+    async with get_client() as client:
+        for each in runs:
+            with contextlib.suppress(ObjectNotFound):
+                run = await client.read_flow_run(each)
+                if run.state is not None and not run.state.is_final():
+                    waits = run.state.is_scheduled()
+                    await client.set_flow_run_state(each, Cancelled() if waits else Cancelling(), force=waits)
 
 
 def _title(assignment: Assignment) -> str:

@@ -1,0 +1,348 @@
+"""Evaluations handed out to workers: what handing out costs, what more workers bring, and what killing them loses.
+
+    python benchmarks/pools.py [--only stub,sleep,query,kill] [--playground DIRECTORY] [--kills 5] [--json]
+
+`stub` hands 1,000 evaluations of 10 ms to 4 workers; `sleep` 120 of half a second to one worker and to two; no model is
+opened. `query` asks the linear proxy of all models of the small playground with one worker of one thread, and with
+two, after a question on another dataset that starts their frameworks. `kill` asks the same again and again, kills a
+worker at random each time, and starts another; answers are held against that of one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from homes import Home
+
+PARTS = ("stub", "sleep", "query", "kill")
+STUBS, STUB_SECONDS, STUB_WORKERS = 1000, 0.01, 4
+SLEEPS, SLEEP_SECONDS = 120, 0.5
+MOST_ORCHESTRATION = 0.06
+LEAST_SLEEPING, LEAST_ASKING = 1.8, 1.4
+WARMING, ASKED = "counting-shapes", "drawn-digits"
+_STUB_VARIABLE = "SHIFT_STUB_SECONDS"
+_PATIENCE_SECONDS = 600.0
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--only", default=",".join(PARTS))
+    arguments.add_argument("--playground", type=Path, help="where it is kept (default: made anew)")
+    arguments.add_argument("--kills", type=int, default=5)
+    arguments.add_argument("--json", action="store_true")
+    options = arguments.parse_args()
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        for part in options.only.split(","):
+            say(f"{part} …")
+            playground = (options.playground or Path(directory) / "playground").absolute()
+            found[part] = _measure(part, Path(directory) / part, playground, options.kills)
+            say(json.dumps(found[part]))
+    print(json.dumps(found) if options.json else "\n".join(worded(found)))
+
+
+def _measure(part: str, directory: Path, playground: Path, kills: int) -> dict[str, Any]:
+    if part == "stub":
+        with deployed(Home(directory)), working(directory, STUB_WORKERS, STUB_SECONDS):
+            wall = spread(STUBS, "stub")
+        return {"seconds": wall, "orchestration": (STUB_WORKERS * wall - STUBS * STUB_SECONDS) / STUBS}
+    if part == "sleep":
+        walls = []
+        with deployed(Home(directory)):
+            for workers in (1, 2):
+                with working(directory, workers, SLEEP_SECONDS):
+                    walls.append(spread(SLEEPS, f"sleep-{workers}"))
+        return {"one": walls[0], "two": walls[1], "times": walls[0] / walls[1]}
+    home = Home(directory)
+    home.shiftql("playground", str(playground), "--size", "small")
+    with deployed(home):
+        return _killed(home, kills) if part == "kill" else _asked(home)
+
+
+def _asked(home: Home) -> dict[str, Any]:
+    seconds = []
+    for workers in (1, 2):
+        home.shiftql("purge", "all", "--yes")
+        with working(home.path, workers):
+            trigger(question(WARMING))
+            seconds.append(trigger(question(ASKED)))
+    return {"one": seconds[0], "two": seconds[1], "times": seconds[0] / seconds[1]}
+
+
+def _killed(home: Home, kills: int) -> dict[str, Any]:
+    """Whether any answer differs from that of one process, and how many evaluations were made twice or not at all."""
+    with no_server_named():
+        alone = ranking(home)
+    differing, repeated, lost, recorded = 0, 0, 0, 0
+    seconds = []
+    for number in range(kills):
+        home.shiftql("purge", "all", "--yes")
+        log = home.path / "logs" / "shiftql.jsonl"
+        log.unlink(missing_ok=True)
+        with working(home.path, 2) as processes:
+            victim = random.Random(number).randrange(len(processes))
+            run = start(question(ASKED))
+            time.sleep(random.Random(number).uniform(3, 12))
+            processes[victim].send_signal(signal.SIGKILL)
+            say(f"  killed {'the one that plans' if victim == 0 else 'one that computes'}")
+            with worker(home.path, "queries" if victim == 0 else "evaluations", f"new-{number}"):
+                seconds.append(wait_for(run))
+        with no_server_named():
+            differing += ranking(home) != alone
+        counts = computed_in(log)
+        repeated += sum(count - 1 for count in counts.values())
+        recorded += len(counts)
+        lost += sum(1 for line in log.read_text().splitlines() if json.loads(line).get("event") == "failed")
+    return {
+        "kills": kills,
+        "differing": differing,
+        "repeated": repeated,
+        "failed": lost,
+        "computed": recorded,
+        "seconds": seconds,
+    }
+
+
+def computed_in(log: Path) -> Counter[str]:
+    """How often each evaluation was completed, by its fingerprint."""
+    lines = (json.loads(line) for line in log.read_text().splitlines())
+    return Counter(line["evaluation"] for line in lines if line.get("event") == "computed")
+
+
+def ranking(home: Home) -> list[tuple[str, float]]:
+    rows = home.query(question(ASKED))["ranking"]
+    return [(row["model"], row["score"]) for row in rows]
+
+
+def question(dataset: str) -> str:
+    return f"SELECT name FROM models ORDER BY Linear TRAINED ON '{dataset}-train' TESTED ON '{dataset}-test'"
+
+
+# --- a stack ----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def deployed(home: Home) -> Iterator[None]:
+    """A Prefect server with everything deployed, which this process talks to."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from deployments.deploy import deploy
+    from flows.server import ensure_server
+    from storage.settings import current_settings
+
+    os.environ["SHIFT_HOME"] = str(home.path)
+    home.path.mkdir(parents=True, exist_ok=True)
+    url = ensure_server(current_settings())[0].api_url
+    os.environ["PREFECT_API_URL"] = url
+    deploy(url, lambda _: None)
+    try:
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+    finally:
+        os.environ.pop("PREFECT_API_URL")
+        home.stop_server()
+
+
+@contextlib.contextmanager
+def no_server_named() -> Iterator[None]:
+    """Within it commands answer in their own process."""
+    url = os.environ.pop("PREFECT_API_URL")
+    try:
+        yield
+    finally:
+        os.environ["PREFECT_API_URL"] = url
+
+
+@contextlib.contextmanager
+def working(home: Path, workers: int, stub: float | None = None) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """One that plans, and so many that compute, each on one thread; all that they do is to wait for `stub` seconds."""
+    with contextlib.ExitStack() as stack:
+        names = [("queries", "plans"), *(("evaluations", f"computes-{number}") for number in range(workers))]
+        processes = [stack.enter_context(worker(home, queue, name, stub)) for queue, name in names]
+        _until_up(home, len(processes))
+        yield processes
+
+
+@contextlib.contextmanager
+def worker(home: Path, queue: str, name: str, stub: float | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SHIFT_HOME": str(home)}
+    if stub is not None:
+        environment[_STUB_VARIABLE] = str(stub)
+    log = home / "logs" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, __file__, "worker", "--pool", "cpu", "--queue", queue, "--name", name],
+            stdout=output,
+            stderr=output,
+            env=environment,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        process.kill()
+        process.wait()
+
+
+def _until_up(home: Path, number: int) -> None:
+    """Wait until so many workers have said that they started."""
+    give_up = time.monotonic() + _PATIENCE_SECONDS
+    logs = home / "logs"
+    while sum("started!" in log.read_text() for log in logs.glob("*.log") if log.stem.startswith(("plans", "comp"))) < (
+        number
+    ):
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"workers do not start: read {logs}")
+        time.sleep(0.2)
+
+
+def start(statement: str) -> str:
+    """Trigger a query; its run."""
+    from prefect.deployments import run_deployment
+
+    return str(run_deployment("search/search", parameters={"statement": statement}, timeout=0).id)
+
+
+def wait_for(run: str) -> float:
+    """The seconds that a run took, from its creation. Raises RuntimeError where it did not complete."""
+    from prefect.client.orchestration import get_client
+
+    give_up = time.monotonic() + _PATIENCE_SECONDS
+    with get_client(sync_client=True) as client:
+        while True:
+            found = client.read_flow_run(run)  # type: ignore[arg-type]
+            if found.state is not None and found.state.is_final():
+                break
+            if time.monotonic() > give_up:
+                raise TimeoutError(f"run {run} does not end")
+            time.sleep(0.2)
+    if not found.state.is_completed() or found.created is None or found.end_time is None:
+        raise RuntimeError(f"run {run} is {found.state.name}: {found.state.message}")
+    return (found.end_time - found.created).total_seconds()
+
+
+def trigger(statement: str) -> float:
+    return wait_for(start(statement))
+
+
+# --- stubs ------------------------------------------------------------------------------------------------------------
+
+
+def spread(number: int, name: str) -> float:
+    """The seconds that handing out so many stubs and having them recorded takes."""
+    from prefect import flow
+
+    from flows.computing import Work
+    from flows.needless import Needless
+    from flows.spread import Spread
+    from shiftql.assignments import Assignment
+    from shiftql.cost import Cost
+    from shiftql.plan import PlannedEvaluation
+    from storage.database import Database
+    from storage.evaluations import Evaluation, Subject
+    from storage.settings import current_settings
+
+    def subject(of: str) -> Subject:
+        return Subject(of, hashlib.blake2b(of.encode(), digest_size=16).hexdigest())
+
+    train = subject(f"{name}-train")
+    planned = tuple(
+        PlannedEvaluation(
+            Evaluation(subject(f"{name}-{each}"), train, None, "stub", "1"), Cost(STUB_SECONDS), source="huggingface"
+        )
+        for each in range(number)
+    )
+
+    @flow(name="spread")
+    async def handing_out() -> float:
+        started = time.perf_counter()
+        await Spread(Assignment(planned, (), None, None), Database(current_settings()), Work(), Needless(None)).run()
+        return time.perf_counter() - started
+
+    return asyncio.run(handing_out())
+
+
+def serve_stubs(seconds: float) -> None:
+    """Let evaluations wait in place of being computed: claims, task runs and records are as always."""
+    from prefect import task
+
+    from flows.computing import Computation
+    from storage.database import Database
+    from storage.evaluations import Measurement
+    from storage.results import ResultStore
+    from storage.settings import current_settings
+
+    @task(name="stub")
+    async def stub(claim: Any) -> str:
+        await asyncio.sleep(seconds)
+        measurement = Measurement("completed", seconds, "accuracy", 0.5)
+        await asyncio.to_thread(ResultStore(Database(current_settings())).record, claim, measurement)
+        return claim.evaluation.fingerprint
+
+    one_at_a_time = asyncio.Semaphore(1)
+
+    async def evaluate(self: Computation, model: Any, evaluations: Any) -> list[Any]:
+        async with one_at_a_time:
+            for claim in await self._claim(evaluations, []):
+                await self._recorded(stub, claim=claim)
+        return []
+
+    Computation._evaluate = evaluate  # type: ignore[method-assign]
+
+
+def serve() -> None:
+    if (written := os.environ.get(_STUB_VARIABLE)) is not None:
+        serve_stubs(float(written))
+    from deployments.worker import main
+
+    main()
+
+
+def say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def worded(found: dict[str, Any]) -> Iterator[str]:
+    if stub := found.get("stub"):
+        each = 1000 * stub["orchestration"]
+        yield (
+            f"{STUBS} evaluations of {1000 * STUB_SECONDS:g} ms over {STUB_WORKERS} workers: {stub['seconds']:.1f} s, "
+            f"{each:.1f} ms of a worker's time each besides (at most {1000 * MOST_ORCHESTRATION:g})"
+        )
+    for part, least in (("sleep", LEAST_SLEEPING), ("query", LEAST_ASKING)):
+        if times := found.get(part):
+            yield (
+                f"{part}: {times['one']:.1f} s with one worker, {times['two']:.1f} s with two: {times['times']:.2f} "
+                f"times faster (at least {least:g})"
+            )
+    if killed := found.get("kill"):
+        yield (
+            f"{killed['kills']} workers killed: {killed['differing']} answers differ, {killed['repeated']} of "
+            f"{killed['computed']} completed evaluations were made again, {killed['failed']} failed"
+        )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["worker"]:
+        del sys.argv[1]
+        serve()
+    else:
+        main()

@@ -1,0 +1,211 @@
+"""Queries on warm workers: the same answer as embedded, whoever is lost or cancelled meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import arun_deployment
+from prefect.settings import PREFECT_API_URL, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+from prefect.states import Cancelling, Running
+from sqlalchemy import delete
+from sqlmodel import select
+
+from deployments import worker as worker_module
+from deployments.deploy import deploy
+from deployments.worker import WarmWorker
+from flows import computing, spread
+from flows.evaluate import evaluate
+from shiftql.answering import look_up
+from shiftql.answers import RankingAnswer
+from shiftql.assignments import assignment_of
+from shiftql.binder import bind
+from shiftql.engine import query
+from shiftql.parser import parse
+from shiftql.plan import Rank, Step
+from shiftql.preparation import prepare
+from storage.database import Database
+from storage.results import EvaluationRecord, ResultStore
+from storage.settings import current_settings
+
+NATURE = "TRAINED ON 'nature-train' TESTED ON 'nature-test'"
+LINEAR = f"SELECT * FROM text_models ORDER BY Linear {NATURE}"
+_PATIENCE_SECONDS = 120.0
+
+
+@pytest.fixture
+def deployed(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything deployed, and nobody patient."""
+    deploy(str(PREFECT_API_URL.value()), lambda change: None)
+    monkeypatch.setattr(spread, "_POLL_SECONDS", 0.2)
+    monkeypatch.setattr(spread, "_LOOK_FOR_WORKERS_SECONDS", 1.0)
+    monkeypatch.setattr(spread, "_LEAST_SECONDS", 0.0)
+
+
+@contextlib.asynccontextmanager
+async def working(*workers: WarmWorker) -> AsyncIterator[None]:
+    with temporary_settings({PREFECT_WORKER_QUERY_SECONDS: 0.5}):
+        serving = [asyncio.create_task(worker.start(printer=lambda _: None)) for worker in workers]
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.end_all()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+
+def both(name: str) -> tuple[WarmWorker, WarmWorker]:
+    """One that plans, and one that computes."""
+    return WarmWorker("cpu", "queries", f"{name}-queries"), WarmWorker("cpu", "evaluations", f"{name}-evaluations")
+
+
+async def until(met: Callable[[], Awaitable[Any]]) -> Any:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not (found := await met()):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.2)
+    return found
+
+
+async def ended(client: PrefectClient, run: UUID) -> FlowRun:
+    async def final() -> FlowRun | None:
+        found = await client.read_flow_run(run)
+        return found if found.state is not None and found.state.is_final() else None
+
+    return await until(final)
+
+
+async def handed_out_by(client: PrefectClient, run: UUID) -> list[FlowRun]:
+    return await client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[f"of-{run}"])))
+
+
+async def trigger(client: PrefectClient, statement: str = LINEAR) -> UUID:
+    return (await arun_deployment("search/search", client, {"statement": statement}, timeout=0)).id
+
+
+def ask() -> RankingAnswer:
+    answer = query(LINEAR)
+    assert isinstance(answer, RankingAnswer)
+    return answer
+
+
+def forget() -> None:
+    with Database(current_settings()).session() as session:
+        session.exec(delete(EvaluationRecord))  # type: ignore[call-overload]
+        session.commit()
+
+
+def tokens() -> set[int]:
+    with Database(current_settings()).session() as session:
+        return set(session.exec(select(EvaluationRecord.token)))
+
+
+def test_workers_answer_as_one_process_does_and_compute_everything_once(deployed: None) -> None:
+    embedded = ask()
+    forget()
+
+    async def run() -> tuple[FlowRun, list[FlowRun]]:
+        async with get_client() as client, working(*both("a"), WarmWorker("cpu", "evaluations", "b")):
+            run = await ended(client, await trigger(client))
+            return run, [await ended(client, each.id) for each in await handed_out_by(client, run.id)]
+
+    run, handed_out = asyncio.run(run())
+    assert run.state_name == "Completed", run.state
+    assert {each.work_queue_name for each in handed_out} == {"evaluations"}
+    assert {each.state_name for each in handed_out} == {"Completed"}
+    again = ask()
+    assert again.ranking == embedded.ranking
+    assert again.evaluated == 0
+    assert tokens() == {1}
+
+
+def test_the_runs_of_a_lost_worker_are_taken_over(deployed: None) -> None:
+    async def run() -> FlowRun:
+        async with get_client() as client:
+            lost = await trigger(client)
+            await client.set_flow_run_state(lost, Running(), force=True)
+            await client.update_flow_run_labels(lost, {"prefect.worker.name": "lost"})
+            async with working(*both("a")):
+                return await ended(client, lost)
+
+    run = asyncio.run(run())
+    assert run.state_name == "Completed", run.state
+    assert run.labels["prefect.worker.name"] == "a-queries"
+    assert ask().evaluated == 0
+
+
+def test_who_cancels_a_query_cancels_what_it_handed_out(deployed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(computing.Computation, "run", _for_ever)
+
+    async def run() -> tuple[FlowRun, list[FlowRun]]:
+        async with get_client() as client, working(*both("a")):
+            run = await trigger(client)
+
+            async def computing_it() -> bool:
+                return any(each.state_name == "Running" for each in await handed_out_by(client, run))
+
+            await until(computing_it)
+            await client.set_flow_run_state(run, Cancelling())
+            cancelled = await ended(client, run)
+            return cancelled, [await ended(client, each.id) for each in await handed_out_by(client, run)]
+
+    run, handed_out = asyncio.run(run())
+    assert run.state_name == "Cancelled"
+    assert {each.state_name for each in handed_out} == {"Cancelled"}
+
+
+async def _for_ever(_: computing.Computation) -> None:
+    await asyncio.Event().wait()
+
+
+def test_what_never_comes_back_is_said_to_fail(deployed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(computing.Computation, "run", _nothing)
+    monkeypatch.setattr(spread, "_TRIES", 1)
+
+    async def run() -> FlowRun:
+        async with get_client() as client, working(*both("a")):
+            return await ended(client, await trigger(client))
+
+    asyncio.run(run())
+    with Database(current_settings()).session() as session:
+        reasons = set(session.exec(select(EvaluationRecord.reason)))
+    assert len(reasons) == 1
+    assert "1 times nothing came of it" in str(reasons)
+
+
+async def _nothing(_: computing.Computation) -> None:
+    return None
+
+
+def test_what_others_compute_is_left_to_whoever_handed_it_out(deployed: None) -> None:
+    ask()
+    results = ResultStore(Database(current_settings()))
+    with Database(current_settings()).session() as session:
+        for record in session.exec(select(EvaluationRecord)):
+            record.status, record.owner, record.heartbeat = "claimed", "them", time.time() + 3600
+            session.add(record)
+        session.commit()
+    assignment = assignment_of(planned(LINEAR))
+    fingerprints = {evaluation.fingerprint for evaluation in assignment.new_evaluations}
+    assert results.claimed(fingerprints) == fingerprints
+    asyncio.run(evaluate("all", assignment.json))
+    assert results.claimed(fingerprints) == fingerprints
+
+
+def planned(text: str) -> Step:
+    statement, *_ = parse(text)
+    database = Database(current_settings())
+    plan = prepare(bind(statement, database, text, {}, look_up(database)), database)
+    assert isinstance(plan, Rank)
+    return plan
