@@ -235,7 +235,10 @@ def _serve(port: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
+    from flows.server_database import let_writers_take_turns
+
     settings = current_settings()
+    let_writers_take_turns()
 
     def patience() -> float:
         server = _read(settings)
