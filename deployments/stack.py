@@ -181,14 +181,14 @@ def _components(settings: Settings, chosen: Choices, api_url: str, running: Mapp
     ports = _metrics_ports()
 
     def worker(pool: str, queue: str, name: str, more: Mapping[str, str], cores: Sequence[int] = ()) -> Component:
-        full = f"{machine}-{name}"
+        full = f"{machine}-{name}" if name else machine
         at = next(ports, None)
         metrics = {} if at is None else {"SHIFT_METRICS_PORT": str(at)}
         return Component(
-            f"worker {name}",
+            f"worker {name or queue}",
             _worker_command(pool, queue, full),
-            settings.home / "logs" / f"worker-{name}.log",
-            lambda started: _is_worker_online(api_url, pool, full, started),
+            settings.home / "logs" / f"worker-{name or queue}.log",
+            lambda started: _is_worker_online(api_url, pool, f"{full}-{queue}-", started),
             {**environment, **more, **metrics},
             cores,
             ends_within=_WORKER_ENDS_WITHIN_SECONDS,
@@ -198,7 +198,7 @@ def _components(settings: Settings, chosen: Choices, api_url: str, running: Mapp
     gpus = _gpus()
     # Where there are GPUs, what is sent to the cores leaves those alone.
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if gpus else {}
-    found.append(worker("cpu", QUERIES, "queries", hidden))
+    found.append(worker("cpu", QUERIES, "", hidden))
     for number, cores in enumerate(_shares(chosen.workers), start=1):
         share = cores if chosen.workers > 1 else ()
         threads = {"OMP_NUM_THREADS": str(len(cores))} if share else {}
@@ -270,15 +270,14 @@ def _metrics_ports() -> Iterator[int]:
     yield from range(first, 65_536)
 
 
-def _is_worker_online(api_url: str, pool: str, name: str, since: float) -> bool:
-    """Whether a worker has told Prefect's server of itself since a time."""
+def _is_worker_online(api_url: str, pool: str, prefix: str, since: float) -> bool:
+    """Whether a worker has told Prefect's server of itself since a time. Each of its processes has a name of its own."""
     try:
         answer = httpx.post(f"{api_url}/work_pools/{pool}/workers/filter", json={}, **_client_options())
         workers: list[dict[str, Any]] = answer.json() if answer.is_success else []
     except httpx.HTTPError:
         return False
-    # Each process of it has a name of its own, which begins with this.
-    told = [worker["last_heartbeat_time"] for worker in workers if worker["name"].startswith(f"{name}-")]
+    told = [worker["last_heartbeat_time"] for worker in workers if worker["name"].startswith(prefix)]
     return any(at and datetime.fromisoformat(at).timestamp() >= since - 1 for at in told)
 
 

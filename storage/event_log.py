@@ -48,7 +48,6 @@ class JsonLog(logging.Handler):
         self.path = path
         self._file_bytes = file_bytes
         self._descriptor: int | None = None
-        path.parent.mkdir(parents=True, exist_ok=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -74,6 +73,7 @@ class JsonLog(logging.Handler):
             if not is_in_place:
                 self._close()
         if self._descriptor is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         return self._descriptor
 

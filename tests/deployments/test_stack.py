@@ -249,7 +249,7 @@ def test_a_worker_is_online_once_it_told_of_itself_and_not_its_predecessor(
     monkeypatch.setattr(httpx, "post", post)
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "team:a:b")
     since = 1767225605.0
-    assert stack._is_worker_online("http://here/api", "cpu", "one", since) is is_online
+    assert stack._is_worker_online("http://here/api", "cpu", "one-queries-", since) is is_online
     assert asked == [("http://here/api/work_pools/cpu/workers/filter", ("team", "a:b"))]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,6 +66,14 @@ def test_secrets_are_left_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> No
     tell("failed", reason="postgresql://shift:hunter2@host/db refused hf_verysecret")
     line = (home / "logs" / LOG_NAME).read_text()
     assert "postgresql://shift:***@host/db refused ***" in line
+
+
+def test_logs_that_are_deleted_meanwhile_are_begun_anew(home: Path) -> None:
+    log_to(current_settings())
+    tell("first")
+    shutil.rmtree(home / "logs")
+    tell("second")
+    assert [each["event"] for each in _told(home / "logs" / LOG_NAME)] == ["second"]
 
 
 def test_a_full_file_is_moved_aside_and_few_are_kept(tmp_path: Path) -> None:
