@@ -271,7 +271,7 @@ def _metrics_ports() -> Iterator[int]:
 
 
 def _is_worker_online(api_url: str, pool: str, prefix: str, since: float) -> bool:
-    """Whether a worker has told Prefect's server of itself since a time. Each of its processes has a name of its own."""
+    """Whether a worker, whose processes have names of their own, has told Prefect's server of itself since a time."""
     try:
         answer = httpx.post(f"{api_url}/work_pools/{pool}/workers/filter", json={}, **_client_options())
         workers: list[dict[str, Any]] = answer.json() if answer.is_success else []
