@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Collection
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -45,10 +45,12 @@ from storage.settings import current_settings
 from storage.watches import Reason, WatchRecord, WatchStore
 
 # A run that was started by a registration waits until nothing was registered for so long, but not for ever: of hundreds
-# that are registered one by one, the first are not to wait for the last. The catalog knows whole seconds; one less is
-# still longer than flows.announcing leaves what follows an event without one of its own.
-_QUIET_SECONDS = 3.0
+# that are registered one by one, the first are not to wait for the last. It is longer than flows.announcing leaves what
+# follows an event without one of its own.
+_QUIET_SECONDS = 2.0
 _LONGEST_SECONDS = 10.0
+# The catalog knows whole seconds.
+_CATALOG_SECOND = timedelta(seconds=1)
 # What is due before the next run of the schedule is asked now.
 _SLACK_SECONDS = 300.0
 _NAMED = 3
@@ -108,7 +110,8 @@ async def _gather(catalog: Catalog) -> set[str]:
         await _cover(waiting)
         names |= {name for each in waiting for name in each.parameters.get("models") or ()}
         told += [each.expected_start_time for each in waiting if each.expected_start_time is not None]
-        newest = max(filter(None, [catalog.newest(), *told]), default=None)
+        added = catalog.newest()
+        newest = max([*told, *([] if added is None else [added + _CATALOG_SECOND])], default=None)
         patience = give_up - time.monotonic()
         left = 0.0 if newest is None else _QUIET_SECONDS - (datetime.now(UTC) - newest).total_seconds()
         if min(left, patience) <= 0:

@@ -233,7 +233,7 @@ def test_an_ended_watch_is_asked_no_longer(here: None) -> None:
 @pytest.fixture
 def deployed(here: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deployment]:
     """The flow as a deployment, of which a test runs what it says is run; nothing is waited for."""
-    monkeypatch.setattr(reevaluate_module, "_QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(reevaluate_module, "_QUIET_SECONDS", -60.0)
     with get_client(sync_client=True) as client:
         found = Deployment(client, client.create_deployment(client.create_flow(reevaluate), "reevaluate"))
         yield found
