@@ -24,7 +24,6 @@ from tasks.registration import (
     changed_model,
     inspect_dataset,
     inspect_model,
-    is_untouched,
 )
 from tasks.shared_datasets import share_dataset
 from tasks.shared_models import share_model
@@ -273,7 +272,7 @@ def make_playground(
     registered = {model.name: model for model in catalog.models()}
     for model in manifest.models:
         before = registered.get(model.name)
-        if before is None or before.path != str(model.path) or not is_untouched(before):
+        if before is None or before.path != str(model.path) or changed_model(before):
             columns = {
                 "upstream_dataset": model.upstream_dataset,
                 "upstream_accuracy": model.upstream_accuracy,
