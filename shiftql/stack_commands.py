@@ -32,7 +32,10 @@ def up(workers: int | None, mlflow: bool | None, port: int | None) -> None:
     for part in Session().start_stack(workers, mlflow, port):
         click.echo(_line(part))
     click.echo(f"logs: {current_settings().home / 'logs'}")
-    click.echo("next: open the first address, or ask: shiftql -c 'SHOW MODELS'  ('shiftql down' stops all of it)")
+    click.echo(
+        "next: open the first address, or let the workers answer: shiftql trigger search --query 'SHOW MODELS' --wait"
+    )
+    click.echo("('shiftql down' stops all of it)")
 
 
 @click.command()

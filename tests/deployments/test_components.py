@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deployments import components
 from deployments.components import Component, Running, end, start, wait_until_up
 from storage.errors import StoreError
 
@@ -19,6 +20,11 @@ IGNORES = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {READS
 HAS_CHILD = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {READS!r}]); {READS}"
 
 Make = Callable[..., Component]
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(components, "_ALONE_SECONDS", 0.1)
 
 
 @pytest.fixture
