@@ -30,6 +30,7 @@ from prefect.states import Completed
 from flows.benchmark import benchmark
 from flows.registration import refresh_models
 from flows.search import search
+from flows.telemetry import told_run
 from flows.telling import tell
 from flows.watching import Outcome, refresh
 from shiftql.benchmark import EVERYTHING
@@ -81,21 +82,22 @@ async def reevaluate(
         only_due: Ask those alone whose time has come: after what EVERY says, or after a day.
         budget_seconds: How many seconds may be spent on evaluations of the performance matrix.
     """
-    database = Database(current_settings())
-    again = Again(database, reason, budget_seconds)
-    if only_due:
-        soon = time.time() + _SLACK_SECONDS
-        due = [watch.name for watch in WatchStore(database).all() if is_due(watch, soon)]
-        await again.ask(due)
-        return await again.report()
-    new = set(models or ())
-    while True:
-        if reason == "registered":
-            new |= await _gather(Catalog(database))
-        await again.ask(watches, new | again.added())
-        # Who registers something after this look has a run that waits for this one, and finds what is left to do.
-        if reason != "registered" or not await _waiting():
+    with told_run():
+        database = Database(current_settings())
+        again = Again(database, reason, budget_seconds)
+        if only_due:
+            soon = time.time() + _SLACK_SECONDS
+            due = [watch.name for watch in WatchStore(database).all() if is_due(watch, soon)]
+            await again.ask(due)
             return await again.report()
+        new = set(models or ())
+        while True:
+            if reason == "registered":
+                new |= await _gather(Catalog(database))
+            await again.ask(watches, new | again.added())
+            # Who registers something after this look has a run that waits for this one, and finds what is left to do.
+            if reason != "registered" or not await _waiting():
+                return await again.report()
 
 
 async def _gather(catalog: Catalog) -> set[str]:
