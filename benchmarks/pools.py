@@ -59,14 +59,15 @@ def main() -> None:
 def _measure(part: str, directory: Path, playground: Path, kills: int) -> dict[str, Any]:
     if part == "stub":
         with deployed(Home(directory)), working(directory, STUB_WORKERS, STUB_SECONDS):
-            wall = spread(STUBS, "stub")
-        return {"seconds": wall, "orchestration": (STUB_WORKERS * wall - STUBS * STUB_SECONDS) / STUBS}
+            wall = spread(STUBS, "stub", STUB_SECONDS)
+        ideal = STUBS * STUB_SECONDS / STUB_WORKERS
+        return {"seconds": wall, "orchestration": (wall - ideal) / STUBS}
     if part == "sleep":
         walls = []
         with deployed(Home(directory)):
             for workers in (1, 2):
                 with working(directory, workers, SLEEP_SECONDS):
-                    walls.append(spread(SLEEPS, f"sleep-{workers}"))
+                    walls.append(spread(SLEEPS, f"sleep-{workers}", SLEEP_SECONDS))
         return {"one": walls[0], "two": walls[1], "times": walls[0] / walls[1]}
     home = Home(directory)
     home.shiftql("playground", str(playground), "--size", "small")
@@ -246,8 +247,8 @@ def trigger(statement: str) -> float:
 # --- stubs ------------------------------------------------------------------------------------------------------------
 
 
-def spread(number: int, name: str) -> float:
-    """The seconds that handing out so many stubs and having them recorded takes."""
+def spread(number: int, name: str, seconds: float) -> float:
+    """The seconds that handing out so many stubs, expected to take so long each, and having them recorded takes."""
     from prefect import flow
 
     from flows.computing import Work
@@ -266,7 +267,7 @@ def spread(number: int, name: str) -> float:
     train = subject(f"{name}-train")
     planned = tuple(
         PlannedEvaluation(
-            Evaluation(subject(f"{name}-{each}"), train, None, "stub", "1"), Cost(STUB_SECONDS), source="huggingface"
+            Evaluation(subject(f"{name}-{each}"), train, None, "stub", "1"), Cost(seconds), source="huggingface"
         )
         for each in range(number)
     )
@@ -325,7 +326,8 @@ def worded(found: dict[str, Any]) -> Iterator[str]:
         each = 1000 * stub["orchestration"]
         yield (
             f"{STUBS} evaluations of {1000 * STUB_SECONDS:g} ms over {STUB_WORKERS} workers: {stub['seconds']:.1f} s, "
-            f"{each:.1f} ms of a worker's time each besides (at most {1000 * MOST_ORCHESTRATION:g})"
+            f"{each:.1f} ms each besides (at most {1000 * MOST_ORCHESTRATION:g}), or {STUB_WORKERS * each:.1f} ms of a "
+            "worker's time"
         )
     for part, least in (("sleep", LEAST_SLEEPING), ("query", LEAST_ASKING)):
         if times := found.get(part):

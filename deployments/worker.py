@@ -45,7 +45,7 @@ from prefect.types._datetime import now
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
 from flows.metrics import serve_metrics
-from flows.pools import EVALUATIONS, POOLS, QUERIES
+from flows.pools import EVALUATIONS, POOLS, QUERIES, name_of_worker
 from storage.errors import StoreError
 from tasks.host import stop_hosts
 
@@ -59,6 +59,7 @@ _SETTINGS: dict[Any, Any] = {
 }
 # A run is given to a worker before the worker's name is noted with it.
 _NAMED_WITHIN = timedelta(seconds=60)
+_ANEW = 6
 _TRIES = 5
 _TRY_AGAIN_SECONDS = 0.2
 _UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
@@ -195,7 +196,7 @@ async def serve(pool: str, queue: str, name: str) -> None:
     given = {setting: value for setting, value in _SETTINGS.items() if setting.name not in os.environ}
     with temporary_settings(given):
         # One that is started anew is another worker: what the former had under way is lost.
-        worker = WarmWorker(pool, queue, f"{name}-{uuid4().hex[:6]}")
+        worker = WarmWorker(pool, queue, f"{name}-{uuid4().hex[:_ANEW]}")
         serving = asyncio.ensure_future(worker.start())
 
     def end() -> None:
@@ -219,7 +220,7 @@ def main() -> None:
     parser.add_argument("--queue", choices=sorted(LIMITS), default=EVALUATIONS)
     parser.add_argument("--name", default=socket.gethostname())
     options = parser.parse_args()
-    name = f"{options.name}-{options.queue}"
+    name = name_of_worker(options.name, options.queue)
     try:
         serve_metrics(options.pool, name)
     except StoreError as error:

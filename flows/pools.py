@@ -26,8 +26,13 @@ def pool_for(methods: Collection[str], room: Mapping[str, int], workers: Mapping
     return next((pool for pool in (POOLS[:1] if are_for_gpus else POOLS) if room.get(pool, 0) > 0), None)
 
 
+def name_of_worker(name: str, queue: str) -> str:
+    """What a worker is called that serves a queue."""
+    return f"{name}-{queue}"
+
+
 async def workers_up(client: PrefectClient) -> dict[str, set[str]]:
-    """The names of the workers of each pool that are alive, by their heartbeats."""
+    """The names of the workers of each pool that are alive, by their heartbeats, but for those that only plan."""
     found: dict[str, set[str]] = {}
     for pool in POOLS:
         try:
@@ -36,5 +41,6 @@ async def workers_up(client: PrefectClient) -> dict[str, set[str]]:
             if error.response.status_code != HTTPStatus.NOT_FOUND:
                 raise
             workers = []
-        found[pool] = {worker.name for worker in workers if worker.status == WorkerStatus.ONLINE}
+        names = {worker.name for worker in workers if worker.status == WorkerStatus.ONLINE}
+        found[pool] = {name for name in names if name_of_worker("", QUERIES) not in name}
     return found

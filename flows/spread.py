@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -90,11 +91,15 @@ def batches_of(assignment: Assignment) -> Iterator[Batch]:
 
 
 def next_batch(batches: Sequence[Batch], workers: int) -> Batch:
-    """The first of some batches, as many together as are a run's share of all of them."""
-    share = max(_LEAST_SECONDS, sum(batch.seconds for batch in batches) / (_RUNS_FOR_EACH * max(1, workers)))
+    """The first of some batches, as many together as are a run's share of all of them.
+
+    However little they are expected to take, no run has more of them than every worker could have.
+    """
+    workers = max(1, workers)
+    share = max(_LEAST_SECONDS, sum(batch.seconds for batch in batches) / (_RUNS_FOR_EACH * workers))
     fingerprints: list[str] = []
     seconds = 0.0
-    for batch in batches:
+    for batch in batches[: math.ceil(len(batches) / workers)]:
         if fingerprints and seconds + batch.seconds > share:
             break
         fingerprints += batch.fingerprints

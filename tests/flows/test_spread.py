@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -86,6 +87,7 @@ def test_a_run_takes_its_share_or_one_model(seconds: list[float], workers: int) 
     assert chosen.fingerprints == tuple(str(number) for number in range(len(chosen.fingerprints)))
     share = max(2.0, sum(seconds) / (2 * max(1, workers)))
     assert len(chosen.fingerprints) == 1 or chosen.seconds <= share
+    assert len(chosen.fingerprints) <= math.ceil(len(batches) / max(1, workers))
 
 
 @pytest.mark.parametrize(
