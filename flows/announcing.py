@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from flows.run import is_api_configured
-from flows.server import server_at
+from flows.server import is_api_configured, server_at
 from shiftql.progress import progress
 from storage.settings import Settings, current_settings
 

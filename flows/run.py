@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -15,7 +14,7 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from flows.detached import RUN_VARIABLE
-from flows.server import ensure_server
+from flows.server import ensure_server, is_api_configured
 from flows.slots import hosts_needed
 from shiftql.plan import PlanNode
 from shiftql.progress import progress
@@ -126,17 +125,6 @@ def _few_certificates(file: Path) -> Path:
         with put_in_place(file) as temporary:
             temporary.write_text(first + end)
     return file
-
-
-def is_api_configured() -> bool:
-    """Whether the environment, or code around this call, names a Prefect API; a profile does not count."""
-    if os.environ.get("PREFECT_API_URL"):
-        return True
-    if "prefect" not in sys.modules:
-        return False
-    from prefect.settings import PREFECT_API_URL, load_current_profile
-
-    return PREFECT_API_URL.value() not in {None, load_current_profile().settings.get(PREFECT_API_URL)}
 
 
 def _run(start: Callable[[], Awaitable[Any]]) -> Any:

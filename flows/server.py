@@ -72,6 +72,17 @@ class Server:
         return f"{self.ui_url}/api"
 
 
+def is_api_configured() -> bool:
+    """Whether the environment, or code around this call, names a Prefect API; a profile does not count."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    if "prefect" not in sys.modules:
+        return False
+    from prefect.settings import PREFECT_API_URL, load_current_profile
+
+    return PREFECT_API_URL.value() not in {None, load_current_profile().settings.get(PREFECT_API_URL)}
+
+
 def running_server(settings: Settings, within: float = _SOON_SECONDS) -> Server | None:
     """The home's server if it is alive, of this version, and answers within some seconds."""
     server = server_at(settings)

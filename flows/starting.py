@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection
 
-from flows.run import is_api_configured
-from flows.server import server_at
+from flows.server import is_api_configured, server_at
 from flows.slots import hosts_needed
 from shiftql.plan import PlanNode
 from storage.settings import current_settings
