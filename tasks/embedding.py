@@ -23,6 +23,7 @@ from storage.views import LAST, View
 from tasks.prepared_rows import PreparedRows, size_of
 from tasks.reading import read_rows
 from tasks.registration import changed_model
+from tasks.shared_datasets import local_dataset
 from tasks.shared_models import local_model
 from tasks.sources import source_named
 from tasks.sources.base import Model
@@ -61,8 +62,8 @@ def embed_dataset(
 
     Models and datasets are named as in the catalog; the fingerprints say which content is meant. `then` is the
     model (name, fingerprint) that will be asked for next. One at a time embeds with a model (storage.turns). Returns
-    how many rows were embedded, the seconds it took and how many of these to open the model, whether the process had
-    computed before (`was_warm`), and how many torn segments of features were `dropped` before.
+    how many rows were embedded, the seconds it took once all files were here and how many of these to open the model,
+    whether the process had computed before (`was_warm`), and how many torn segments of features were `dropped` before.
     Raises EvaluationError with the reason when the model cannot be opened, does not fit the rows, or the files changed
     meanwhile, and StoreError when the disk refuses the features.
     """
@@ -78,6 +79,7 @@ def embed_dataset(
     missing = union(lacking)
     dropped = sum(store.drop_torn(store.key(model_fingerprint, view)) for view in lacking)
     if len(missing):
+        started += _fetch(catalog, model, model_fingerprint, dataset)
         opening = time.perf_counter()
         opened = _open(catalog, model, model_fingerprint)
         opening_seconds = time.perf_counter() - opening
@@ -99,6 +101,16 @@ def embed_dataset(
         "was_warm": was_warm,
         "dropped": dropped,
     }
+
+
+def _fetch(catalog: Catalog, model: str, fingerprint: str, dataset: str) -> float:
+    """Bring what this machine lacks from the shared store; the seconds, which say nothing of the next time."""
+    started = time.perf_counter()
+    if current_settings().store_url:
+        if model != RAW:
+            unchanged_model(catalog, model, fingerprint)
+        local_dataset(catalog.dataset(dataset))
+    return time.perf_counter() - started
 
 
 def _prepare(

@@ -51,10 +51,11 @@ def evaluate(
     (storage.checkpoints). Returns what tasks.finetuning.results says. Raises EvaluationError when the model cannot be
     loaded, the rows do not fit it, or files changed meanwhile.
     """
-    started = time.perf_counter()
     settings = current_settings()
     catalog, checkpoints = Catalog(Database(settings)), CheckpointStore(settings)
     record = unchanged_model(catalog, model, model_fingerprint)
+    # What came from the shared store until now says nothing of the next time.
+    started = time.perf_counter()
     rows = read_training(catalog, [Part.from_json(part) for part in train], params["seed"])
     measure = measure_for(rows.goal, params.get("metric"))
     with reasons(record), checkpoints.in_use(checkpoint):

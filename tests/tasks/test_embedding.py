@@ -222,3 +222,13 @@ def test_a_model_that_fails_while_loaded_ahead_fails_when_it_is_asked_for(catalo
     with pytest.raises(EvaluationError, match="changed since the query was planned"):
         embed_dataset("roberta", "another content", *rest)
     assert embed_dataset("roberta", roberta.fingerprint, *rest)["embedded_rows"] > 0
+
+
+def test_what_came_from_the_shared_store_is_no_part_of_the_seconds(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bert, nature = catalog.model("bert"), catalog.dataset("nature-train")
+    monkeypatch.setattr(embedding, "_fetch", lambda *_: 1000.0)
+    done = embed_dataset("bert", bert.fingerprint, "nature-train", nature.fingerprint, [(0, 36)])
+    assert done["seconds"] < -900
+    assert done["opening_seconds"] > 0
