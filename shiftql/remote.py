@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 AUTHENTICATION = "PREFECT_API_AUTH_STRING"
 _ENDED = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 _WAITING = {"SCHEDULED", "PENDING"}
-_REQUEST_SECONDS = 20.0
+_REQUEST_SECONDS, _CONNECT_SECONDS = 60.0, 10.0
 # What a server answers that cannot do it now, such as one whose database is locked; and for how long it is left alone.
 _BUSY = {429, 502, 503, 504}
 _BUSY_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
@@ -155,7 +155,9 @@ class Remote:
         headers = {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"} if secret else {}
         # Loading certificates takes longer than all else, and plain HTTP needs none.
         verify = self.api_url.startswith("https:")
-        return httpx.Client(headers=headers, timeout=_REQUEST_SECONDS, verify=verify)
+        return httpx.Client(
+            headers=headers, timeout=httpx.Timeout(_REQUEST_SECONDS, connect=_CONNECT_SECONDS), verify=verify
+        )
 
     def _json(self, method: str, path: str, body: Any = None) -> Any:
         """What the server answers to a request. Raises StoreError where there is no answer, or a refusal."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import threading
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL
 
 from deployments.deploy import deploy
+from flows import computing
 from flows.statements import search
 from shiftql import remote
 from shiftql.cli import main
@@ -24,11 +25,12 @@ QUESTION = "SELECT name FROM image_models ORDER BY Linear TRAINED ON 'colours-tr
 
 
 @pytest.fixture
-def url(here: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(own_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server with its deployments, and somebody who runs what is asked of `search`."""
-    url = str(PREFECT_API_URL.value())
-    deploy(url, lambda change: None)
+    deploy(own_server, lambda change: None)
     monkeypatch.setattr(remote, "_POLL_SECONDS", 0.1)
+    # What a run hands out to others is a matter of test_worker.py.
+    monkeypatch.setattr(computing, "is_deployed", lambda: False)
     ended = threading.Event()
 
     def work() -> None:
@@ -38,9 +40,10 @@ def url(here: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
                     given = each.flow_run.parameters
                     asyncio.run(run_flow(search, flow_run=each.flow_run, parameters=given, return_type="state"))
 
-    worker = threading.Thread(target=work)
+    # Which server it is stands in the context.
+    worker = threading.Thread(target=contextvars.copy_context().run, args=(work,))
     worker.start()
-    yield url
+    yield own_server
     ended.set()
     worker.join()
 
