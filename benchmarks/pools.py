@@ -298,10 +298,8 @@ def serve_stubs(seconds: float) -> None:
         await asyncio.to_thread(ResultStore(Database(current_settings())).record, claim, measurement)
         return claim.evaluation.fingerprint
 
-    one_at_a_time = asyncio.Semaphore(1)
-
     async def evaluate(self: Computation, model: Any, evaluations: Any) -> list[Any]:
-        async with one_at_a_time:
+        async with self._scoring:
             for claim in await self._claim(evaluations, []):
                 await self._recorded(stub, claim=claim)
         return []

@@ -84,6 +84,8 @@ class WarmWorker(ProcessWorker):
         )
         self._running: dict[UUID, tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = {}
         self._cancelled: set[UUID] = set()
+        # Runs that ended while the server could not be told so.
+        self._untold: set[UUID] = set()
         self._is_stopping = False
 
     async def run(
@@ -118,15 +120,19 @@ class WarmWorker(ProcessWorker):
 
         try:
             asyncio.run(main())
-        except (asyncio.CancelledError, Exception):
+        except asyncio.CancelledError:
             # The engine has told the server of it.
-            self._logger.debug("run %s ended early", flow_run.id, exc_info=True)
+            self._logger.debug("run %s was ended", flow_run.id)
+        except Exception:
+            self._untold.add(flow_run.id)
+            self._logger.warning("what came of run %s could not be told", flow_run.id, exc_info=True)
 
     async def sync_with_backend(self) -> None:
         """Tell that this worker is alive, end the runs that were cancelled, and take over those of lost workers."""
         await super().sync_with_backend()
         await self._beat()
         await self._end_cancelled()
+        await self._tell_again()
         await self._take_over()
 
     async def _beat(self) -> None:
@@ -155,6 +161,14 @@ class WarmWorker(ProcessWorker):
         for run in await self.client.read_flow_runs(flow_run_filter=cancelling):
             self._cancelled.add(run.id)
             self._end(run.id)
+
+    async def _tell_again(self) -> None:
+        """Have runs run again that the server takes for running: what they recorded is known, so they soon end."""
+        for each in list(self._untold):
+            run = await self.client.read_flow_run(each)
+            if run.state is not None and not run.state.is_final():
+                await self._hand_back(each, "the server could not be told what came of it")
+            self._untold.discard(each)
 
     def _end(self, flow_run_id: UUID) -> None:
         if (running := self._running.get(flow_run_id)) is not None:

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -52,6 +53,7 @@ _RUNS_FOR_EACH = 2
 _MOST_BYTES = 250_000
 _TRIES = 3
 _LAST_WORDS_SECONDS = 3.0
+_LONGEST_OUTAGE_SECONDS = 600.0
 _UNFINISHED = FlowRunFilterState(
     type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING])
 )
@@ -145,9 +147,11 @@ class Spread:
             await self._find_again(client)
             try:
                 while await asyncio.to_thread(self._take_note):
-                    await self._hand_out(client)
+                    with self._outlasting():
+                        await self._hand_out(client)
                     await asyncio.sleep(_POLL_SECONDS)
-                    await self._look(client)
+                    with self._outlasting():
+                        await self._look(client)
                 # They tell what they did as they end.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LAST_WORDS_SECONDS):
@@ -159,6 +163,16 @@ class Spread:
                 cancelled = [each for each, errand in self._errands.items() if self._is_unsettled(errand)]
                 if cancelled:
                     await asyncio.shield(_cancel(cancelled))
+
+    @contextlib.contextmanager
+    def _outlasting(self) -> Iterator[None]:
+        """Let a server be away for a while: what is handed out goes on without it."""
+        try:
+            yield
+            self._reached = time.monotonic()
+        except httpx.HTTPError:
+            if time.monotonic() - self._reached > _LONGEST_OUTAGE_SECONDS:
+                raise
 
     def _take_note(self) -> bool:
         """Take what is recorded off the list, and see what of the rest somebody computes; whether there is any rest."""

@@ -14,12 +14,11 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import arun_deployment
-from prefect.settings import PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
 from prefect.states import Cancelling, Running
 from sqlalchemy import delete
 from sqlmodel import select
 
-from deployments import worker as worker_module
 from deployments.deploy import deploy
 from deployments.worker import WarmWorker
 from flows import computing, spread
@@ -66,7 +65,8 @@ async def working(*workers: WarmWorker) -> AsyncIterator[None]:
 
 def both(name: str) -> tuple[WarmWorker, WarmWorker]:
     """One that plans, and one that computes."""
-    return WarmWorker("cpu", "queries", f"{name}-queries"), WarmWorker("cpu", "evaluations", f"{name}-evaluations")
+    with temporary_settings({PREFECT_WORKER_HEARTBEAT_SECONDS: 1.0}):
+        return WarmWorker("cpu", "queries", f"{name}-queries"), WarmWorker("cpu", "evaluations", f"{name}-evaluations")
 
 
 async def until(met: Callable[[], Awaitable[Any]]) -> Any:
@@ -144,8 +144,22 @@ def test_the_runs_of_a_lost_worker_are_taken_over(deployed: None) -> None:
     assert ask().evaluated == 0
 
 
+def test_a_run_whose_end_could_not_be_told_is_run_again(deployed: None) -> None:
+    async def run() -> FlowRun:
+        async with get_client() as client:
+            planning, computing_one = both("a")
+            untold = await trigger(client)
+            await client.set_flow_run_state(untold, Running(), force=True)
+            await client.update_flow_run_labels(untold, {"prefect.worker.name": planning.name})
+            planning._untold.add(untold)
+            async with working(planning, computing_one):
+                return await ended(client, untold)
+
+    assert asyncio.run(run()).state_name == "Completed"
+    assert ask().evaluated == 0
+
+
 def test_who_cancels_a_query_cancels_what_it_handed_out(deployed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "HEARTBEAT_SECONDS", 1)
     monkeypatch.setattr(computing.Computation, "run", _for_ever)
 
     async def run() -> tuple[FlowRun, list[FlowRun]]:
