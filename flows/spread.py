@@ -209,18 +209,16 @@ class Spread:
             out = Counter(errand.pool for errand in self._errands.values())
             room = {pool: number + 1 - out[pool] if number else 0 for pool, number in workers.items()}
             batches = list(batches_of(self._assignment.of(free)))
-            methods = {self._planned[each].evaluation.method for each in batches[0].fingerprints}
-            pool = pool_for(methods, room, workers)
+            pool = next(filter(None, (pool_for(self._methods(batch), room, workers) for batch in batches)), None)
             if pool is None:
                 return
-            alike = [batch for batch in batches if self._may_go(batch, pool, workers)]
-            chosen = next_batch(alike, sum(workers.values()))
+            there = [batch for batch in batches if pool_for(self._methods(batch), {pool: 1}, workers) == pool]
+            chosen = next_batch(there, sum(workers.values()))
             await self._start(client, pool, chosen)
             free -= set(chosen.fingerprints)
 
-    def _may_go(self, batch: Batch, pool: str, workers: Mapping[str, int]) -> bool:
-        methods = {self._planned[each].evaluation.method for each in batch.fingerprints}
-        return pool_for(methods, {pool: 1}, workers) == pool
+    def _methods(self, batch: Batch) -> set[str]:
+        return {self._planned[each].evaluation.method for each in batch.fingerprints}
 
     async def _start(self, client: PrefectClient, pool: str, batch: Batch) -> None:
         part = self._assignment.of(batch.fingerprints)
@@ -246,7 +244,7 @@ class Spread:
             self._errands[run.id] = Errand(str(run.work_pool_name), fingerprints)
 
     async def _look(self, client: PrefectClient) -> None:
-        """Take note of the runs that have ended."""
+        """Take note of the runs that have ended, and take back those that wait where nobody is left to take them."""
         if not self._errands:
             return
         ours = FlowRunFilter(id=FlowRunFilterId(any_=list(self._errands)))
@@ -255,6 +253,13 @@ class Spread:
             run = runs.get(each)
             if run is None or run.state is None or run.state.is_final():
                 self._ended(self._errands.pop(each), run)
+            elif run.state.is_scheduled() and self._is_deserted(self._errands[each].pool):
+                del self._errands[each]
+                await _cancel([each])
+
+    def _is_deserted(self, pool: str) -> bool:
+        """Whether a pool has no worker, and another has."""
+        return not self._workers.get(pool) and any(self._workers.values())
 
     def _ended(self, errand: Errand, run: FlowRun | None) -> None:
         self._tries.update(errand.fingerprints & set(self._left))

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 
 from flows.server import ensure_server, stop_server
 from storage.settings import current_settings
 from tests.flows.conftest import here, server
+
+_LAST_WORDS_SECONDS = 30.0
 
 __all__ = ["here", "own_server", "server", "server_of_a_home"]
 
@@ -21,6 +25,9 @@ def server_of_a_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("SHIFT_HOME", str(tmp_path_factory.mktemp("server-home")))
         settings = current_settings()
         yield ensure_server(settings)[0].api_url
+        # What is still to be told to this server would be waited for, for ever, when the other one ends.
+        EventsWorker.drain_all(_LAST_WORDS_SECONDS)
+        APILogWorker.drain_all(_LAST_WORDS_SECONDS)
         stop_server(settings)
 
 

@@ -144,6 +144,27 @@ def test_the_runs_of_a_lost_worker_are_taken_over(deployed: None) -> None:
     assert ask().evaluated == 0
 
 
+def test_what_waits_where_nobody_is_left_goes_to_another_pool(deployed: None) -> None:
+    async def run() -> tuple[FlowRun, list[FlowRun]]:
+        async with get_client() as client, working(*both("a")):
+            with temporary_settings({PREFECT_WORKER_HEARTBEAT_SECONDS: 1.0}):
+                # It is there, and takes nothing.
+                idle = WarmWorker("gpu", "queries", "idle")
+            async with working(idle):
+                run = await trigger(client)
+
+                async def waits() -> bool:
+                    return any(each.work_pool_name == "gpu" for each in await handed_out_by(client, run))
+
+                await until(waits)
+            return await ended(client, run), await handed_out_by(client, run)
+
+    run, handed_out = asyncio.run(run())
+    assert run.state_name == "Completed"
+    assert {each.state_name for each in handed_out if each.work_pool_name == "gpu"} == {"Cancelled"}
+    assert ask().evaluated == 0
+
+
 def test_a_run_whose_end_could_not_be_told_is_run_again(deployed: None) -> None:
     async def run() -> FlowRun:
         async with get_client() as client:
