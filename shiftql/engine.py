@@ -398,8 +398,7 @@ class Session:
     def _answer(self, statement: ast.Query | ast.Statement, text: str) -> Answer:
         match statement:
             case ast.Use(url=url) if self._compute_by is None:
-                self.use(url)
-                return _said(f"what follows is sent to {self.server}")
+                return self._use(url, statement, text)
             case ast.Help():
                 return _help(statement, text)
             case ast.Declare():
@@ -705,6 +704,16 @@ class Session:
             )
         store.remove(name)
         return _said(f"{name} is watched no longer; its history is deleted")
+
+    def _use(self, url: str, statement: ast.Use, text: str) -> Answer:
+        from shiftql.places import Places
+
+        try:
+            self.use(url)
+        except BindingError as error:
+            places = Places(text)
+            raise places.placed(error, places.part(statement, url)) from None
+        return _said(f"what follows is sent to {self.server}")
 
     def _show(self, statement: ast.Show, text: str) -> Answer:
         from shiftql.showing import rows_of

@@ -16,6 +16,7 @@ from PIL import Image
 from sqlalchemy import Connection, Engine, event
 
 from flows.registration import register_dataset, register_model
+from flows.server import STACK_FILE, ensure_server, stop_server
 from storage.catalog import Catalog
 from storage.database import Database
 from storage.settings import current_settings
@@ -32,6 +33,7 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 TESTS = Path(__file__).parent
+_LAST_WORDS_SECONDS = 30.0
 SIDE = 16
 COLOURS = {"blue": (40, 40, 220), "green": (40, 220, 40), "red": (220, 40, 40)}
 WORDS = {"animals": ("cat", "dog", "bird", "fish"), "plants": ("tree", "rose", "moss", "fern")}
@@ -104,14 +106,25 @@ def s3_url(s3_server: object_store.Server, monkeypatch: pytest.MonkeyPatch) -> s
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One Prefect server for the whole run, started when the first test needs it."""
+    """One Prefect server for the whole run, as homes have it, started when the first test needs it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        patch.setenv("SHIFT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-client")))
         patch.setenv("PREFECT_LOGGING_LEVEL", "CRITICAL")
-        from prefect.testing.utilities import prefect_test_harness
+        settings = current_settings()
+        # It is not to end when it is idle.
+        (settings.home / STACK_FILE).touch()
+        server, _ = ensure_server(settings)
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-        with prefect_test_harness(server_startup_timeout=90):
-            yield
+    with temporary_settings({PREFECT_API_URL: server.api_url}):
+        yield
+        # What is still to be told would be waited for, for ever, once nobody is there.
+        EventsWorker.drain_all(_LAST_WORDS_SECONDS)
+        APILogWorker.drain_all(_LAST_WORDS_SECONDS)
+    stop_server(settings)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
+from prefect.settings import PREFECT_API_URL
 
 from deployments.deploy import deploy
 from flows import computing
@@ -25,9 +26,10 @@ QUESTION = "SELECT name FROM image_models ORDER BY Linear TRAINED ON 'colours-tr
 
 
 @pytest.fixture
-def url(own_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(here: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server with its deployments, and somebody who runs what is asked of `search`."""
-    deploy(own_server, lambda change: None)
+    url = str(PREFECT_API_URL.value())
+    deploy(url, lambda change: None)
     monkeypatch.setattr(remote, "_POLL_SECONDS", 0.1)
     # What a run hands out to others is a matter of test_worker.py.
     monkeypatch.setattr(computing, "is_deployed", lambda: False)
@@ -38,12 +40,13 @@ def url(own_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             while not ended.wait(0.1):
                 for each in client.get_scheduled_flow_runs_for_work_pool("cpu"):
                     given = each.flow_run.parameters
-                    asyncio.run(run_flow(search, flow_run=each.flow_run, parameters=given, return_type="state"))
+                    if "statement" in given:
+                        asyncio.run(run_flow(search, flow_run=each.flow_run, parameters=given, return_type="state"))
 
     # Which server it is stands in the context.
     worker = threading.Thread(target=contextvars.copy_context().run, args=(work,))
     worker.start()
-    yield own_server
+    yield url
     ended.set()
     worker.join()
 

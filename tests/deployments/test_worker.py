@@ -14,7 +14,12 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import arun_deployment
-from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS, PREFECT_WORKER_QUERY_SECONDS, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_WORKER_HEARTBEAT_SECONDS,
+    PREFECT_WORKER_QUERY_SECONDS,
+    temporary_settings,
+)
 from prefect.states import Cancelling, Running
 from sqlalchemy import delete
 from sqlmodel import select
@@ -41,9 +46,9 @@ _PATIENCE_SECONDS = 120.0
 
 
 @pytest.fixture
-def deployed(own_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def deployed(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything deployed, and nobody patient."""
-    deploy(own_server, lambda change: None)
+    deploy(str(PREFECT_API_URL.value()), lambda change: None)
     monkeypatch.setattr(spread, "_POLL_SECONDS", 0.2)
     monkeypatch.setattr(spread, "_LOOK_FOR_WORKERS_SECONDS", 1.0)
     monkeypatch.setattr(spread, "_LEAST_SECONDS", 0.0)

@@ -13,7 +13,7 @@ import pytest
 from prefect.exceptions import TerminationSignal
 from sqlmodel import col, select
 
-from flows import limits, search
+from flows import computing, limits, search
 from flows import run as run_module
 from shiftql.answers import RankingAnswer
 from shiftql.engine import query
@@ -73,7 +73,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         return time.time() + (3600.0 if not ended.is_set() and known_models() else 0.0)
 
     monkeypatch.setattr(embedding, "embed_dataset", embed_dataset)
-    monkeypatch.setattr(search, "stop_hosts", ended.set)
+    monkeypatch.setattr(computing, "stop_hosts", ended.set)
     monkeypatch.setattr(limits, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(limits, "time", SimpleNamespace(time=now, monotonic=time.monotonic))
     yield ended
