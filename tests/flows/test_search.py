@@ -759,15 +759,16 @@ def test_every_evaluation_is_one_mlflow_run(here: None, catalog: Catalog, pool: 
 
 def test_a_person_recognises_the_run_in_prefect(here: None) -> None:
     from prefect import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
     work = ask(LINEAR).work
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(work["flow_run_id"])
-        artifacts = client.read_artifacts()
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        (artifact,) = client.read_artifacts(artifact_filter=of_run)
     assert run.name == LINEAR.replace("'", "")[:100]
     assert run.state is not None
     assert run.state.is_completed()
-    (artifact,) = [artifact for artifact in artifacts if artifact.flow_run_id == run.id]
     assert (artifact.key, artifact.description) == ("ranking", run.name)
     assert "bert" in str(artifact.data)
 
