@@ -46,6 +46,7 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, Proc
 
 from flows.metrics import serve_metrics
 from flows.pools import EVALUATIONS, POOLS, QUERIES, name_of_worker
+from flows.run import HEARTBEAT_SECONDS
 from storage.errors import StoreError
 from tasks.host import stop_hosts
 
@@ -55,7 +56,7 @@ LIMITS = {QUERIES: 10, EVALUATIONS: 1}
 _SETTINGS: dict[Any, Any] = {
     PREFECT_WORKER_QUERY_SECONDS: 1.0,
     PREFECT_WORKER_HEARTBEAT_SECONDS: 5.0,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY: HEARTBEAT_SECONDS,
 }
 # A run is given to a worker before the worker's name is noted with it.
 _NAMED_WITHIN = timedelta(seconds=60)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import os
 import threading
@@ -15,6 +14,7 @@ from uuid import uuid4
 
 from flows.server import is_api_configured, server_at
 from shiftql.progress import progress
+from shiftql.remote import authorization
 from storage.settings import Settings, current_settings
 
 if TYPE_CHECKING:
@@ -124,6 +124,4 @@ def _post(client: httpx.Client, url: str, body: Any) -> bool:
 def _authorization() -> dict[str, str]:
     if key := os.environ.get("PREFECT_API_KEY"):
         return {"Authorization": f"Bearer {key}"}
-    if secret := os.environ.get("PREFECT_API_AUTH_STRING"):
-        return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}
-    return {}
+    return authorization()

@@ -28,7 +28,7 @@ from tasks.host import host
 # What most models are opened in.
 _USUAL_HOST = "torch"
 # How often a run gives a sign of life; deployments.automations says when it is taken for lost.
-_HEARTBEAT_SECONDS = 30
+HEARTBEAT_SECONDS = 30
 
 
 def run_search(statement: str, plan: PlanNode, settings: Settings, asked_at: float) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _run_flow(name: str, parameters: Mapping[str, Any], hosts: Collection[str], 
         module, _, function = name.partition(":")
         flow = getattr(import_module(module), function)
 
-    updates: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: _HEARTBEAT_SECONDS}
+    updates: dict[Any, Any] = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: HEARTBEAT_SECONDS}
     if api_url is not None:
         home = settings.home / "prefect"
         updates |= {

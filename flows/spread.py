@@ -222,14 +222,14 @@ class Spread:
 
     async def _start(self, client: PrefectClient, pool: str, batch: Batch) -> None:
         part = self._assignment.of(batch.fingerprints)
-        while len(written := json.dumps(part.json)) > _MOST_BYTES and len(part.evaluations) > 1:
+        while len(json.dumps(written := part.json)) > _MOST_BYTES and len(part.evaluations) > 1:
             half = [evaluation.fingerprint for evaluation in part.new_evaluations[: len(part.evaluations) // 2]]
             part = self._assignment.of(half)
         fingerprints = frozenset(evaluation.fingerprint for evaluation in part.new_evaluations)
         started = await arun_deployment(
             f"evaluate/{pool}",
             client=client,
-            parameters={"title": _title(part), "assignment": json.loads(written)},
+            parameters={"title": _title(part), "assignment": written},
             timeout=0,
             tags=[self._tag],
         )

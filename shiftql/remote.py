@@ -151,12 +151,10 @@ class Remote:
     def _client(self) -> httpx.Client:
         import httpx
 
-        secret = os.environ.get(AUTHENTICATION)
-        headers = {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"} if secret else {}
         # Loading certificates takes longer than all else, and plain HTTP needs none.
         verify = self.api_url.startswith("https:")
         return httpx.Client(
-            headers=headers, timeout=httpx.Timeout(_REQUEST_SECONDS, connect=_CONNECT_SECONDS), verify=verify
+            headers=authorization(), timeout=httpx.Timeout(_REQUEST_SECONDS, connect=_CONNECT_SECONDS), verify=verify
         )
 
     def _json(self, method: str, path: str, body: Any = None) -> Any:
@@ -218,6 +216,12 @@ def api_url_of(url: str) -> str:
         raise BindingError(f"{url!r} is no address of a server", subject=url, fix="write for example http://host:4200")
     path = parts.path.rstrip("/").removesuffix("/api")
     return f"{parts.scheme}://{parts.netloc}{path}/api"
+
+
+def authorization() -> dict[str, str]:
+    """The header that lets this client in: none where PREFECT_API_AUTH_STRING is not set."""
+    secret = os.environ.get(AUTHENTICATION)
+    return {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"} if secret else {}
 
 
 class _Watched:
