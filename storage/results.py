@@ -95,63 +95,39 @@ class ResultStore:
 
     def outcomes(self, fingerprints: Iterable[str]) -> dict[str, Measurement]:
         """Whatever came of these evaluations last, by fingerprint."""
-        wanted = list(dict.fromkeys(fingerprints))
         table = EvaluationRecord.__table__  # type: ignore[attr-defined]
         columns = [table.c[name] for name in ("fingerprint", *_MEASURED)]
-
-        def look_up(session: Session) -> dict[str, Measurement]:
-            found: dict[str, Measurement] = {}
-            for start in range(0, len(wanted), _FINGERPRINTS_PER_QUERY):
-                batch = wanted[start : start + _FINGERPRINTS_PER_QUERY]
-                rows = session.connection().execute(
-                    sa_select(*columns).where(table.c.fingerprint.in_(batch), table.c.status != "claimed")
-                )
-                found.update((fingerprint, _measurement(*measured)) for fingerprint, *measured in rows)
-            return found
-
-        return self._database.do(look_up)
+        rows = self._rows(fingerprints, sa_select(*columns).where(table.c.status != "claimed"))
+        return {fingerprint: _measurement(*measured) for fingerprint, *measured in rows}
 
     def records(self, fingerprints: Iterable[str]) -> list[EvaluationRecord]:
         """The rows of those of these evaluations that are recorded, in the order that they were."""
-        wanted = list(dict.fromkeys(fingerprints))
-        table = EvaluationRecord
-
-        def look_up(session: Session) -> list[EvaluationRecord]:
-            found: list[EvaluationRecord] = []
-            for start in range(0, len(wanted), _FINGERPRINTS_PER_QUERY):
-                batch = wanted[start : start + _FINGERPRINTS_PER_QUERY]
-                found += session.exec(select(table).where(col(table.fingerprint).in_(batch), table.status != "claimed"))
-            return sorted(found, key=lambda each: each.recorded or 0.0)
-
-        return self._database.do(look_up)
+        rows = self._rows(fingerprints, sa_select(EvaluationRecord).where(col(EvaluationRecord.status) != "claimed"))
+        return sorted((record for (record,) in rows), key=lambda each: each.recorded or 0.0)
 
     def claimed(self, fingerprints: Iterable[str]) -> set[str]:
         """Those of these evaluations that somebody alive computes."""
-        wanted = list(dict.fromkeys(fingerprints))
         table = EvaluationRecord
         is_alive = (col(table.status) == "claimed") & (col(table.heartbeat) >= time.time() - self._expires)
-
-        def look_up(session: Session) -> set[str]:
-            found: set[str] = set()
-            for start in range(0, len(wanted), _FINGERPRINTS_PER_QUERY):
-                batch = wanted[start : start + _FINGERPRINTS_PER_QUERY]
-                found.update(session.exec(select(table.fingerprint).where(col(table.fingerprint).in_(batch), is_alive)))
-            return found
-
-        return self._database.do(look_up)
+        return {fingerprint for (fingerprint,) in self._rows(fingerprints, select(table.fingerprint).where(is_alive))}
 
     def measured(self, fingerprints: Iterable[str]) -> list[tuple[str, float]]:
         """The model and the seconds of each of these evaluations that is recorded."""
-        wanted = list(dict.fromkeys(fingerprints))
         table = EvaluationRecord
-        columns = select(table.model_fingerprint, table.cost_seconds)
+        rows = self._rows(
+            fingerprints, select(table.model_fingerprint, table.cost_seconds).where(col(table.status) != "claimed")
+        )
+        return [(model, seconds or 0.0) for model, seconds in rows]
 
-        def look_up(session: Session) -> list[tuple[str, float]]:
-            found: list[tuple[str, float]] = []
+    def _rows(self, fingerprints: Iterable[str], query: Any) -> list[Any]:
+        """What a SELECT finds of the evaluations with these fingerprints, in several queries where they are many."""
+        wanted = list(dict.fromkeys(fingerprints))
+
+        def look_up(session: Session) -> list[Any]:
+            found: list[Any] = []
             for start in range(0, len(wanted), _FINGERPRINTS_PER_QUERY):
                 batch = wanted[start : start + _FINGERPRINTS_PER_QUERY]
-                rows = session.exec(columns.where(col(table.fingerprint).in_(batch), table.status != "claimed"))
-                found += [(model, seconds or 0.0) for model, seconds in rows]
+                found += session.execute(query.where(col(EvaluationRecord.fingerprint).in_(batch)))
             return found
 
         return self._database.do(look_up)
