@@ -11,6 +11,7 @@ from sqlalchemy import Select as SqlSelect
 
 from shiftql import ast
 from shiftql.scope import Column, Projection
+from shiftql.strategies.successive_halving import Race
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.evaluations import Subject
 from storage.fingerprints import fingerprint_of
@@ -101,7 +102,8 @@ class BoundRanking(BoundQuery):
     """A question that depends on a dataset. `models` are those that meet the condition, by name.
 
     `beside` holds the selected columns by the models' names. `unneeded` are the fingerprints of models that whoever
-    selects from it filters out again. One that `is_unordered` names no order, and `rankers` has what that means.
+    selects from it filters out again. One that `is_unordered` names no order, and `rankers` has what that means. The
+    optimizer may have made it a `race`.
     """
 
     models: tuple[ModelRecord, ...]
@@ -117,6 +119,7 @@ class BoundRanking(BoundQuery):
     within: float | None = None
     unneeded: frozenset[str] = frozenset()
     is_unordered: bool = False
+    race: Race | None = None
 
     @cached_property
     def datasets(self) -> tuple[BoundDataset, ...]:

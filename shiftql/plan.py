@@ -385,11 +385,21 @@ class PlannedEvaluation:
 
 @dataclass(frozen=True)
 class Round:
-    """A round of halving: how many models are trained on how many rows, and what that is expected to cost."""
+    """A round of halving: how many models are trained on how many rows, and what that is expected to cost.
+
+    They are `tested` on so many, if not on all.
+    """
 
     models: int
     rows: int
     cost: Cost
+    tested: int | None = None
+
+    @property
+    def description(self) -> str:
+        """The round in words."""
+        tested = "" if self.tested is None else f" tested on {self.tested}"
+        return f"{self.models} on {self.rows} rows{tested}"
 
 
 @dataclass(frozen=True)
@@ -472,7 +482,7 @@ class Evaluate(PlanNode):
         models = len({planned.evaluation.model for planned in self.evaluations if not planned.baseline})
         beside = f" and {_count(baselines, 'baseline')}" if baselines else ""
         figures = f"{new} new, {known} known{elsewhere}"
-        halved = ", ".join(f"{each.models} on {each.rows} rows" for each in self.rounds)
+        halved = ", ".join(each.description for each in self.rounds)
         in_rounds = f", in rounds ({halved})" if halved else ""
         return f"Evaluate {self.ranker.label} on {_count(models, 'model')}{beside}{in_rounds}: {figures}"
 

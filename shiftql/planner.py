@@ -35,7 +35,8 @@ from shiftql.planning import Planning, Stores, subject_of
 from shiftql.probes import TASK2VEC
 from shiftql.proxy_planner import plan_proxies
 from shiftql.relations import RELATIONS
-from shiftql.strategies.successive_halving import Schedule, schedule
+from shiftql.strategies.successive_halving import Race, Schedule
+from shiftql.strategies.successive_halving import schedule as schedule_of
 from shiftql.strategy_planner import plan_race, plan_strategy
 from shiftql.variants import halved, is_left_open, too_large, without_order
 from storage.catalog import DatasetRecord, ModelRecord
@@ -74,7 +75,8 @@ def _with_variants(question: BoundRanking, stores: Stores, inputs: tuple[PlanNod
     plain = without_order(question) if is_left_open(question) else question
     drafted = _plan_ranking(plain, stores, inputs)
     variants = [] if plain is question else [("choose_strategy", _plan_ranking(question, stores, inputs))]
-    race = halved(question, drafted.train.num_rows) if drafted.train else None
+    test_rows = drafted.test.num_rows if drafted.test else 0
+    race = halved(question, drafted.train.num_rows, test_rows) if drafted.train else None
     if race is not None:
         variants.append(("halve", _plan_ranking(race, stores, inputs)))
     reasons = too_large(question, stores.costs, stores.memory)
@@ -117,13 +119,14 @@ def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode
     if question.train and title in RELATIONS:
         title = f"{question.train[0].record.modality} models"
     scan = Scan(title, question.condition, len(question.models), inputs)
-    halving = _halving(question, train)
+    schedule = _schedule(question, train)
+    race = question.race if schedule is None else schedule.race(test.num_rows if test else 0)
     finetunes = any(ranker.spec.kind in {"finetune", "strategy"} for ranker in question.rankers)
     limits = question.budget, question.within
     planning = Planning(question.models, train, test, scan, stores, *limits) if train else None
-    evaluates = tuple(_evaluate(ranker, planning, question, scan, halving) for ranker in question.rankers)
+    evaluates = tuple(_evaluate(ranker, planning, question, scan, race) for ranker in question.rankers)
     return Rank(
-        strategy=_strategy(question, halving, evaluates[0].choice),
+        strategy=_strategy(question, schedule, evaluates[0].choice),
         evaluates=evaluates,
         shared=None,
         train=train,
@@ -138,7 +141,7 @@ def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode
 
 
 def _evaluate(
-    ranker: BoundRanker, planning: Planning | None, question: BoundRanking, scan: Scan, halving: Schedule | None
+    ranker: BoundRanker, planning: Planning | None, question: BoundRanking, scan: Scan, race: Race | None
 ) -> Evaluate:
     if planning is None or ranker.spec.kind == "catalog":
         return Evaluate(ranker, (), scan)
@@ -148,7 +151,7 @@ def _evaluate(
         case "finetune":
             return plan_race(planning, ranker) or plan_finetunes(planning, ranker)
         case _:
-            return plan_proxies(planning, ranker, question.train[0].record.modality, halving)
+            return plan_proxies(planning, ranker, question.train[0].record.modality, race)
 
 
 def _plan_embeddings(embeddings: Sequence[tuple[ModelRecord, DatasetRecord]], stores: Stores) -> tuple[Evaluate, ...]:
@@ -186,7 +189,7 @@ def _embedding(probe: ModelRecord, datasets: Sequence[BoundDataset], stores: Sto
     )
 
 
-def _halving(question: BoundRanking, train: Split | None) -> Schedule | None:
+def _schedule(question: BoundRanking, train: Split | None) -> Schedule | None:
     """The rounds of a question that names a chunk or a number of pulls."""
     chunk = question.chunk.rows if question.chunk else None
     budget = question.budget if question.budget and question.budget.unit == "pulls" else None
@@ -194,10 +197,10 @@ def _halving(question: BoundRanking, train: Split | None) -> Schedule | None:
     if train is None or (chunk is None and pulls is None):
         return None
     arms = {model.fingerprint for model in question.models}
-    return schedule(len(arms), train.num_rows, chunk, pulls)
+    return schedule_of(len(arms), train.num_rows, chunk, pulls)
 
 
-def _strategy(question: BoundRanking, halving: Schedule | None, choice: Choice | None) -> str:
+def _strategy(question: BoundRanking, schedule: Schedule | None, choice: Choice | None) -> str:
     """The strategy that drives a ranking, and its limits."""
     name = "Enumerate" if choice is None else choice.strategy.name
     limits = []
@@ -205,9 +208,12 @@ def _strategy(question: BoundRanking, halving: Schedule | None, choice: Choice |
         evaluations = (offer.evaluation for offer in choice.problem.arms[0].rungs)
         rungs = [str(each.fidelity.get("epochs", each.params["epochs"])) for each in evaluations]
         limits += [f"after {', '.join(rungs)} epochs", f"eta {choice.strategy.arguments['eta']}"]
-    if halving is not None:
+    if schedule is not None:
         name = "SuccessiveHalving"
-        limits += [f"chunk {halving.chunk}", f"budget {halving.budget} pulls"]
+        limits += [f"chunk {schedule.chunk}", f"budget {schedule.budget} pulls"]
+    if question.race is not None:
+        name = "SuccessiveHalving"
+        limits.append(f"eta {question.race.eta}")
     if question.within is not None:
         limits.append(f"within {question.within:g} s")
     if question.budget is not None and question.budget.amount is not None and question.budget.unit != "pulls":

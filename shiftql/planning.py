@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -72,34 +73,61 @@ class Planning:
         return Evaluation(model, self.train.subject, test.subject if test else None, method, version, params, fidelity)
 
     def scoring(
-        self, ranker: BoundRanker, model: ModelRecord, test: Split | None, rows: int, number: int = 0
+        self,
+        ranker: BoundRanker,
+        model: ModelRecord,
+        test: Split | None,
+        rows: int | None = None,
+        tested: int | None = None,
+        number: int = 0,
     ) -> PlannedEvaluation:
-        """The evaluation of a model by so many training rows, in a round of that number."""
+        """The evaluation of a model on all rows, or on so many training and test rows, in a round of that number."""
         views = _views(ranker, model)
-        cost = self.costs.scoring(ranker.spec.name, rows + (test.num_rows if test else 0)) * len(views)
+        fidelity = {}
+        if rows is not None and rows < self.train.num_rows:
+            fidelity["rows"] = rows
+        if test is not None and tested is not None and tested < test.num_rows:
+            fidelity["test_rows"] = tested
+        scored = fidelity.get("rows", self.train.num_rows)
+        scored += fidelity.get("test_rows", test.num_rows) if test else 0
+        cost = self.costs.scoring(ranker.spec.name, scored) * len(views)
         version = f"{ranker.spec.version}+embedding{EMBEDDING_VERSION}"
-        fidelity = {"rows": rows} if rows < self.train.num_rows else {}
         evaluation = self.evaluation(subject_of(model), test, ranker.spec.name, version, ranker.params, fidelity)
         return PlannedEvaluation(evaluation, cost, views, baseline=model.source == RAW, round=number)
 
-    def embeddings(
-        self, model: ModelRecord, train: tuple[Part, ...], test: Split | None, views: tuple[View, ...]
-    ) -> list[Embedding]:
-        parts = one_per_dataset((*train, *(test.parts if test else ())))
+    def embeddings(self, model: ModelRecord, planned: PlannedEvaluation) -> list[Embedding]:
+        """The forward passes that the evaluation of a model rests on."""
+        evaluation = planned.evaluation
+        train = self._first(self.train, evaluation.fidelity.get("rows"))
+        test = self._first(self.test, evaluation.fidelity.get("test_rows")) if self.test and evaluation.test else ()
+        parts = one_per_dataset((*train, *test))
         return [
             Embedding(
                 model=subject_of(model),
                 source=model.source,
                 part=part,
-                views=views,
+                views=planned.views,
                 new_rows=part.num_rows,
                 opening_seconds=self.costs.opening(model),
-                row_cost=self.costs.row(model, len(views)),
+                row_cost=self.costs.row(model, len(planned.views)),
                 fits_one_core=fits_one_core(model),
                 preparation=_preparation(model),
             )
             for part in parts
         ]
+
+    def _first(self, split: Split, rows: int | None) -> tuple[Part, ...]:
+        """The parts of a split, or those that its first rows are: many models share them."""
+        if rows is None:
+            return split.parts
+        key = split.subject.fingerprint, rows
+        if key not in self._sampled:
+            self._sampled[key] = self.stores.sample(split, rows)
+        return self._sampled[key]
+
+    @cached_property
+    def _sampled(self) -> dict[tuple[str, int], tuple[Part, ...]]:
+        return {}
 
 
 def ranker_named(name: str, **arguments: Any) -> BoundRanker:

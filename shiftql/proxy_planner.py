@@ -9,13 +9,12 @@ from shiftql.bound import BoundRanker
 from shiftql.cost import Cost
 from shiftql.plan import Embed, Evaluate, PlannedEvaluation, Round, Split
 from shiftql.planning import Planning
-from shiftql.strategies.successive_halving import Halving, Schedule
+from shiftql.strategies.successive_halving import Halving, Race
 from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
 from storage.catalog import ModelRecord
-from storage.parts import Part
 
 
-def plan_proxies(planning: Planning, ranker: BoundRanker, modality: str, halving: Schedule | None) -> Evaluate:
+def plan_proxies(planning: Planning, ranker: BoundRanker, modality: str, race: Race | None) -> Evaluate:
     """Every model by a proxy, with the baselines beside them."""
     test = planning.test if ranker.spec.needs_test else None
     raw = ModelRecord(
@@ -33,16 +32,11 @@ def plan_proxies(planning: Planning, ranker: BoundRanker, modality: str, halving
     models: dict[str, ModelRecord] = {}
     for model in (*planning.models, raw):
         models.setdefault(model.fingerprint, model)
-    evaluations, rounds = _in_rounds(planning, ranker, test, halving)
-    evaluations += [planning.scoring(ranker, model, test, planning.train.num_rows) for model in baselines]
-    embeddings = []
-    # By the rows of a round: many models share one.
-    trains: dict[int | None, tuple[Part, ...]] = {None: planning.train.parts}
-    for content, planned in {planned.evaluation.model.fingerprint: planned for planned in evaluations}.items():
-        rows = planned.evaluation.fidelity.get("rows")
-        if rows is not None and rows not in trains:
-            trains[rows] = planning.stores.sample(planning.train, rows)
-        embeddings += planning.embeddings(models[content], trains[rows], test, planned.views)
+    evaluations, rounds = _in_rounds(planning, ranker, test, race)
+    evaluations += [planning.scoring(ranker, model, test) for model in baselines]
+    # Of a model the last round has all the rows of those before.
+    last = {planned.evaluation.model.fingerprint: planned for planned in evaluations}
+    embeddings = [each for content, planned in last.items() for each in planning.embeddings(models[content], planned)]
     # What sees no test split has no share of right answers.
     if test is not None:
         metric = {name: value for name, value in ranker.params.items() if name == "metric"}
@@ -52,15 +46,15 @@ def plan_proxies(planning: Planning, ranker: BoundRanker, modality: str, halving
 
 
 def _in_rounds(
-    planning: Planning, ranker: BoundRanker, test: Split | None, halving: Schedule | None
+    planning: Planning, ranker: BoundRanker, test: Split | None, race: Race | None
 ) -> tuple[list[PlannedEvaluation], tuple[Round, ...]]:
     """The evaluations of all models; where they are halved, of the rounds whose models are known, and all rounds.
 
     The strategy is told whatever is known until it asks for what is not.
     """
     models = planning.models
-    if halving is None:
-        return [planning.scoring(ranker, model, test, planning.train.num_rows) for model in models], ()
+    if race is None:
+        return [planning.scoring(ranker, model, test) for model in models], ()
     # Copies of a model are one arm, and ranked beside each other.
     copies: dict[str, list[ModelRecord]] = {}
     for model in models:
@@ -69,26 +63,28 @@ def _in_rounds(
     arms = []
     for alike in copies.values():
         rounds = [
-            [planning.scoring(ranker, model, test, rows, number) for model in alike]
-            for number, rows in enumerate(halving.rows)
+            [planning.scoring(ranker, model, test, rows, tested, number) for model in alike]
+            for number, (rows, tested) in enumerate(zip(race.rows, race.tested, strict=True))
         ]
         arms.append([first for first, *_ in rounds])
         planned |= {each[0].evaluation.fingerprint: each for each in rounds}
-    strategy = Halving([[each.evaluation for each in arm] for arm in arms])
+    strategy = Halving([[each.evaluation for each in arm] for arm in arms], race.eta, race.finalists)
     while wanted := strategy.ask(len(arms)):
         strategy.tell(planning.stores.outcomes(wanted))
     reached = chain.from_iterable(planned[each.fingerprint] for each in chain.from_iterable(strategy.rounds))
     first = [alike[0] for alike in copies.values()]
-    return list(reached), tuple(_rounds(planning, first, arms, halving))
+    return list(reached), tuple(_rounds(planning, first, arms, race))
 
 
 def _rounds(
-    planning: Planning, models: Sequence[ModelRecord], arms: Sequence[Sequence[PlannedEvaluation]], halving: Schedule
+    planning: Planning, models: Sequence[ModelRecord], arms: Sequence[Sequence[PlannedEvaluation]], race: Race
 ) -> Iterator[Round]:
     """The rounds, each at the mean cost of all models, with the rows that the one before had not seen."""
     seen = 0
-    for number, (size, rows) in enumerate(zip(halving.arms, halving.rows, strict=True)):
-        passes = (planning.costs.row(model) * (rows - seen) + Cost(planning.costs.opening(model)) for model in models)
+    for number, (size, rows, tested) in enumerate(zip(race.arms, race.rows, race.tested, strict=True)):
+        new = rows + tested - seen
+        passes = (planning.costs.row(model) * new + Cost(planning.costs.opening(model)) for model in models)
         total = sum((*passes, *(arm[number].cost for arm in arms)), Cost())
-        yield Round(size, rows, total * (size / max(1, len(models))))
-        seen = rows
+        cost = total * (size / max(1, len(models)))
+        yield Round(size, rows, cost, tested if tested < race.tested[-1] else None)
+        seen = rows + tested

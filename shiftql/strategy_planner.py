@@ -103,8 +103,7 @@ def _choose(planning: Planning, ranker: BoundRanker, rungs: Sequence[int], strat
         embedding
         for each in wanted
         if each.views
-        for test in [planning.test if each.evaluation.test else None]
-        for embedding in planning.embeddings(records[each.evaluation.model], planning.train.parts, test, each.views)
+        for embedding in planning.embeddings(records[each.evaluation.model], each)
     ]
     evaluations = (*(each for each in planned.values() if each.evaluation.fingerprint in known), *wanted)
     below = Embed(tuple(embeddings), planning.scan) if embeddings else planning.scan
@@ -198,7 +197,7 @@ def _seconds_allowed(planning: Planning, trained: Collection[Sequence[PlannedEva
 def _proxy(planning: Planning, spec: RankerSpec, model: ModelRecord) -> PlannedEvaluation:
     """The score of a model by a proxy, at the cost of embedding with it too."""
     test = planning.test if spec.needs_test else None
-    scoring = planning.scoring(ranker_named(spec.label), model, test, planning.train.num_rows)
+    scoring = planning.scoring(ranker_named(spec.label), model, test)
     rows = planning.train.num_rows + (test.num_rows if test else 0)
     return replace(scoring, cost=scoring.cost + Cost(planning.costs.opening(model)) + planning.costs.row(model) * rows)
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from shiftql import ast
 from shiftql.bound import BoundRanker, BoundRanking
 from shiftql.cost import CostModel, worded_bytes
 from shiftql.planning import ranker_named
-from shiftql.strategies.successive_halving import shortest
+from shiftql.strategies.successive_halving import race
 from storage.catalog import ModelRecord
 
 _FULL = "FineTune"
 # Fewer rows, or rows of each class, hardly tell models apart, so that no race begins with them.
 _LEAST_ROWS = 128
 _LEAST_ROWS_PER_CLASS = 10
+_LEAST_FINALISTS = 2
 # Below this nobody asks what the device has.
 _FITS_EVERYWHERE = 1_000_000_000
 
@@ -30,11 +30,11 @@ def is_left_open(question: BoundRanking) -> bool:
     return question.is_unordered and question.within is None and question.budget is None and question.chunk is None
 
 
-def halved(question: BoundRanking, train_rows: int) -> BoundRanking | None:
+def halved(question: BoundRanking, train_rows: int, test_rows: int) -> BoundRanking | None:
     """The same question halved, if that is left to the optimizer: by as few rows as do.
 
-    The least budget by which the last models see all rows, so that what is best is known as well as it can be. None
-    where it is not left open, or too small to be halved.
+    The last models, so many as the question asks for, are scored on all rows, so that what is best is known as well as
+    it can be. None where it is not left open, or too small to be halved.
     """
     chunk, budget = question.chunk, question.budget
     pulls = budget if budget is not None and budget.unit == "pulls" else None
@@ -45,11 +45,11 @@ def halved(question: BoundRanking, train_rows: int) -> BoundRanking | None:
         return None
     classes = max(dataset.record.num_classes for dataset in question.train)
     arms = len({model.fingerprint for model in question.models})
-    race = shortest(arms, train_rows, max(_LEAST_ROWS, _LEAST_ROWS_PER_CLASS * classes))
-    if race is None:
+    least = max(_LEAST_ROWS, _LEAST_ROWS_PER_CLASS * classes)
+    found = race(arms, train_rows, test_rows, least, max(_LEAST_FINALISTS, question.limit or 0))
+    if found is None:
         return None
-    rows = ast.Chunk(rows=race.chunk, position=auto.position)
-    return replace(question, chunk=rows, budget=None if pulls is not None else budget)
+    return replace(question, race=found, chunk=None, budget=None if pulls is not None else budget)
 
 
 def too_large(question: BoundRanking, costs: CostModel, memory: Callable[[], int | None]) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from storage.derivation import first_rows
 from storage.errors import EvaluationError
-from storage.evaluations import Evaluation, Measurement
+from storage.evaluations import Evaluation, Measurement, Subject
 from storage.features import FeatureStore, open_features
 from storage.manifests import Manifest, comparable_targets, load_manifest
 from storage.neighbours import SearchStore
@@ -40,10 +40,12 @@ def score_features(evaluation: Evaluation, views: Sequence[View], embed_seconds:
     def features(manifest: Manifest, view: View) -> np.ndarray:
         return store.read(store.key(evaluation.model.fingerprint, view), manifest.feature_hashes)
 
-    train = load_manifest(settings.manifests, evaluation.train.fingerprint)
-    if "rows" in evaluation.fidelity:
-        train = train.take(np.sort(first_rows(train, evaluation.fidelity["rows"])))
-    test = load_manifest(settings.manifests, evaluation.test.fingerprint) if evaluation.test else None
+    def split(subject: Subject, rows: int | None) -> Manifest:
+        manifest = load_manifest(settings.manifests, subject.fingerprint)
+        return manifest if rows is None else manifest.take(np.sort(first_rows(manifest, rows)))
+
+    train = split(evaluation.train, evaluation.fidelity.get("rows"))
+    test = split(evaluation.test, evaluation.fidelity.get("test_rows")) if evaluation.test else None
     train_y, test_y = (train.targets, None) if test is None else comparable_targets(train, test)
     # The other cores embed with the next model meanwhile.
     with threadpool_limits(1):

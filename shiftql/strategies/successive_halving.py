@@ -5,6 +5,7 @@ Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparamete
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ from shiftql.strategies.base import Answer, Problem, Ranked, rank
 from shiftql.strategies.best_average import by_average_rank
 from storage.errors import PlanError
 from storage.evaluations import Evaluation, Measurement, Subject
+
+# From round to round the rows grow at least and at most by these factors: opening models again for fewer is not worth
+# it, and of more the first round would say too little.
+_LEAST_GROWTH, _MOST_GROWTH = 1.5, 16
+# By fewer test rows (with a standard error of 2.5 points at most) nobody is dropped.
+_LEAST_TESTED = 400
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,10 @@ class Schedule:
     budget: int
     arms: tuple[int, ...]
     rows: tuple[int, ...]
+
+    def race(self, test_rows: int) -> Race:
+        """The same rounds, in each of which all test rows are looked at."""
+        return Race(self.arms, self.rows, (test_rows,) * len(self.arms))
 
 
 def schedule(arms: int, train_rows: int, chunk: int | None, budget: int | None) -> Schedule:
@@ -53,11 +64,42 @@ def schedule(arms: int, train_rows: int, chunk: int | None, budget: int | None) 
     return Schedule(chunk, budget, tuple(sizes[:last]), tuple(rows[:last]))
 
 
-def shortest(arms: int, train_rows: int, least_rows: int) -> Schedule | None:
-    """The race that shows arms the fewest rows in all, but so many in its first round; None where that is the last."""
-    pulls = sum(max(1, arms) // size for size in _sizes(arms))
-    race = schedule(arms, train_rows, max(least_rows, -(-train_rows // pulls)), None)
-    return race if len(race.rows) > 1 else None
+@dataclass(frozen=True)
+class Race:
+    """Rounds of halving: how many `arms` each has, and on how many training `rows` and `tested` ones these are scored.
+
+    Of L arms ⌈L / eta⌉ go on, but not fewer than `finalists`.
+    """
+
+    arms: tuple[int, ...]
+    rows: tuple[int, ...]
+    tested: tuple[int, ...]
+    eta: int = 2
+    finalists: int = 2
+
+
+def race(arms: int, train_rows: int, test_rows: int, least_rows: int, finalists: int = 2) -> Race | None:
+    """The race that has the last few arms scored on all rows, and all others on as few as tell them apart.
+
+    The training rows of a round are a constant multiple of those of the one before, `least_rows` or more in the first.
+    Test rows are the same share of all as the training rows, where these are not too few. None where no arm would be
+    spared anything.
+    """
+    for eta in (3, 2):
+        sizes = _sizes(arms, eta, finalists)
+        least = max(least_rows, -(-train_rows // _MOST_GROWTH ** (len(sizes) - 1)))
+        # Who drops most of the arms at once has to know enough of them.
+        if least == least_rows:
+            break
+    if least >= train_rows:
+        return None
+    sizes = sizes[: 1 + int(math.log(train_rows / least, _LEAST_GROWTH))]
+    if len(sizes) == 1:
+        return None
+    growth = (train_rows / least) ** (1 / (len(sizes) - 1))
+    rows = [*(round(least * growth**number) for number in range(len(sizes) - 1)), train_rows]
+    tested = [min(test_rows, max(_LEAST_TESTED, -(-test_rows * seen // train_rows))) for seen in rows]
+    return Race(tuple(sizes), tuple(rows), tuple(tested), eta, sizes[-1])
 
 
 def least_budget(arms: int) -> int:
@@ -65,24 +107,25 @@ def least_budget(arms: int) -> int:
     return max(1, arms) * len(_sizes(arms))
 
 
-def _sizes(arms: int) -> list[int]:
+def _sizes(arms: int, eta: int = 2, finalists: int = 2) -> list[int]:
     """How many arms each round has."""
     sizes = [max(1, arms)]
-    while sizes[-1] > 2:
-        sizes.append(-(-sizes[-1] // 2))
+    while sizes[-1] > finalists:
+        sizes.append(max(finalists, -(-sizes[-1] // eta)))
     return sizes
 
 
 class Halving:
     """Asks for every arm's evaluation of a round, then for those of the best arms in the next.
 
-    `arms` are the evaluations of each arm, round by round; of L arms ⌈L / eta⌉ go on. Arms that fail are out; equal
-    scores go on in the order of the models' names.
+    `arms` are the evaluations of each arm, round by round; of L arms ⌈L / eta⌉ go on, but not fewer than `finalists`.
+    Arms that fail are out; equal scores go on in the order of the models' names.
     """
 
-    def __init__(self, arms: Sequence[Sequence[Evaluation]], eta: int = 2) -> None:
+    def __init__(self, arms: Sequence[Sequence[Evaluation]], eta: int = 2, finalists: int = 1) -> None:
         self._in_race = [list(arm) for arm in arms]
         self._eta = eta
+        self._finalists = finalists
         self._results: dict[str, Measurement] = {}
         self._asked: set[str] = set()
         # The evaluations of each round, the present one last.
@@ -121,7 +164,8 @@ class Halving:
             return -self._results[arm[number].fingerprint].utility, arm[number].model.name
 
         running = [arm for arm in self._in_race if self._results[arm[number].fingerprint].status == "completed"]
-        self._in_race = sorted(running, key=place)[: -(-len(self._in_race) // self._eta)]
+        kept = max(self._finalists, -(-len(self._in_race) // self._eta))
+        self._in_race = sorted(running, key=place)[:kept]
 
 
 class SuccessiveHalving(Halving):

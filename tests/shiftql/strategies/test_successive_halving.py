@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftql.strategies.successive_halving import Halving, least_budget, schedule, shortest
+from shiftql.strategies.successive_halving import Halving, Race, race, schedule
 from storage.evaluations import Evaluation, Measurement, Subject
 
 # Scores of each arm, round by round.
@@ -123,13 +124,40 @@ def test_no_round_spends_more_than_its_share_and_the_last_arm_sees_all_rows_wher
         assert seen == train
 
 
-@given(arms=st.integers(1, 3000), rows=st.integers(1, 100_000), least=st.integers(1, 1000))
-def test_the_shortest_race_begins_with_enough_rows_and_ends_with_all(arms: int, rows: int, least: int) -> None:
-    race = shortest(arms, rows, least)
-    if race is None:
-        assert arms <= 2 or rows <= least
+@given(
+    arms=st.integers(1, 3000),
+    rows=st.integers(1, 1_000_000),
+    test=st.integers(0, 20_000),
+    least=st.integers(1, 1000),
+    finalists=st.integers(2, 20),
+)
+def test_a_race_shows_few_arms_all_rows_and_no_round_too_few(
+    arms: int, rows: int, test: int, least: int, finalists: int
+) -> None:
+    found = race(arms, rows, test, least, finalists)
+    if found is None:
+        assert arms <= finalists or rows < 1.5 * least
         return
-    assert len(race.rows) > 1
-    assert race.rows[0] >= least
-    assert race.rows[-1] == rows
-    assert race.budget == least_budget(arms)
+    assert (found.arms[0], found.rows[-1], found.tested[-1]) == (arms, rows, test)
+    assert found.rows[0] >= least
+    assert found.arms[-1] == found.finalists >= finalists
+    assert list(found.arms) == sorted(set(found.arms), reverse=True)
+    for (before, after), tested in zip(pairwise(found.rows), found.tested, strict=False):
+        # To within the rounding of rows.
+        assert 1.49 * before - 1 <= after <= 16.1 * before
+        assert tested >= min(test, 400)
+    for before, after in pairwise(found.arms):
+        assert after == max(found.finalists, -(-before // found.eta))
+
+
+def test_a_race_begins_on_more_rows_where_it_drops_most_of_the_arms_at_once() -> None:
+    assert race(31, 600, 2000, 128) == Race((31, 11, 4, 2), (128, 214, 359, 600), (427, 714, 1197, 2000), 3)
+    # Four arms make two rounds however they are dropped, and 128 rows say too little of what 20,000 will.
+    assert race(4, 20_000, 300, 128) == Race((4, 2), (1250, 20_000), (300, 300))
+
+
+def test_arms_that_are_asked_for_are_never_dropped() -> None:
+    arms = _arms(dict.fromkeys("abcdef", (0.5, 0.5)))
+    strategy = Halving(arms, eta=3, finalists=4)
+    strategy.tell({each.fingerprint: Measurement("completed", 1.0, value=0.5) for arm in arms for each in arm[:1]})
+    assert len(strategy.ask(6)) == 4
