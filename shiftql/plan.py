@@ -263,12 +263,14 @@ class Scan(PlanNode):
 class Split:
     """What is trained or tested on: the whole as one subject, and the parts of registered datasets it is made of.
 
-    `is_held_out` says that it is the rows held out of a dataset that was named for training alone.
+    `is_held_out` says that it is the rows held out of a dataset that was named for training alone. `num_classes` is 0
+    where labels are no classes.
     """
 
     subject: Subject
     parts: tuple[Part, ...]
     is_held_out: bool = False
+    num_classes: int = 0
 
     @property
     def num_rows(self) -> int:

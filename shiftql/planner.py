@@ -75,8 +75,7 @@ def _with_variants(question: BoundRanking, stores: Stores, inputs: tuple[PlanNod
     plain = without_order(question) if is_left_open(question) else question
     drafted = _plan_ranking(plain, stores, inputs)
     variants = [] if plain is question else [("choose_strategy", _plan_ranking(question, stores, inputs))]
-    test_rows = drafted.test.num_rows if drafted.test else 0
-    race = halved(question, drafted.train.num_rows, test_rows) if drafted.train else None
+    race = halved(question, drafted.train, drafted.test)
     if race is not None:
         variants.append(("halve", _plan_ranking(race, stores, inputs)))
     reasons = too_large(question, stores.costs, stores.memory)

@@ -91,9 +91,10 @@ def _models_of(step: Question) -> Iterable[ModelRecord]:
 def _split(datasets: Sequence[BoundDataset]) -> Split:
     """What datasets taken as one are made of; a new combination of rows is noted as a dataset of its own."""
     first = datasets[0].record
+    num_classes = max(dataset.record.num_classes for dataset in datasets)
     if len(datasets) == 1 and not datasets[0].changes and not datasets[0].held_out:
         subject = Subject(first.name, first.fingerprint)
-        return Split(subject, (whole(subject, first.num_rows),))
+        return Split(subject, (whole(subject, first.num_rows),), num_classes=num_classes)
     from storage.derivation import derive
     from storage.manifests import save_manifest
 
@@ -104,7 +105,7 @@ def _split(datasets: Sequence[BoundDataset]) -> Split:
     labels = [dataset.label for dataset in datasets]
     name = labels[0] if len(labels) == 1 else f"[{', '.join(labels)}]"
     is_held_out = any(dataset.held_out == "test" for dataset in datasets)
-    return Split(Subject(name, together.fingerprint), parts, is_held_out)
+    return Split(Subject(name, together.fingerprint), parts, is_held_out, num_classes)
 
 
 def _sample(split: Split, rows: int) -> tuple[Part, ...]:

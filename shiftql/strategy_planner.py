@@ -18,6 +18,7 @@ from shiftql.strategies.base import Arm, Offer, Problem
 from shiftql.strategies.retried import run_of
 from shiftql.strategies.rungs import Race, fit_race, least_epochs, rungs_of
 from shiftql.strategies.specs import NamedStrategy
+from shiftql.strategies.successive_halving import race
 from storage.catalog import ModelRecord
 from storage.errors import PlanError
 from storage.evaluations import Measurement
@@ -43,10 +44,10 @@ def plan_race(planning: Planning, ranker: BoundRanker) -> Evaluate | None:
 
     Raises PlanError where a budget of epochs is too small for any race.
     """
-    race = _race(planning, ranker)
-    if race is None:
+    raced = _race(planning, ranker)
+    if raced is None:
         return None
-    return _choose(planning, ranker, race.rungs, NamedStrategy("SuccessiveHalving", {"eta": race.eta}))
+    return _choose(planning, ranker, raced.rungs, NamedStrategy("SuccessiveHalving", {"eta": raced.eta}))
 
 
 def _race(planning: Planning, ranker: BoundRanker) -> Race | None:
@@ -60,15 +61,15 @@ def _race(planning: Planning, ranker: BoundRanker) -> Race | None:
         limits.append(budget.amount if budget.unit == "epochs" else budget.amount / max(seconds, 1e-9))
     if not finals or min(limits, default=math.inf) >= models * epochs:
         return None
-    race = fit_race(models, epochs, min(limits))
+    fitting = fit_race(models, epochs, min(limits))
     least = least_epochs(models, epochs)
-    if race is None and budget is not None and budget.unit == "epochs" and (budget.amount or 0) < least:
+    if fitting is None and budget is not None and budget.unit == "epochs" and (budget.amount or 0) < least:
         raise PlanError(
             f"{budget.amount:g} epochs are too few to choose among {models} models that are trained for {epochs}",
             subject="BUDGET",
             fix=f"give at least {least}, train for fewer epochs, or narrow the models down by WHERE",
         )
-    return race
+    return fitting
 
 
 def _choose(planning: Planning, ranker: BoundRanker, rungs: Sequence[int], strategy: NamedStrategy | None) -> Evaluate:
@@ -130,13 +131,19 @@ def _open(
         # Scores of two kinds cannot be ranked together.
         proxy = find_ranker(_WITHOUT_HEAD)
     hints = {} if proxy is None else {subject_of(model): _proxy(planning, proxy, model) for model in models}
-    planned = {each.evaluation.fingerprint: each for each in (*chain(*trained.values()), *hints.values())}
+    looks = {subject: list[PlannedEvaluation]() for subject in hints}
+    if proxy is not None and ranker.spec.label == "Auto":
+        looks = {subject_of(model): _looks(planning, proxy, model, len(models)) for model in models}
+    everything = *chain(*trained.values()), *chain(*looks.values()), *hints.values()
+    planned = {each.evaluation.fingerprint: each for each in everything}
     known = dict(planning.stores.outcomes([each.evaluation for each in planned.values()]))
     failed = {
         subject
         for subject, hint in hints.items()
-        if (outcome := known.get(hint.evaluation.fingerprint)) is not None
-        and outcome.status == "failed"
+        if any(
+            (outcome := known.get(each.evaluation.fingerprint)) is not None and outcome.status == "failed"
+            for each in (*looks[subject], hint)
+        )
         and all(_failed_or_unknown(known.get(rung.evaluation.fingerprint)) for rung in trained[subject])
     }
     arms = [
@@ -148,6 +155,10 @@ def _open(
             ),
             (_offer(hints[subject], planning.costs.downloading(model).seconds),) if subject in hints else (),
             {"upstream_accuracy": model.upstream_accuracy, "num_params": model.num_params},
+            tuple(
+                _offer(look, 0.0 if number else planning.costs.downloading(model).seconds)
+                for number, look in enumerate(looks.get(subject, ()))
+            ),
         )
         for model in models
         if (subject := subject_of(model)) not in failed
@@ -198,8 +209,24 @@ def _proxy(planning: Planning, spec: RankerSpec, model: ModelRecord) -> PlannedE
     """The score of a model by a proxy, at the cost of embedding with it too."""
     test = planning.test if spec.needs_test else None
     scoring = planning.scoring(ranker_named(spec.label), model, test)
-    rows = planning.train.num_rows + (test.num_rows if test else 0)
-    return replace(scoring, cost=scoring.cost + Cost(planning.costs.opening(model)) + planning.costs.row(model) * rows)
+    return _with_embedding(planning, scoring, model, planning.train.num_rows + (test.num_rows if test else 0))
+
+
+def _looks(planning: Planning, spec: RankerSpec, model: ModelRecord, models: int) -> list[PlannedEvaluation]:
+    """The same on fewer rows, as often as that many models are raced before the last of them have seen all."""
+    test = planning.test if spec.needs_test else None
+    found = race(models, planning.train.num_rows, test.num_rows if test else 0, planning.train.num_classes)
+    looks, seen = list[PlannedEvaluation](), 0
+    for rows, tested in [] if found is None else list(zip(found.rows, found.tested, strict=True))[:-1]:
+        scoring = planning.scoring(ranker_named(spec.label), model, test, rows, tested)
+        looks.append(_with_embedding(planning, scoring, model, rows + tested - seen))
+        seen = rows + tested
+    return looks
+
+
+def _with_embedding(planning: Planning, scoring: PlannedEvaluation, model: ModelRecord, rows: int) -> PlannedEvaluation:
+    embedding = Cost(planning.costs.opening(model)) + planning.costs.row(model) * rows
+    return replace(scoring, cost=scoring.cost + embedding)
 
 
 def _failed_or_unknown(outcome: Measurement | None) -> bool:

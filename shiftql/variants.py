@@ -7,14 +7,12 @@ from dataclasses import replace
 
 from shiftql.bound import BoundRanker, BoundRanking
 from shiftql.cost import CostModel, worded_bytes
+from shiftql.plan import Split
 from shiftql.planning import ranker_named
 from shiftql.strategies.successive_halving import race
 from storage.catalog import ModelRecord
 
 _FULL = "FineTune"
-# Fewer rows, or rows of each class, hardly tell models apart, so that no race begins with them.
-_LEAST_ROWS = 128
-_LEAST_ROWS_PER_CLASS = 10
 _LEAST_FINALISTS = 2
 # Below this nobody asks what the device has.
 _FITS_EVERYWHERE = 1_000_000_000
@@ -30,7 +28,7 @@ def is_left_open(question: BoundRanking) -> bool:
     return question.is_unordered and question.within is None and question.budget is None and question.chunk is None
 
 
-def halved(question: BoundRanking, train_rows: int, test_rows: int) -> BoundRanking | None:
+def halved(question: BoundRanking, train: Split | None, test: Split | None) -> BoundRanking | None:
     """The same question halved, if that is left to the optimizer: by as few rows as do.
 
     The last models, so many as the question asks for, are scored on all rows, so that what is best is known as well as
@@ -41,12 +39,11 @@ def halved(question: BoundRanking, train_rows: int, test_rows: int) -> BoundRank
     auto = next((node for node in (chunk, pulls) if node is not None), None)
     is_named = (chunk is not None and chunk.rows is not None) or (pulls is not None and pulls.amount is not None)
     is_proxy = all(ranker.spec.kind == "features" for ranker in question.rankers)
-    if auto is None or is_named or not is_proxy or question.descending or not question.train:
+    if auto is None or is_named or not is_proxy or question.descending or train is None:
         return None
-    classes = max(dataset.record.num_classes for dataset in question.train)
     arms = len({model.fingerprint for model in question.models})
-    least = max(_LEAST_ROWS, _LEAST_ROWS_PER_CLASS * classes)
-    found = race(arms, train_rows, test_rows, least, max(_LEAST_FINALISTS, question.limit or 0))
+    finalists = max(_LEAST_FINALISTS, question.limit or 0)
+    found = race(arms, train.num_rows, test.num_rows if test else 0, train.num_classes, finalists)
     if found is None:
         return None
     return replace(question, race=found, chunk=None, budget=None if pulls is not None else budget)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from shiftql.strategies.base import Answer, Offer, Problem, Ranked
 from shiftql.strategies.known import of_arms
+from shiftql.strategies.successive_halving import Halving
 from storage.evaluations import Evaluation, Measurement
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 # What may be spent at least, in full evaluations of the average price.
 _LEAST_EVALUATIONS = 2
-# Where nothing is known of any model, all are looked at first, if that takes no more than this share.
+# Where nothing is known of any model, all are looked at first, if that takes no more than this share. Where that can be
+# done on few rows, they race: of so many one goes on to more, but not fewer than the last.
 _LOOK = 0.5
+_ETA, _FINALISTS = 3, 2
 
 
 class Auto:
@@ -53,15 +56,32 @@ class Auto:
         self._model = self._made(problem) if self._arms else None
         self._asked: set[tuple[int, int]] = set()
         self._told: dict[tuple[int, int], Measurement] = {}
+        # Of a glance: whose, which of them, at what price. Those asked for, and what was told of them.
+        self._glances = {
+            offer.evaluation.fingerprint: (number, rung, offer)
+            for number, arm in enumerate(self._arms)
+            for rung, offer in enumerate(arm.glances)
+        }
+        self._glancing: set[str] = set()
+        self._glanced: dict[str, Measurement] = {}
+        self._race = self._race_of_hints()
 
     def ask(self, count: int) -> Sequence[Evaluation]:
-        wanted: list[Evaluation] = []
+        wanted = list(self._race.ask(count)) if self._race is not None and self._is_racing else []
+        for each in wanted:
+            if each.fingerprint in self._glances:
+                self._glancing.add(each.fingerprint)
+            else:
+                self._asked.add(self._places[each.fingerprint])
         while len(wanted) < count and (place := self._next()) is not None:
             self._asked.add(place)
             wanted.append(self._offers[place].evaluation)
         return wanted
 
     def tell(self, results: Mapping[str, Measurement]) -> None:
+        if self._race is not None:
+            self._race.tell(results)
+        self._tell_glances({each: told for each, told in results.items() if each in self._glances})
         for fingerprint, measurement in results.items():
             place = self._places.get(fingerprint)
             if place is not None and place not in self._told:
@@ -72,6 +92,18 @@ class Auto:
                 elif place[1] < self._num_rungs:
                     # A proxy that is not defined says nothing against the model.
                     self._model.tell(*place, None)
+
+    def _tell_glances(self, results: Mapping[str, Measurement]) -> None:
+        """Of each model what it showed on the most rows is taken for its hint."""
+        self._glanced |= results
+        for fingerprint, measurement in sorted(results.items(), key=lambda told: self._glances[told[0]][1]):
+            number, rung, _ = self._glances[fingerprint]
+            arm = self._arms[number]
+            place = self._places[arm.hints[0].evaluation.fingerprint]
+            later = (offer.evaluation.fingerprint in self._glanced for offer in arm.glances[rung + 1 :])
+            if measurement.status == "completed" and place not in self._told and not any(later):
+                assert self._model is not None
+                self._model.tell(*place, measurement.utility)
 
     def answer(self) -> Answer:
         """Models that were evaluated fully come first, by what they showed; then those begun, and then all others.
@@ -95,7 +127,7 @@ class Auto:
         """The numbers of the models in the order that it answers with."""
         import numpy as np
 
-        if not self._told or self._model is None:
+        if not (self._told or self._glanced) or self._model is None:
             return []
         begun = self._begun()
         last = self._num_rungs - 1
@@ -126,6 +158,8 @@ class Auto:
         """
         if self._model is None:
             return None
+        if self._glancing - self._glanced.keys():
+            return None
         pending = self._asked - self._told.keys()
         busy = {number for number, _ in pending}
         begun, levels = self._begun(), self._levels()
@@ -133,7 +167,7 @@ class Auto:
         first = self._first(begun)
         reserve = 0.0 if first is None else self._price_to_end(first, levels)
         offered = [place for place in self._offers if place[0] not in busy and self._is_offered(place)]
-        if not self._history and not begun:
+        if not self._history and not begun and not self._is_racing:
             # Who knows nothing looks at all before it buys any.
             looks = [place for place in offered if place[1] >= self._num_rungs]
             if looks and sum(self._offers[place].seconds * levels[place[1]] for place in looks) <= _LOOK * left:
@@ -163,13 +197,20 @@ class Auto:
     def _levels(self) -> list[float]:
         """By kind how many times the predicted price is paid, as far as is known: one level of rungs, one of hints."""
         logs: tuple[list[float], list[float]] = [], []
-        for place, result in self._told.items():
-            if result.status == "completed" and result.cost_seconds > 0 and self._offers[place].seconds > 0:
-                logs[place[1] >= self._num_rungs].append(math.log(result.cost_seconds / self._offers[place].seconds))
+        for is_hint, offer, result in self._purchases():
+            if result is not None and result.status == "completed" and result.cost_seconds > 0 and offer.seconds > 0:
+                logs[is_hint].append(math.log(result.cost_seconds / offer.seconds))
         both = [*logs[0], *logs[1]]
         typical = math.fsum(both) / max(len(both), 1)
         rungs, hints = (math.exp(math.fsum([typical, *each]) / (len(each) + 1)) for each in logs)
         return [rungs if kind < self._num_rungs else hints for kind in range(len(self._kinds))]
+
+    def _purchases(self) -> Iterator[tuple[bool, Offer, Measurement | None]]:
+        """What was asked for or told, whether it is a hint, and what came of it; the same in the same order."""
+        for place in sorted(self._asked | self._told.keys()):
+            yield place[1] >= self._num_rungs, self._offers[place], self._told.get(place)
+        for fingerprint in sorted(self._glancing | self._glanced.keys(), key=lambda each: self._glances[each][:2]):
+            yield True, self._glances[fingerprint][2], self._glanced.get(fingerprint)
 
     @property
     def budget(self) -> float:
@@ -177,21 +218,56 @@ class Auto:
         return self._budget([1.0] * len(self._kinds)) if self._arms else 0.0
 
     def _budget(self, levels: Sequence[float]) -> float:
-        """However small the pool is, a look at it and one full evaluation, of the average price each, are in it."""
+        """However small the pool is, a look at it and one full evaluation of the average price are in it."""
         if self._seconds is not None:
             return self._seconds
         total = sum(offer.seconds * levels[kind] for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
-        return max(self._share, _LEAST_EVALUATIONS / len(self._arms)) * total
+        average = total / len(self._arms)
+        look = 0.0
+        if self._is_racing:
+            look = self._price_of_race(levels[-1])
+        elif not self._history:
+            look = sum(offer.seconds * levels[-1] for is_hint, offer, _ in self._purchases() if is_hint)
+        return max(self._share * total, _LEAST_EVALUATIONS * average, look + average)
+
+    def _race_of_hints(self) -> Halving | None:
+        """The first hints of all models as a race on few rows, where nothing is known elsewhere.
+
+        None where that cannot be, or takes too much of what may be spent, or of what evaluating all would.
+        """
+        if self._history or not self._arms or not all(arm.glances for arm in self._arms):
+            return None
+        full = sum(offer.seconds for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
+        if self._price_of_race(1.0) > _LOOK * (full if self._seconds is None else self._seconds):
+            return None
+        rounds = [[each.evaluation for each in (*arm.glances, arm.hints[0])] for arm in self._arms]
+        return Halving(rounds, _ETA, _FINALISTS)
+
+    @property
+    def _is_racing(self) -> bool:
+        """Whether the first hints are had from a race: not where there are others to go by, nor all of them."""
+        if self._race is None or self._glanced:
+            return self._race is not None
+        hints = (self._places[arm.hints[0].evaluation.fingerprint] for arm in self._arms)
+        return not self._begun() and not all(place in self._told for place in hints)
+
+    def _price_of_race(self, level: float) -> float:
+        """What the first hints take on few rows, as far as models come on average."""
+        size, seconds = len(self._arms), 0.0
+        for offers in zip(*((*arm.glances, arm.hints[0]) for arm in self._arms), strict=True):
+            seconds += size * level * math.fsum(offer.seconds for offer in offers) / len(offers)
+            size = min(size, max(_FINALISTS, -(-size // _ETA)))
+        return seconds
 
     def _left(self, levels: Sequence[float]) -> float:
         """What may still be spent of the share, by what purchases were predicted to cost or did, if that is more.
 
         Who told a result has paid for it as if it had been asked for.
         """
-        places = sorted(self._asked | self._told.keys())
-        predicted = [self._offers[place].seconds * levels[place[1]] for place in places]
-        paid = [self._told[place].cost_seconds if place in self._told else 0.0 for place in places]
-        paid = [seconds or expected for seconds, expected in zip(paid, predicted, strict=True)]
+        predicted, paid = [], []
+        for is_hint, offer, result in self._purchases():
+            predicted.append(offer.seconds * (levels[-1] if is_hint else levels[0]))
+            paid.append((result.cost_seconds if result is not None else 0.0) or predicted[-1])
         return self._budget(levels) - max(math.fsum(predicted), math.fsum(paid))
 
     def _price_to_end(self, number: int, levels: Sequence[float]) -> float:
@@ -222,6 +298,8 @@ class Auto:
         """Whether it is unknown, goes on from what is known, and could tell something."""
         number, kind = place
         left = self._rungs_left(number)
+        if kind >= self._num_rungs and self._is_racing:
+            return False
         return place not in self._told and len(left) > 0 and (kind >= self._num_rungs or kind == left[0])
 
     def _made(self, problem: Problem) -> AutoModel:

@@ -27,13 +27,15 @@ class Arm:
     """A model that may be chosen.
 
     `rungs` are its evaluations by rising fidelity, each going on from the one before: models are ranked by the last.
-    `hints` are others that tell something of it: proxies, or cheaper runs that nothing goes on from.
+    `hints` are others that tell something of it: proxies, or cheaper runs that nothing goes on from. `glances` are the
+    first of these on fewer rows, by rising number.
     """
 
     model: Subject
     rungs: tuple[Offer, ...]
     hints: tuple[Offer, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    glances: tuple[Offer, ...] = ()
 
     @property
     def final(self) -> Evaluation:

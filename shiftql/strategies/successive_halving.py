@@ -19,6 +19,8 @@ from storage.evaluations import Evaluation, Measurement, Subject
 # From round to round the rows grow at least and at most by these factors: opening models again for fewer is not worth
 # it, and of more the first round would say too little.
 _LEAST_GROWTH, _MOST_GROWTH = 1.5, 16
+# Fewer rows, or rows of each class, hardly tell models apart.
+_LEAST_ROWS, _LEAST_ROWS_PER_CLASS = 128, 10
 # By fewer test rows (with a standard error of 2.5 points at most) nobody is dropped.
 _LEAST_TESTED = 400
 
@@ -78,13 +80,14 @@ class Race:
     finalists: int = 2
 
 
-def race(arms: int, train_rows: int, test_rows: int, least_rows: int, finalists: int = 2) -> Race | None:
+def race(arms: int, train_rows: int, test_rows: int, classes: int, finalists: int = 2) -> Race | None:
     """The race that has the last few arms scored on all rows, and all others on as few as tell them apart.
 
-    The training rows of a round are a constant multiple of those of the one before, `least_rows` or more in the first.
-    Test rows are the same share of all as the training rows, where these are not too few. None where no arm would be
-    spared anything.
+    The training rows of a round are a constant multiple of those of the one before, and in the first as many as that
+    many `classes` need (0 of what has none). Test rows are the same share of all as the training rows, where these are
+    not too few. None where no arm would be spared anything.
     """
+    least_rows = max(_LEAST_ROWS, _LEAST_ROWS_PER_CLASS * classes)
     for eta in (3, 2):
         sizes = _sizes(arms, eta, finalists)
         least = max(least_rows, -(-train_rows // _MOST_GROWTH ** (len(sizes) - 1)))

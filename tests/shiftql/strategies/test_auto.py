@@ -280,3 +280,76 @@ def test_what_it_recommends_is_trained_where_that_is_paid_for() -> None:
         running.tell({each.fingerprint: Measurement("completed", 0.0, value=proxies[each.model.name])})
     assert running.answer().ranking[0].model.name == "dear"
     assert ("finetune", "dear") in asked
+
+
+def _look(number: int, method: str, price: float, rows: int = 0) -> Offer:
+    dataset, name = Subject("digits", "digits"), f"m{number:02}"
+    fidelity = {"rows": rows} if rows else {}
+    return Offer(method, Evaluation(Subject(name, name), dataset, dataset, method, "1", fidelity=fidelity), price)
+
+
+def _looked_at(models: int = 20, price: float = 0.02) -> Problem:
+    """Models that a proxy tells apart on 10, 20 or all rows, without any history."""
+    arms = [
+        Arm(
+            Subject(f"m{number:02}", f"m{number:02}"),
+            (_look(number, "finetune", 1.0),),
+            (_look(number, "linear", 3 * price),),
+            glances=(_look(number, "linear", price, 10), _look(number, "linear", price, 20)),
+        )
+        for number in range(models)
+    ]
+    return Problem("digits", arms, no_history())
+
+
+def _skill(evaluation: Evaluation) -> Measurement:
+    return Measurement("completed", 0.0, value=int(evaluation.model.name[1:]) / 40 + 0.4)
+
+
+def _in_turn(running: Auto, count: int = 100) -> list[list[tuple[str, int, str]]]:
+    asked = []
+    while wanted := running.ask(count):
+        asked.append([(each.method, each.fidelity.get("rows", 0), each.model.name) for each in wanted])
+        running.tell({each.fingerprint: _skill(each) for each in wanted})
+    return asked
+
+
+def test_who_knows_nothing_looks_at_all_on_few_rows_and_at_the_better_on_more() -> None:
+    first, second, third, *rest = _in_turn(Auto(_looked_at()))
+    assert {(method, rows) for method, rows, _ in first} == {("linear", 10)}
+    assert len(first) == 20
+    assert set(second) == {("linear", 20, f"m{number:02}") for number in range(13, 20)}
+    assert set(third) == {("linear", 0, f"m{number:02}") for number in (17, 18, 19)}
+    assert rest[0][0] == ("finetune", 0, "m19")
+    assert {method for each in rest for method, *_ in each} == {"finetune"}
+
+
+def test_who_begins_anew_looks_no_further_than_is_needed() -> None:
+    problem = _looked_at()
+    running, asked = Auto(problem), list[Evaluation]()
+    while wanted := running.ask(3):
+        asked += wanted
+        running.tell({each.fingerprint: _skill(each) for each in wanted})
+        afresh = Auto(problem)
+        afresh.tell({each.fingerprint: _skill(each) for each in reversed(asked)})
+        assert afresh.answer().ranking[0] == running.answer().ranking[0]
+    assert [each.method for each in asked].count("linear") == 20 + 7 + 3
+    assert list(afresh.ask(3)) == []
+
+
+def test_nobody_looks_at_what_all_proxies_are_known_of_or_at_what_costs_as_much_as_training() -> None:
+    problem = _looked_at()
+    running = Auto(problem)
+    running.tell({arm.hints[0].evaluation.fingerprint: _skill(arm.hints[0].evaluation) for arm in problem.arms})
+    asked = [each for some in _in_turn(running) for each in some]
+    assert {method for method, *_ in asked} == {"finetune"}
+    dear = [each for some in _in_turn(Auto(_looked_at(price=0.5))) for each in some]
+    assert not [each for each in dear if each[1]]
+
+
+def test_a_model_that_cannot_be_looked_at_is_out_of_the_race_alone() -> None:
+    running = Auto(_looked_at())
+    wanted = running.ask(100)
+    failed = Measurement("failed", 0.0, reason="truncated")
+    running.tell({each.fingerprint: failed if each.model.name == "m19" else _skill(each) for each in wanted})
+    assert "m19" not in {each.model.name for each in running.ask(100)}

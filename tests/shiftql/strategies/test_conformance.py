@@ -33,7 +33,8 @@ def _evaluation(model: Subject, method: str = "finetune", fidelity: dict[str, in
 def _arm(model: Subject, number: int) -> Arm:
     rungs = [Offer(kind, _evaluation(model, fidelity=each), 1.0) for kind, each in zip(KINDS, FIDELITIES, strict=True)]
     hint = Offer("linear", _evaluation(model, "linear"), 0.1)
-    return Arm(model, tuple(rungs), (hint,), {"upstream_accuracy": number / 10} if number else {})
+    glances = [Offer("", _evaluation(model, "linear", {"rows": rows}), 0.01) for rows in (10, 20)]
+    return Arm(model, tuple(rungs), (hint,), {"upstream_accuracy": number / 10} if number else {}, tuple(glances))
 
 
 def _history(models: int = 7, datasets: int = 4) -> History:
@@ -89,7 +90,8 @@ def _run(strategy: Strategy, counts: Sequence[int] = (2, 3)) -> list[Evaluation]
 
 def _all() -> set[str]:
     """What is offered."""
-    return {offer.evaluation.fingerprint for arm in PROBLEM.arms for offer in (*arm.rungs, *arm.hints)}
+    arms = PROBLEM.arms
+    return {offer.evaluation.fingerprint for arm in arms for offer in (*arm.rungs, *arm.hints, *arm.glances)}
 
 
 def test_every_strategy_is_under_test() -> None:

@@ -128,13 +128,14 @@ def test_no_round_spends_more_than_its_share_and_the_last_arm_sees_all_rows_wher
     arms=st.integers(1, 3000),
     rows=st.integers(1, 1_000_000),
     test=st.integers(0, 20_000),
-    least=st.integers(1, 1000),
+    classes=st.integers(0, 100),
     finalists=st.integers(2, 20),
 )
 def test_a_race_shows_few_arms_all_rows_and_no_round_too_few(
-    arms: int, rows: int, test: int, least: int, finalists: int
+    arms: int, rows: int, test: int, classes: int, finalists: int
 ) -> None:
-    found = race(arms, rows, test, least, finalists)
+    found = race(arms, rows, test, classes, finalists)
+    least = max(128, 10 * classes)
     if found is None:
         assert arms <= finalists or rows < 1.5 * least
         return
@@ -151,9 +152,9 @@ def test_a_race_shows_few_arms_all_rows_and_no_round_too_few(
 
 
 def test_a_race_begins_on_more_rows_where_it_drops_most_of_the_arms_at_once() -> None:
-    assert race(31, 600, 2000, 128) == Race((31, 11, 4, 2), (128, 214, 359, 600), (427, 714, 1197, 2000), 3)
+    assert race(31, 600, 2000, 10) == Race((31, 11, 4, 2), (128, 214, 359, 600), (427, 714, 1197, 2000), 3)
     # Four arms make two rounds however they are dropped, and 128 rows say too little of what 20,000 will.
-    assert race(4, 20_000, 300, 128) == Race((4, 2), (1250, 20_000), (300, 300))
+    assert race(4, 20_000, 300, 10) == Race((4, 2), (1250, 20_000), (300, 300))
 
 
 def test_arms_that_are_asked_for_are_never_dropped() -> None:
