@@ -21,9 +21,11 @@ from storage.workload import ALL_CORES, TASK_ROWS, operations_per_row, parameter
 # Seconds to open any model, and bytes of weights read in a second.
 _OPEN_SECONDS = 0.08
 _READ_BYTES_PER_SECOND = 400e6
-# Multiplications and additions a second in a forward pass, what a row costs besides (decoding, copying), and a call.
+# Multiplications and additions a second in a forward pass, what a row costs besides (decoding, copying), and a
+# call, by which few rows take longer each.
 _OPERATIONS_PER_SECOND = 60e9
 _ROW_SECONDS = 1.2e-4
+_CALL_SECONDS = 0.03
 # What a training takes to begin and to save; a step is as much as some forward passes, by what of a model is trained,
 # and costs something besides.
 _TRAINING_SECONDS = 0.3
@@ -204,8 +206,8 @@ def opening_took(model: ModelRecord, seconds: float) -> Observation:
 
 
 def rows_took(model: ModelRecord, rows: int, seconds: float) -> Observation:
-    """What embedding rows with an open model took."""
-    return Observation(seconds / (rows * _row_seconds(model)), _levels(_EMBEDDING, model))
+    """What embedding rows with an open model took in one call."""
+    return Observation(seconds / (_CALL_SECONDS + rows * _row_seconds(model)), _levels(_EMBEDDING, model))
 
 
 def scoring_took(method: str, rows: int, seconds: float) -> Observation:

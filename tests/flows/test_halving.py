@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from flows import run as run_module
 from flows.registration import register_model
 from shiftql.answers import ExplainAnswer, RankingAnswer
 from shiftql.engine import query
+from shiftql.strategies import successive_halving
 from storage.catalog import Catalog
 from storage.features import FeatureStore
 from storage.manifests import load_manifest
@@ -130,6 +132,28 @@ def test_copies_of_a_model_are_one_arm_and_stand_beside_each_other(catalog: Cata
     assert set(ranked(again)) == {
         (f"{name}{end}", rows, score) for name, rows, score in ranked(alone) for end in ("", "-copy")
     }
+
+
+def test_a_race_of_the_optimizers_looks_at_as_much_of_the_test_rows_as_of_the_training_rows(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 4 models 2 are scored on a few rows of both splits alone."""
+    monkeypatch.setattr(successive_halving, "_LEAST_ROWS", FIRST)
+    monkeypatch.setattr(successive_halving, "_LEAST_ROWS_PER_CLASS", 1)
+    monkeypatch.setattr(successive_halving, "_LEAST_TESTED", 6)
+    monkeypatch.setattr(import_module("shiftql.rules.halve"), "_WORTH_IT", 1e9)
+    train, test = (catalog.dataset(f"colours-{split}").num_rows for split in ("train", "test"))
+    tested = -(-test * FIRST // train)
+    raced = ask(f"{PLAIN} CHUNK AUTO BUDGET AUTO")
+    assert [(row["rows"], row["n_test"]) for row in raced.ranking if not row.get("baseline")] == [
+        *[(train, test)] * 2,
+        *[(FIRST, tested)] * 2,
+    ]
+    assert raced.work["embedded_rows"] == 4 * (FIRST + tested) + 2 * (train + test - FIRST - tested) + train + test
+    plain = ask(PLAIN)
+    assert [row["score"] for row in raced.ranking[:2]] == [
+        row["score"] for row in plain.ranking if row["model"] in {row["model"] for row in raced.ranking[:2]}
+    ]
 
 
 def test_a_model_that_fails_is_out_of_the_race_and_told(

@@ -136,7 +136,7 @@ RATIOS = st.floats(0.1, 10)
 
 def took(each: ModelRecord, times: float) -> Observation:
     """What it is where embedding takes so many times what is expected."""
-    return rows_took(each, 100, 100 * COSTS.row(each).seconds * times)
+    return rows_took(each, 10**6, 10**6 * COSTS.row(each).seconds * times)
 
 
 @given(RATIOS)
