@@ -22,7 +22,7 @@ _LEAST_EVALUATIONS = 2
 # Where nothing is known of any model, all are looked at first, if that takes no more than this share. Where that can be
 # done on few rows, they race: of so many one goes on to more, but not fewer than the last.
 _LOOK = 0.5
-_ETA, _FINALISTS = 3, 2
+_ETA, _FINALISTS = 4, 2
 
 
 class Auto:

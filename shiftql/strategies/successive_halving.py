@@ -20,9 +20,9 @@ from storage.evaluations import Evaluation, Measurement, Subject
 # it, and of more the first round would say too little.
 _LEAST_GROWTH, _MOST_GROWTH = 1.5, 16
 # Fewer rows, or rows of each class, hardly tell models apart.
-_LEAST_ROWS, _LEAST_ROWS_PER_CLASS = 128, 10
-# By fewer test rows (with a standard error of 2.5 points at most) nobody is dropped.
-_LEAST_TESTED = 400
+_LEAST_ROWS, _LEAST_ROWS_PER_CLASS = 64, 5
+# By fewer test rows (with a standard error of 3 points at most) nobody is dropped.
+_LEAST_TESTED = 256
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def race(arms: int, train_rows: int, test_rows: int, classes: int, finalists: in
     not too few. None where no arm would be spared anything.
     """
     least_rows = max(_LEAST_ROWS, _LEAST_ROWS_PER_CLASS * classes)
-    for eta in (3, 2):
+    for eta in (4, 3, 2):
         sizes = _sizes(arms, eta, finalists)
         least = max(least_rows, -(-train_rows // _MOST_GROWTH ** (len(sizes) - 1)))
         # Who drops most of the arms at once has to know enough of them.

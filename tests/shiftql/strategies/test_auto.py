@@ -318,8 +318,8 @@ def test_who_knows_nothing_looks_at_all_on_few_rows_and_at_the_better_on_more() 
     first, second, third, *rest = _in_turn(Auto(_looked_at()))
     assert {(method, rows) for method, rows, _ in first} == {("linear", 10)}
     assert len(first) == 20
-    assert set(second) == {("linear", 20, f"m{number:02}") for number in range(13, 20)}
-    assert set(third) == {("linear", 0, f"m{number:02}") for number in (17, 18, 19)}
+    assert set(second) == {("linear", 20, f"m{number:02}") for number in range(15, 20)}
+    assert set(third) == {("linear", 0, f"m{number:02}") for number in (18, 19)}
     assert rest[0][0] == ("finetune", 0, "m19")
     assert {method for each in rest for method, *_ in each} == {"finetune"}
 
@@ -333,7 +333,7 @@ def test_who_begins_anew_looks_no_further_than_is_needed() -> None:
         afresh = Auto(problem)
         afresh.tell({each.fingerprint: _skill(each) for each in reversed(asked)})
         assert afresh.answer().ranking[0] == running.answer().ranking[0]
-    assert [each.method for each in asked].count("linear") == 20 + 7 + 3
+    assert [each.method for each in asked].count("linear") == 20 + 5 + 2
     assert list(afresh.ask(3)) == []
 
 

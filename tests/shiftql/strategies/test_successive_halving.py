@@ -135,7 +135,7 @@ def test_a_race_shows_few_arms_all_rows_and_no_round_too_few(
     arms: int, rows: int, test: int, classes: int, finalists: int
 ) -> None:
     found = race(arms, rows, test, classes, finalists)
-    least = max(128, 10 * classes)
+    least = max(64, 5 * classes)
     if found is None:
         assert arms <= finalists or rows < 1.5 * least
         return
@@ -146,15 +146,15 @@ def test_a_race_shows_few_arms_all_rows_and_no_round_too_few(
     for (before, after), tested in zip(pairwise(found.rows), found.tested, strict=False):
         # To within the rounding of rows.
         assert 1.49 * before - 1 <= after <= 16.1 * before
-        assert tested >= min(test, 400)
+        assert tested >= min(test, 256)
     for before, after in pairwise(found.arms):
         assert after == max(found.finalists, -(-before // found.eta))
 
 
 def test_a_race_begins_on_more_rows_where_it_drops_most_of_the_arms_at_once() -> None:
-    assert race(31, 600, 2000, 10) == Race((31, 11, 4, 2), (128, 214, 359, 600), (427, 714, 1197, 2000), 3)
-    # Four arms make two rounds however they are dropped, and 128 rows say too little of what 20,000 will.
-    assert race(4, 20_000, 300, 10) == Race((4, 2), (1250, 20_000), (300, 300))
+    assert race(31, 600, 2000, 10) == Race((31, 8, 2), (64, 196, 600), (256, 654, 2000), 4)
+    # Four arms make two rounds however they are dropped, and 64 rows say too little of what 20,000 will.
+    assert race(4, 20_000, 300, 10) == Race((4, 2), (1250, 20_000), (256, 300))
 
 
 def test_arms_that_are_asked_for_are_never_dropped() -> None:
