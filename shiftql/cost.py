@@ -19,18 +19,18 @@ from storage.learned_costs import Learned, Level, Observation
 from storage.workload import ALL_CORES, TASK_ROWS, operations_per_row, parameters, positions, task_draws
 
 # Seconds to open any model, and bytes of weights read in a second.
-_OPEN_SECONDS = 0.08
+_OPEN_SECONDS = 0.05
 _READ_BYTES_PER_SECOND = 400e6
 # Multiplications and additions a second in a forward pass, what a row costs besides (decoding, copying), and a
 # call, by which few rows take longer each.
-_OPERATIONS_PER_SECOND = 60e9
-_ROW_SECONDS = 1.2e-4
+_OPERATIONS_PER_SECOND = 96e9
+_ROW_SECONDS = 0.8e-4
 _CALL_SECONDS = 0.03
 # What a training takes to begin and to save; a step is as much as some forward passes, by what of a model is trained,
 # and costs something besides.
 _TRAINING_SECONDS = 0.3
-_TRAINING_FACTOR = {"full": 3.0, "lora": 2.2, "head": 1.2}
-_TASK_FACTOR = 3.5
+_TRAINING_FACTOR = {"full": 4.8, "lora": 3.5, "head": 1.9}
+_TASK_FACTOR = 5.6
 _STEP_SECONDS = 0.006
 _VALIDATION_SHARE = 0.2
 _DEFAULT_BATCH = 32
