@@ -14,11 +14,16 @@ _TOP_QUANTILE, _TOP_NORMAL = 0.95, 1.64
 # In these units a collapsed run says no more than that it is bad.
 LOWEST, HIGHEST = -1.0, 5.0
 _LEAST_CELLS = 3
+# Of a cell of a table the variance that other datasets say nothing of, where 1 is that of a dataset's z, and how many
+# models without any covariance are added to those that two datasets have in common.
+_UNSHARED, _PRIOR_MODELS = 1.0, 4.0
 _GRAM = 3
 # Of the 3-grams of a dataset's name, by rarity, a model's name has to contain this share to count.
 _LEAST_OVERLAP = 0.6
 # A scale of accuracies where nothing is known, and what two kinds of evaluation of a model have in common.
 _USUAL_SCALE, _USUAL_CORRELATION = 0.1, 0.9
+# So many times another's a scale is at most, and so many scales an offset: where models hardly differ, they are noise.
+_MOST = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +54,26 @@ class Table:
         return Table(self.z[:, datasets], self.location[datasets], self.scale[datasets])
 
 
+def completed(z: np.ndarray) -> np.ndarray:
+    """The same (models, datasets) with what is expected of each missing cell by what its model did on other datasets.
+
+    Models are taken for draws of one normal distribution around 0, whose covariance of datasets the known cells show.
+    Models that are known nowhere stay NaN.
+    """
+    known = np.isfinite(z)
+    values, counts = np.where(known, z, 0.0), known.T.astype(float) @ known
+    shared = (values.T @ values + _PRIOR_MODELS * np.eye(z.shape[1])) / (counts + _PRIOR_MODELS)
+    # Each pair of datasets is about other models, so that it need not be a covariance.
+    variances, directions = np.linalg.eigh(shared)
+    shared = (directions * np.maximum(variances, 0.0)) @ directions.T
+    filled = z.copy()
+    for row in np.flatnonzero(known.any(axis=1) & ~known.all(axis=1)).tolist():
+        seen = known[row]
+        among = shared[np.ix_(seen, seen)] + _UNSHARED * np.eye(int(seen.sum()))
+        filled[row, ~seen] = shared[np.ix_(~seen, seen)] @ np.linalg.solve(among, z[row, seen])
+    return filled
+
+
 @dataclass(frozen=True, eq=False)
 class Relations:
     """How what is seen of a model under one kind of evaluation is related to its final accuracy, found in the history.
@@ -76,13 +101,14 @@ class Relations:
         for kind, table in enumerate(tables[1:], start=1):
             both = np.isfinite(final.scale) & np.isfinite(table.scale)
             known = int(both.sum())
-            ratios = np.log(table.scale[both] / final.scale[both])
-            shifts = np.clip((table.location[both] - final.location[both]) / final.scale[both], -20, 20)
+            ratios = np.clip(np.log(table.scale[both] / final.scale[both]), -np.log(_MOST), np.log(_MOST))
+            shifts = np.clip((table.location[both] - final.location[both]) / final.scale[both], -_MOST, _MOST)
             if known:
                 log_ratio[kind] = np.median(ratios) * known / (known + 1)
                 shift[kind] = np.median(shifts) * known / (known + 1)
             deviation = 1.48 * np.median(np.abs(shifts - shift[kind])) if known else 0.0
-            log_ratio_spread[kind] = np.sqrt((((ratios - log_ratio[kind]) ** 2).sum() + 0.5) / (known + 1))
+            spread = np.sqrt((((ratios - log_ratio[kind]) ** 2).sum() + 0.5) / (known + 1))
+            log_ratio_spread[kind] = min(spread, np.log(_MOST) / 2)
             shift_spread[kind] = np.sqrt((deviation**2 * known + 4) / (known + 1))
         return cls(
             _correlation([table.z for table in tables]),

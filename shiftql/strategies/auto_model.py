@@ -21,7 +21,7 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.special import ndtr
 
-from shiftql.strategies.auto_inputs import LOWEST, Relations, Table, name_overlap, name_vectors
+from shiftql.strategies.auto_inputs import LOWEST, Relations, Table, completed, name_overlap, name_vectors
 
 # Prior weight of the process around averages beside those around single datasets, and how much evidence counts between
 # them: cells of one dataset are less independent than the model says.
@@ -77,9 +77,10 @@ class AutoModel:
         self._own, self._name = _OWN + scarcity, _NAME + scarcity
         self._general_weight = 1 - (1 - _GENERAL_WEIGHT) * (1 - scarcity) if self._num_datasets else 1.0
         zs = [table.z for table in tables]
-        average = np.nansum(zs[0], axis=1) / (np.isfinite(zs[0]).sum(axis=1) + 1.0 + 3 * scarcity)
-        self._means = self._prior_means(zs, average)
-        self._set_kernels(zs, average)
+        final = completed(zs[0])
+        average = np.nansum(final, axis=1) / (np.isfinite(final).sum(axis=1) + 1.0 + 3 * scarcity)
+        self._means = self._prior_means([final, *zs[1:]], average)
+        self._set_kernels(zs, final, average)
         self._set_match(
             target, [name for name, is_known in zip(datasets, known, strict=True) if is_known], zs[0], average
         )
@@ -207,9 +208,9 @@ class AutoModel:
                 means[number, kind] = np.where(np.isfinite(column), column, likely)
         return means
 
-    def _set_kernels(self, zs: Sequence[np.ndarray], average: np.ndarray) -> None:
+    def _set_kernels(self, zs: Sequence[np.ndarray], final: np.ndarray, average: np.ndarray) -> None:
         profiles = zs[0]
-        for z in zs[1:]:
+        for z in (*zs[1:], final):
             profiles = np.where(np.isfinite(profiles), profiles, z)
         self._profiles = np.where(np.isfinite(profiles), profiles, average[:, None])
         self._centred = self._profiles - self._profiles.mean(axis=0)

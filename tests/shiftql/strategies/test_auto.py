@@ -14,7 +14,7 @@ from shiftql.recorded import Records, load_records
 from shiftql.replaying import replay
 from shiftql.strategies.auto import Auto
 from shiftql.strategies.auto_confidence import Confidence
-from shiftql.strategies.auto_inputs import Table, name_overlap
+from shiftql.strategies.auto_inputs import Table, completed, name_overlap
 from shiftql.strategies.auto_model import AutoModel, Kind
 from shiftql.strategies.base import Arm, Offer, Problem, no_history
 from storage.evaluations import Evaluation, Measurement, Subject
@@ -96,6 +96,43 @@ def test_units_of_accuracy_do_not_matter() -> None:
 def test_a_collapsed_run_says_no_more_than_that_it_is_bad() -> None:
     table = Table.of(np.array([[0.9, 0.8, 0.7, 0.0]]).T)
     assert table.z[-1, 0] == -1.0
+
+
+def test_a_missing_cell_is_expected_by_what_its_model_did_on_alike_datasets() -> None:
+    random = np.random.default_rng(0)
+    one, other = random.normal(size=(2, 60, 1))
+    # Three datasets where one skill counts, and three where another does.
+    true = np.hstack([one, one, one, other, other, other]) + random.normal(0, 0.3, (60, 6))
+    lost = random.random(true.shape) < 0.2
+    known = np.where(lost, np.nan, true)
+    known[0] = np.nan
+    filled = completed(known)
+    seen = np.isfinite(known)
+    assert np.array_equal(filled[seen], known[seen])
+    assert np.isnan(filled[0]).all()
+    missing = ~seen & np.isfinite(filled)
+    averages = np.broadcast_to(np.nanmean(known[1:], axis=1, keepdims=True), (59, 6))
+    errors = [((values - true[1:])[missing[1:]] ** 2).mean() for values in (filled[1:], averages)]
+    assert errors[0] < 0.75 * errors[1]
+
+
+@pytest.mark.parametrize("datasets", [0, 1])
+def test_what_no_other_dataset_tells_of_stays_missing(datasets: int) -> None:
+    lonely = np.where(np.arange(5) < 3, 1.0, np.nan)[:, None].repeat(datasets, axis=1)
+    assert np.array_equal(completed(lonely), lonely, equal_nan=True)
+
+
+def test_cheap_runs_that_hardly_differed_elsewhere_do_no_harm() -> None:
+    reached, cheap = REACHED[:, :2], REACHED[:, :2].copy()
+    cheap[:, 0] = 1e-6
+    kinds = [Kind(reached, np.ones(30), full=True), Kind(cheap, np.full(30, 0.1), full=False)]
+    found = AutoModel(NAMES, "target", reached, DATASETS[:2], kinds)
+    for number in (29, 28, 27, 26):
+        found.tell(number, 1, float(SKILLS[number]))
+    found.tell(29, 0, float(SKILLS[29]))
+    mean, deviation = found.predict()
+    assert np.isfinite(mean).all()
+    assert (deviation > 0).all()
 
 
 def problem(records: Records, target: str) -> Problem:
