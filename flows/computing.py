@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import threading
 from collections import ChainMap
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from typing import Any
 
+from prefect import get_run_logger
 from prefect.runtime import deployment, flow_run
 
 from flows.learning import Pass, learn
@@ -40,7 +41,7 @@ from tasks.stages import classify, embed, embed_task, finetune, majority
 HOSTS_BY_START = (None, "torch", "tensorflow")
 _POLL_SECONDS = 0.5
 _LOOK_AGAIN_SECONDS = 0.1
-_EXPORT_SECONDS = 0.3
+_EXPORT_SECONDS = 1.0
 _LONGEST_EXPORT_SECONDS = 30.0
 
 
@@ -124,17 +125,25 @@ async def _exporting(hosts: Collection[str]) -> AsyncIterator[None]:
 class Computation:
     """Claims the evaluations of an assignment, drives their stages, one model at a time on a host, and records them.
 
-    What somebody else has claimed is waited for, unless `waits` is False. What `needless` finds is left out.
+    What somebody else has claimed is waited for, and each stage is a task run; not where the assignment was handed out
+    as a run of its own, which is record enough: Prefect's server takes longer for a task run than many a stage. What
+    `needless` finds is left out.
     """
 
     def __init__(
-        self, assignment: Assignment, database: Database, work: Work, needless: Needless, *, waits: bool = True
+        self,
+        assignment: Assignment,
+        database: Database,
+        work: Work,
+        needless: Needless,
+        *,
+        is_handed_out: bool = False,
     ) -> None:
         self._assignment = assignment
         self._database = database
         self._work = work
         self._needless = needless
-        self._waits = waits
+        self._is_handed_out = is_handed_out
         self._passes: list[Pass] = []
         self._results = ResultStore(database)
         self._turns = Turns(database, current_settings().claim_seconds)
@@ -188,9 +197,11 @@ class Computation:
     async def _settle(self, model: Subject, evaluations: Sequence[Evaluation]) -> None:
         """See to it that evaluations of one model are recorded, by this run or by whoever claimed them before."""
         waiting = await self._evaluate(model, evaluations)
-        if waiting and self._waits:
+        if self._is_handed_out:
+            return
+        if waiting:
             tell("waiting", model=model.name, evaluations=len(waiting))
-        while waiting and self._waits:
+        while waiting:
             await asyncio.sleep(_POLL_SECONDS)
             recorded = await asyncio.to_thread(self._results.outcomes, [e.fingerprint for e in waiting])
             for evaluation in waiting:
@@ -201,29 +212,27 @@ class Computation:
 
     async def _evaluate(self, model: Subject, evaluations: Sequence[Evaluation]) -> list[Evaluation]:
         """Compute what nobody else has claimed, just before claimed; the evaluations that somebody has."""
-        claims: list[Claim] = []
         for evaluation in evaluations:
             if evaluation.method == FULL:
                 async with self._slots.take(self._frameworks[model], all_cores=True):
-                    for claim in await self._claim([evaluation], claims):
+                    for claim in await self._claim([evaluation]):
                         await self._finetune(claim, self._frameworks[model])
             elif evaluation.method == "task2vec":
                 async with self._slots.take(self._frameworks[model], all_cores=True):
-                    for claim in await self._claim([evaluation], claims):
+                    for claim in await self._claim([evaluation]):
                         await self._recorded(embed_task, claim=claim, parts=self._planned[evaluation.fingerprint].parts)
             elif evaluation.method == MAJORITY_METHOD:
-                for claim in await self._claim([evaluation], claims):
+                for claim in await self._claim([evaluation]):
                     await self._recorded(majority, claim=claim)
         on_features = [e for e in evaluations if e.method not in {FULL, "task2vec", MAJORITY_METHOD}]
         if on_features:
             # Of the others, what is lost since they were planned turns out when it is read.
             to_embed = [embedding for embedding in self._embeddings[model] if embedding.new_rows]
             if to_embed:
-                async with self._turn(model) as host_name:
-                    to_score = await self._claim(on_features, claims)
+                async with self._turn(model, on_features) as (host_name, to_score):
                     embedded = await self._embed(to_embed, host_name, to_score) if to_score else {}
             else:
-                to_score = await self._claim(on_features, claims)
+                to_score = await self._claim(on_features)
                 embedded = dict.fromkeys((claim.evaluation.fingerprint for claim in to_score), 0.0)
             if to_score:
                 untouched = (e.part.num_rows for e in self._embeddings[model] if not e.new_rows)
@@ -244,23 +253,34 @@ class Computation:
         return self._slots.take(framework, all_cores=not embedding.fits_one_core)
 
     @contextlib.asynccontextmanager
-    async def _turn(self, model: Subject) -> AsyncIterator[str | None]:
-        """A slot to open the model in while nobody else embeds with it; who waits for that holds no slot."""
+    async def _turn(
+        self, model: Subject, evaluations: Sequence[Evaluation] = ()
+    ) -> AsyncIterator[tuple[str | None, list[Claim]]]:
+        """A slot to open the model in while nobody else embeds with it, and claims on those evaluations that are free.
+
+        Who waits for that holds no slot; where all evaluations are taken there is nothing to wait for.
+        """
+        claims: list[Claim] = []
         while True:
             async with self._slot(model) as host_name:
+                if evaluations and not claims:
+                    claims = await self._claim(evaluations)
+                    if not claims:
+                        yield host_name, []
+                        return
                 turn = await asyncio.to_thread(self._turns.take, model.fingerprint)
                 if turn is not None:
                     self._turns_held.add(turn)
                     try:
-                        yield host_name
+                        yield host_name, claims
                     finally:
                         self._turns_held.remove(turn)
                         self._turns.give_back(turn)
                     return
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _claim(self, evaluations: Sequence[Evaluation], claims: list[Claim]) -> list[Claim]:
-        """Claims on those of the evaluations that are free, also appended to `claims`."""
+    async def _claim(self, evaluations: Sequence[Evaluation]) -> list[Claim]:
+        """Claims on those of the evaluations that are free."""
         free = [
             claim
             for evaluation in evaluations
@@ -268,7 +288,6 @@ class Computation:
             and (claim := await asyncio.to_thread(self._results.claim, evaluation)) is not None
         ]
         self._claims |= {claim.evaluation.fingerprint: claim for claim in free}
-        claims += free
         return free
 
     async def _embed(
@@ -308,23 +327,31 @@ class Computation:
                 "host_name": host_name,
                 "then": self._following.get(model),
             }
-            state: Any = await embed(**arguments, return_state=True)  # type: ignore[misc]
-            if state.name == "Cached" and not await asyncio.to_thread(_is_embedded, embedding):
-                state = await embed.with_options(refresh_cache=True)(**arguments, return_state=True)  # type: ignore[misc]
-            result = await state.result()
-            embedded = 0 if state.name == "Cached" else result["embedded_rows"]
-            seconds += 0.0 if state.name == "Cached" else result["seconds"]
-            if state.name != "Cached":
+            result = await self._embedded(embedding, arguments)
+            embedded = 0
+            if result is not None:
+                embedded = result["embedded_rows"]
+                seconds += result["seconds"]
                 self._passes.append(Pass(model.name, result))
                 self._work.embedded_parts += embedded > 0
-            if state.name != "Cached" and result["dropped"]:
-                self._note_computed_anew(model, "damaged")
+                if result["dropped"]:
+                    self._note_computed_anew(model, "damaged")
             if embedded:
                 await asyncio.to_thread(evict_features, current_settings())
                 tell("embedded", model=model.name, dataset=planned.part.dataset.name, rows=embedded)
             self._work.embedded_rows += embedded
             self._work.reused_rows += embedding.part.num_rows - embedded
         return seconds
+
+    async def _embedded(self, embedding: Embedding, arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What embedding a dataset came to; None where Prefect knows that it was done before."""
+        if self._is_handed_out:
+            return await embed.fn(**arguments)
+        state: Any = await embed(**arguments, return_state=True)  # type: ignore[misc]
+        if state.name == "Cached" and not await asyncio.to_thread(_is_embedded, embedding):
+            state = await embed.with_options(refresh_cache=True)(**arguments, return_state=True)  # type: ignore[misc]
+        result: Mapping[str, Any] = await state.result()
+        return None if state.name == "Cached" else result
 
     async def _score(self, claim: Claim, embed_seconds: float) -> None:
         """Score stored features; what turns out to be lost of them is computed anew."""
@@ -340,7 +367,7 @@ class Computation:
                     raise
                 self._note_computed_anew(model, lost.was)
             chances -= 1
-            async with self._turn(model) as host_name:
+            async with self._turn(model) as (host_name, _):
                 embed_seconds += await self._embed_views(self._embeddings[model], host_name, views)
             # They were counted as reused before. Other models' rows may have been counted meanwhile.
             rows = sum(embedding.part.num_rows for embedding in self._embeddings[model])
@@ -365,6 +392,9 @@ class Computation:
 
     async def _stored(self, stage: Any, *, claim: Claim, **arguments: Any) -> None:
         """Run a stage; again, without Prefect's cache, when the result it refers to is no longer in the store."""
+        if self._is_handed_out:
+            await stage.fn(claim=claim, **arguments)
+            return
         fingerprint = await stage(claim=claim, **arguments)
         is_known = await asyncio.to_thread(self._results.known, [fingerprint])
         if not is_known and await asyncio.to_thread(self._results.holds, claim):
@@ -380,6 +410,9 @@ class Computation:
             await self._finished(claim)
 
     async def _failed(self, claim: Claim, error: Exception) -> None:
+        if self._is_handed_out:
+            of = claim.evaluation
+            get_run_logger().error("%s %s failed: %s", of.method, of.model.name, error, exc_info=error)
         await asyncio.to_thread(self._results.record, claim, _failure(error))
         await self._finished(claim)
 

@@ -37,7 +37,7 @@ async def evaluate(title: str, assignment: dict[str, Any]) -> None:
     with features_in_use(settings), told_run(query=_asked_by()):
         # Who waits holds no worker: what others compute is waited for by whoever handed this out.
         computation = Computation(
-            Assignment.from_json(assignment), Database(settings), work, Needless(None), waits=False
+            Assignment.from_json(assignment), Database(settings), work, Needless(None), is_handed_out=True
         )
         await computation.run()
     async with get_client() as client:

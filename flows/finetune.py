@@ -58,7 +58,7 @@ async def finetune_and_keep(statement: str, database: Database, board: Board) ->
     if winner is not None:
         await _keep(winner, question, plan, Catalog(database))
     found = answer(question, plan, database, done)
-    await board.put(found)
+    await board.conclude(found)
     tell_answer(found)
     return done
 

@@ -64,7 +64,7 @@ async def answer_question(
     bound, attempted, done = await evaluate(statement, database, board, asked_at)
     plan = prepare(bound, database, attempted)
     found = answer(bound, plan, database, done, partial=done["partial"])
-    await board.put(found)
+    await board.conclude(found)
     tell_answer(found)
     CheckpointStore(current_settings()).demote(_losers(plan, found))
     return done

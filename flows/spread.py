@@ -12,8 +12,8 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import httpx
@@ -43,12 +43,15 @@ from storage.evaluations import Measurement, Subject
 from storage.results import ResultStore
 from tasks.sources import HOSTS
 
-_POLL_SECONDS = 0.5
+# How often results are looked for; of many that takes long, and is done the less often.
+_POLL_SECONDS = 0.2
+_WAIT_PER_SECOND = 10.0
+# How often Prefect is asked what became of runs, whose results tell sooner, and which workers there are.
+_LOOK_SECONDS = 2.0
 _LOOK_FOR_WORKERS_SECONDS = 5.0
-# A run costs about a second besides its work. Each worker gets its share in several runs, so that those that turn out
-# to be quick get more of it.
+# A run costs about a second besides its work, most of it until a worker takes it up.
 _LEAST_SECONDS = 2.0
-_RUNS_FOR_EACH = 2
+_TAKING_UP_SECONDS = 1.0
 # Prefect takes half a megabyte of parameters.
 _MOST_BYTES = 250_000
 _TRIES = 3
@@ -92,17 +95,17 @@ def batches_of(assignment: Assignment) -> Iterator[Batch]:
         yield Batch(tuple(planned.evaluation.fingerprint for planned in of_model), seconds)
 
 
-def next_batch(batches: Sequence[Batch], workers: int) -> Batch:
-    """The first of some batches, as many together as are a run's share of all of them.
+def next_batch(batches: Sequence[Batch], runs: int) -> Batch:
+    """The first of some batches, as many together as are the share of one of so many runs.
 
-    However little they are expected to take, no run has more of them than every worker could have.
+    However little they are expected to take, no run has more of them than each could have.
     """
-    workers = max(1, workers)
-    share = max(_LEAST_SECONDS, sum(batch.seconds for batch in batches) / (_RUNS_FOR_EACH * workers))
+    share = max(_LEAST_SECONDS, sum(batch.seconds for batch in batches) / runs)
     fingerprints: list[str] = []
     seconds = 0.0
-    for batch in batches[: math.ceil(len(batches) / workers)]:
-        if fingerprints and seconds + batch.seconds > share:
+    for batch in batches[: math.ceil(len(batches) / runs)]:
+        # As near to the share as whole models allow.
+        if fingerprints and seconds + batch.seconds / 2 > share:
             break
         fingerprints += batch.fingerprints
         seconds += batch.seconds
@@ -111,7 +114,7 @@ def next_batch(batches: Sequence[Batch], workers: int) -> Batch:
 
 @dataclass(frozen=True)
 class Errand:
-    """A run that computes some evaluations, in a pool."""
+    """A run that is to compute some evaluations, in a pool."""
 
     pool: str
     fingerprints: frozenset[str]
@@ -119,6 +122,9 @@ class Errand:
 
 class Spread:
     """Hands the evaluations of an assignment out to workers until all are recorded; see flows.computing.Computation.
+
+    Each worker gets one run, and whoever is done with its own half of what another has before it: both have it on their
+    list then, and the claims of the result store decide.
 
     The run of this flow may be taken up by another worker when its own is lost: the runs it had started are found again
     by their tag.
@@ -130,6 +136,11 @@ class Spread:
         self._work = work
         self._needless = needless
         self._planned = {planned.evaluation.fingerprint: planned for planned in assignment.evaluations}
+        self._seconds = {
+            fingerprint: batch.seconds / len(batch.fingerprints)
+            for batch in batches_of(assignment)
+            for fingerprint in batch.fingerprints
+        }
         self._left = dict(self._planned)
         self._busy: set[str] = set()
         self._errands: dict[UUID, Errand] = {}
@@ -137,7 +148,8 @@ class Spread:
         self._tries: Counter[str] = Counter()
         self._reasons: dict[str, str] = {}
         self._workers: Mapping[str, set[str]] = {}
-        self._looked = float("-inf")
+        # When workers, and runs, were last looked for.
+        self._counted = self._looked = float("-inf")
         self._tag = f"{TAG}{flow_run.id}"
         self._noted = False
 
@@ -145,13 +157,18 @@ class Spread:
         """Return when everything is recorded. Runs that are not needed any more, or not waited for, are cancelled."""
         async with get_client() as client:
             await self._find_again(client)
+            self._reached = time.monotonic()
             try:
+                began = time.monotonic()
                 while await asyncio.to_thread(self._take_note):
+                    pause = max(_POLL_SECONDS, _WAIT_PER_SECOND * (time.monotonic() - began))
                     with self._outlasting():
                         await self._hand_out(client)
-                    await asyncio.sleep(_POLL_SECONDS)
-                    with self._outlasting():
-                        await self._look(client)
+                    await asyncio.sleep(pause)
+                    if time.monotonic() - self._looked > _LOOK_SECONDS:
+                        with self._outlasting():
+                            await self._look(client)
+                    began = time.monotonic()
                 # They tell what they did as they end.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LAST_WORDS_SECONDS):
@@ -169,7 +186,6 @@ class Spread:
         """Let a server be away for a while: what is handed out goes on without it."""
         try:
             yield
-            self._reached = time.monotonic()
         except httpx.HTTPError:
             if time.monotonic() - self._reached > _LONGEST_OUTAGE_SECONDS:
                 raise
@@ -196,29 +212,70 @@ class Spread:
         return set().union(*(errand.fingerprints for errand in self._errands.values()))
 
     async def _hand_out(self, client: PrefectClient) -> None:
-        """Start as many runs as workers are free, and one for whoever is free next."""
-        if time.monotonic() - self._looked > _LOOK_FOR_WORKERS_SECONDS:
-            self._looked = time.monotonic()
+        """Start a run for each worker that has none, or is soon done with it."""
+        if time.monotonic() - self._counted > _LOOK_FOR_WORKERS_SECONDS:
+            self._counted = time.monotonic()
             self._workers = await workers_up(client)
+            self._reached = time.monotonic()
             self._say_that_nobody_works()
-        workers = {pool: len(names) for pool, names in self._workers.items()}
+        room = self._room()
+        starting: list[Awaitable[None]] = []
         free = set(self._left) - self._under_way() - self._busy
         given_up = {each for each in free if self._tries[each] >= _TRIES}
         await asyncio.to_thread(self._give_up, given_up)
         while free := free - given_up:
-            out = Counter(errand.pool for errand in self._errands.values())
-            room = {pool: number + 1 - out[pool] if number else 0 for pool, number in workers.items()}
             batches = list(batches_of(self._assignment.of(free)))
-            pool = next(filter(None, (pool_for(self._methods(batch), room, workers) for batch in batches)), None)
+            pool = next(filter(None, (self._pool(batch.fingerprints, room) for batch in batches)), None)
             if pool is None:
-                return
-            there = [batch for batch in batches if pool_for(self._methods(batch), {pool: 1}, workers) == pool]
-            chosen = next_batch(there, sum(workers.values()))
-            await self._start(client, pool, chosen)
+                break
+            there = [batch for batch in batches if self._pool(batch.fingerprints, {pool: 1})]
+            takers = [each for each in room if self._pool(there[0].fingerprints, {each: 1})]
+            chosen = next_batch(there, sum(room[each] for each in takers))
+            starting.append(self._start(client, pool, chosen))
+            room[pool] -= 1
             free -= set(chosen.fingerprints)
+        for pool in room:
+            while room[pool] and (half := self._take_half(pool)):
+                starting.append(self._start(client, pool, half))
+                room[pool] -= 1
+        # Who is told of a run first asks the server so much that the next would come late.
+        await asyncio.gather(*starting)
 
-    def _methods(self, batch: Batch) -> set[str]:
-        return {self._planned[each].evaluation.method for each in batch.fingerprints}
+    def _room(self) -> dict[str, int]:
+        """How many more runs each pool takes. No more than one waits for a worker, however soon all are expected to be
+        done."""
+        out: Counter[str] = Counter()
+        busy: Counter[str] = Counter()
+        for errand in self._errands.values():
+            left = errand.fingerprints & self._left.keys()
+            out[errand.pool] += bool(left)
+            busy[errand.pool] += sum(self._seconds[each] for each in left) >= _TAKING_UP_SECONDS
+        return {
+            pool: max(0, min(len(names) + 1 - out[pool], len(names) - busy[pool]))
+            for pool, names in self._workers.items()
+        }
+
+    def _take_half(self, pool: str) -> Batch | None:
+        """The latter half of what a run has before it, for a worker of a pool; None where no run has enough."""
+        halved, before_it = None, Batch((), 0.0)
+        for each, errand in self._errands.items():
+            untouched = (errand.fingerprints & self._left.keys()) - self._busy
+            fit = tuple(fingerprint for fingerprint in untouched if self._pool([fingerprint], {pool: 1}))
+            seconds = sum(self._seconds[fingerprint] for fingerprint in fit)
+            if seconds > before_it.seconds:
+                halved, before_it = each, Batch(fit, seconds)
+        batches = list(batches_of(self._assignment.of(before_it.fingerprints)))
+        if halved is None or before_it.seconds < 2 * _LEAST_SECONDS or len(batches) == 1:
+            return None
+        half = next_batch(batches[::-1], 2)
+        errand = self._errands[halved]
+        self._errands[halved] = replace(errand, fingerprints=errand.fingerprints - set(half.fingerprints))
+        return half
+
+    def _pool(self, fingerprints: Iterable[str], room: Mapping[str, int]) -> str | None:
+        """The pool with room for evaluations, if there is one."""
+        methods = {self._planned[each].evaluation.method for each in fingerprints}
+        return pool_for(methods, room, {pool: len(names) for pool, names in self._workers.items()})
 
     async def _start(self, client: PrefectClient, pool: str, batch: Batch) -> None:
         part = self._assignment.of(batch.fingerprints)
@@ -244,16 +301,20 @@ class Spread:
             self._errands[run.id] = Errand(str(run.work_pool_name), fingerprints)
 
     async def _look(self, client: PrefectClient) -> None:
-        """Take note of the runs that have ended, and take back those that wait where nobody is left to take them."""
+        """Take note of the runs that have ended, and take back those that wait in vain."""
+        self._looked = time.monotonic()
         if not self._errands:
             return
         ours = FlowRunFilter(id=FlowRunFilterId(any_=list(self._errands)))
         runs = {run.id: run for run in await client.read_flow_runs(flow_run_filter=ours)}
-        for each in list(self._errands):
+        self._reached = time.monotonic()
+        for each, errand in list(self._errands.items()):
             run = runs.get(each)
             if run is None or run.state is None or run.state.is_final():
                 self._ended(self._errands.pop(each), run)
-            elif run.state.is_scheduled() and self._is_deserted(self._errands[each].pool):
+            elif run.state.is_scheduled() and (
+                self._is_deserted(errand.pool) or errand.fingerprints.isdisjoint(self._left)
+            ):
                 del self._errands[each]
                 await _cancel([each])
 
@@ -297,7 +358,8 @@ async def _cancel(runs: Collection[UUID]) -> None:
             with contextlib.suppress(ObjectNotFound):
                 run = await client.read_flow_run(each)
                 if run.state is not None and not run.state.is_final():
-                    waits = run.state.is_scheduled()
+                    # One that a worker has just taken up is not looked for among those that run.
+                    waits = run.state.is_scheduled() or run.state.is_pending()
                     await client.set_flow_run_state(each, Cancelled() if waits else Cancelling(), force=waits)
 
 

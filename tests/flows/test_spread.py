@@ -61,8 +61,9 @@ def test_every_evaluation_is_handed_out_once_and_those_of_a_model_together(
     left = [each.fingerprint for each in assignment.new_evaluations]
     handed_out: list[Batch] = []
     while left:
-        handed_out.append(next_batch(list(batches_of(assignment.of(left))), workers))
+        handed_out.append(next_batch(list(batches_of(assignment.of(left))), max(1, workers - len(handed_out))))
         left = [each for each in left if each not in handed_out[-1].fingerprints]
+    assert len(handed_out) <= workers
     given = [fingerprint for batch in handed_out for fingerprint in batch.fingerprints]
     assert sorted(given) == sorted(each.fingerprint for each in assignment.new_evaluations)
     for batch in handed_out:
@@ -80,14 +81,17 @@ def test_models_of_one_framework_follow_one_another(assignment: Assignment) -> N
     assert changes == len(set(frameworks)) - 1
 
 
-@given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=50), st.integers(0, 20))
-def test_a_run_takes_its_share_or_one_model(seconds: list[float], workers: int) -> None:
+@given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=50), st.integers(1, 20))
+def test_a_run_takes_its_share_as_near_as_whole_models_allow(seconds: list[float], runs: int) -> None:
     batches = [Batch((str(number),), each) for number, each in enumerate(seconds)]
-    chosen = next_batch(batches, workers)
-    assert chosen.fingerprints == tuple(str(number) for number in range(len(chosen.fingerprints)))
-    share = max(2.0, sum(seconds) / (2 * max(1, workers)))
-    assert len(chosen.fingerprints) == 1 or chosen.seconds <= share
-    assert len(chosen.fingerprints) <= math.ceil(len(batches) / max(1, workers))
+    chosen = next_batch(batches, runs)
+    number = len(chosen.fingerprints)
+    assert chosen.fingerprints == tuple(str(each) for each in range(number))
+    share = max(2.0, sum(seconds) / runs)
+    assert number == 1 or chosen.seconds - share <= seconds[number - 1] / 2 + 1e-6
+    most = math.ceil(len(batches) / runs)
+    assert number <= most
+    assert number == most or share - chosen.seconds <= seconds[number] / 2 + 1e-6
 
 
 @pytest.mark.parametrize(
