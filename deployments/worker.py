@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
+import random
 import signal
 import socket
 import sys
 import warnings
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -32,9 +35,13 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
+from prefect.client.schemas.responses import WorkerFlowRunResponse
+from prefect.events.clients import get_events_subscriber
+from prefect.events.filters import EventAnyResourceFilter, EventFilter, EventNameFilter
 from prefect.flow_engine import run_flow
 from prefect.flows import load_flow_from_flow_run
 from prefect.settings import (
+    PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_WORKER_HEARTBEAT_SECONDS,
     PREFECT_WORKER_QUERY_SECONDS,
@@ -44,25 +51,30 @@ from prefect.states import AwaitingRetry
 from prefect.types._datetime import now
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
 
+from flows.certificates import few_certificates
 from flows.metrics import serve_metrics
 from flows.pools import EVALUATIONS, POOLS, QUERIES, name_of_worker
 from flows.run import HEARTBEAT_SECONDS
 from storage.errors import StoreError
+from storage.settings import current_settings
 from tasks.host import stop_hosts
 
+# The events of runs that wait from then on.
+_SCHEDULED = ["prefect.flow-run.Scheduled", "prefect.flow-run.AwaitingRetry"]
+_LISTEN_AGAIN_SECONDS = 5.0
+# What a server takes to be asked for work.
+_ASKING_SECONDS = 0.02
 # How many runs a worker has at once: those that only plan and wait, and those that compute.
 LIMITS = {QUERIES: 10, EVALUATIONS: 1}
-# What is otherwise looked for every 15 s, told every 30 s, and not told at all.
+# What is otherwise looked for every 15 s, told every 30 s, and not told at all. Most work is found by its events.
 _SETTINGS: dict[Any, Any] = {
-    PREFECT_WORKER_QUERY_SECONDS: 1.0,
+    PREFECT_WORKER_QUERY_SECONDS: 2.0,
     PREFECT_WORKER_HEARTBEAT_SECONDS: 5.0,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY: HEARTBEAT_SECONDS,
 }
 # A run is given to a worker before the worker's name is noted with it.
 _NAMED_WITHIN = timedelta(seconds=60)
 _ANEW = 6
-_TRIES = 5
-_TRY_AGAIN_SECONDS = 0.2
 _UNDER_WAY = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 
@@ -83,11 +95,49 @@ class WarmWorker(ProcessWorker):
             limit=LIMITS[queue],
             prefetch_seconds=0,
         )
+        self._queue = queue
+        # Set when work may wait for this worker.
+        self._told = asyncio.Event()
+        # Of this pool, with this one.
+        self._alive = 1
         self._running: dict[UUID, tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = {}
         self._cancelled: set[UUID] = set()
         # Runs that ended while the server could not be told so.
         self._untold: set[UUID] = set()
         self._is_stopping = False
+
+    async def setup(self) -> None:
+        """Prepare to run, and to be told of work: regular looks find what events do not tell of."""
+        await super().setup()
+        assert self._runs_task_group is not None
+        for service in (self._listen, self._ask_when_told):
+            self._runs_task_group.start_soon(self._until_torn_down, service)
+
+    async def _until_torn_down(self, service: Callable[[], Awaitable[None]]) -> None:
+        with anyio.CancelScope() as scope:
+            self._scheduled_task_scopes.add(scope)
+            await service()
+
+    async def _listen(self) -> None:
+        """Take note of every run that comes into the queue of this worker."""
+        while True:
+            with contextlib.suppress(Exception):
+                queue = await self.client.read_work_queue_by_name(self._queue, self._work_pool_name)
+                ours = EventAnyResourceFilter(id=[f"prefect.work-queue.{queue.id}"])
+                scheduled = EventFilter(event=EventNameFilter(name=_SCHEDULED), any_resource=ours)
+                async with get_events_subscriber(scheduled) as events:
+                    async for _ in events:
+                        self._told.set()
+            await anyio.sleep(_LISTEN_AGAIN_SECONDS)
+
+    async def _ask_when_told(self) -> None:
+        while True:
+            await self._told.wait()
+            # The server bears so many who ask, all of whom were told at once.
+            await anyio.sleep(random.uniform(0.0, _ASKING_SECONDS * self._alive))
+            self._told.clear()
+            with contextlib.suppress(httpx.HTTPError):
+                await self.get_and_submit_flow_runs()
 
     async def run(
         self,
@@ -128,29 +178,36 @@ class WarmWorker(ProcessWorker):
             self._untold.add(flow_run.id)
             self._logger.warning("what came of run %s could not be told", flow_run.id, exc_info=True)
 
+    async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+        """Take up what waits, as far as there is room; where there is none the server is not asked."""
+        if self._is_stopping or not self.limiter.available_tokens:
+            return []
+        return await super().get_and_submit_flow_runs()
+
+    async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
+        """The runs that wait, one of the first before the others: workers that ask at once are not to want the same."""
+        runs = await super()._get_scheduled_flow_runs()
+        first = random.randrange(min(len(runs), self._alive) or 1)
+        return runs[first:] + runs[:first]
+
+    def _release_limit_slot(self, flow_run_id: UUID) -> None:
+        """Make room, and have it taken: a run is over, or another worker was quicker to take it up."""
+        super()._release_limit_slot(flow_run_id)
+        self._told.set()
+
+    async def teardown(self, *exc_info: Any) -> None:
+        """End, and leave the list of workers, on which one that is lost stays for half a minute."""
+        path = {"work_pool_name": self._work_pool_name, "name": self.name}
+        with contextlib.suppress(httpx.HTTPError):
+            await self.client.request("DELETE", "/work_pools/{work_pool_name}/workers/{name}", path_params=path)  # type: ignore[arg-type]
+        await super().teardown(*exc_info)
+
     async def sync_with_backend(self) -> None:
         """Tell that this worker is alive, end the runs that were cancelled, and take over those of lost workers."""
         await super().sync_with_backend()
-        await self._beat()
         await self._end_cancelled()
         await self._tell_again()
         await self._take_over()
-
-    async def _beat(self) -> None:
-        """Tell that this worker is alive, besides what Prefect does for that.
-
-        A server on SQLite loses what a worker tells it while somebody else writes, and says so by an error of its own.
-        """
-        for left in reversed(range(_TRIES)):
-            try:
-                await self.client.send_worker_heartbeat(
-                    self._work_pool_name, self.name, self.heartbeat_interval_seconds
-                )
-                return
-            except httpx.HTTPStatusError:
-                if not left:
-                    raise
-                await asyncio.sleep(_TRY_AGAIN_SECONDS)
 
     async def _end_cancelled(self) -> None:
         if not self._running:
@@ -180,6 +237,7 @@ class WarmWorker(ProcessWorker):
         """Schedule the runs anew whose worker gives no sign of life; the first worker by name does that for all."""
         workers = await self.client.read_workers_for_work_pool(self._work_pool_name)
         alive = {worker.name for worker in workers if worker.status == WorkerStatus.ONLINE}
+        self._alive = len(alive)
         if self.name != min(alive, default=None):
             return
         under_way = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNDER_WAY)))
@@ -208,7 +266,8 @@ class WarmWorker(ProcessWorker):
 
 async def serve(pool: str, queue: str, name: str) -> None:
     """Serve a queue of a pool until this process is told to end."""
-    given = {setting: value for setting, value in _SETTINGS.items() if setting.name not in os.environ}
+    wanted = _SETTINGS | few_certificates(PREFECT_API_URL.value(), current_settings())
+    given = {setting: value for setting, value in wanted.items() if setting.name not in os.environ}
     with temporary_settings(given):
         # One that is started anew is another worker: what the former had under way is lost.
         worker = WarmWorker(pool, queue, f"{name}-{uuid4().hex[:_ANEW]}")

@@ -8,18 +8,17 @@ import os
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
+from flows.certificates import few_certificates
 from flows.detached import RUN_VARIABLE
 from flows.server import ensure_server, is_api_configured
 from flows.slots import hosts_needed
 from shiftql.plan import PlanNode
 from shiftql.progress import progress
 from storage.errors import ShiftError, StoreError
-from storage.in_place import put_in_place
 from storage.outages import explain
 from storage.settings import Settings
 from storage.uncollected import uncollected
@@ -75,7 +74,6 @@ def _run_flow(name: str, parameters: Mapping[str, Any], hosts: Collection[str], 
         from prefect import tags
         from prefect.exceptions import TerminationSignal
         from prefect.settings import (
-            PREFECT_API_SSL_CERT_FILE,
             PREFECT_API_URL,
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
             PREFECT_HOME,
@@ -93,7 +91,7 @@ def _run_flow(name: str, parameters: Mapping[str, Any], hosts: Collection[str], 
             PREFECT_API_URL: api_url,
             PREFECT_HOME: home,
             PREFECT_LOCAL_STORAGE_PATH: home / "storage",
-            PREFECT_API_SSL_CERT_FILE: str(_few_certificates(home / "certificates.pem")),
+            **few_certificates(api_url, settings),
         }
     # The name that a search was detached under.
     detached = [os.environ[RUN_VARIABLE]] if RUN_VARIABLE in os.environ else []
@@ -110,21 +108,6 @@ def _run_flow(name: str, parameters: Mapping[str, Any], hosts: Collection[str], 
                 subject=PREFECT_API_URL.value(),
                 fix=f"check that the Prefect server at {PREFECT_API_URL.value()} answers; results so far are kept",
             ) from error
-
-
-def _few_certificates(file: Path) -> Path:
-    """A file with one certificate, for a server that speaks plain HTTP.
-
-    Each of the clients that Prefect opens for a run loads all certificates there are, which takes it 30 ms.
-    """
-    if not file.exists():
-        import certifi
-
-        end = "-----END CERTIFICATE-----\n"
-        first, _, _ = certifi.contents().partition(end)
-        with put_in_place(file) as temporary:
-            temporary.write_text(first + end)
-    return file
 
 
 def _run(start: Callable[[], Awaitable[Any]]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -30,7 +31,7 @@ from flows import computing, spread
 from flows.evaluate import evaluate
 from shiftql.answering import look_up
 from shiftql.answers import RankingAnswer
-from shiftql.assignments import assignment_of
+from shiftql.assignments import Assignment, assignment_of
 from shiftql.binder import bind
 from shiftql.engine import query
 from shiftql.parser import parse
@@ -55,8 +56,8 @@ def deployed(here: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.asynccontextmanager
-async def working(*workers: WarmWorker) -> AsyncIterator[None]:
-    with temporary_settings({PREFECT_WORKER_QUERY_SECONDS: 0.5}):
+async def working(*workers: WarmWorker, looking_every: float = 0.5) -> AsyncIterator[None]:
+    with temporary_settings({PREFECT_WORKER_QUERY_SECONDS: looking_every}):
         serving = [asyncio.create_task(worker.start(printer=lambda _: None)) for worker in workers]
     try:
         yield
@@ -132,6 +133,109 @@ def test_workers_answer_as_one_process_does_and_compute_everything_once(deployed
     assert again.ranking == embedded.ranking
     assert again.evaluated == 0
     assert tokens() == {1}
+
+
+def test_who_comes_late_takes_half_of_what_another_has_before_it(
+    deployed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_begin = threading.Event()
+    evaluate_models = computing.Computation._evaluate
+
+    async def begin(self: computing.Computation, *of_a_model: Any) -> Any:
+        while not may_begin.is_set():
+            await asyncio.sleep(0.05)
+        return await evaluate_models(self, *of_a_model)
+
+    monkeypatch.setattr(computing.Computation, "_evaluate", begin)
+
+    async def run() -> tuple[FlowRun, list[FlowRun]]:
+        async with get_client() as client, working(*both("a")):
+            run = await trigger(client)
+
+            async def running(number: int) -> bool:
+                states = [each.state_name for each in await handed_out_by(client, run)]
+                return states.count("Running") == number
+
+            await until(lambda: running(1))
+            async with working(WarmWorker("cpu", "evaluations", "late")):
+                await until(lambda: running(2))
+                may_begin.set()
+                return await ended(client, run), await handed_out_by(client, run)
+
+    run, handed_out = asyncio.run(run())
+    assert run.state_name == "Completed", run.state
+    lists = [evaluations_of(each) for each in handed_out]
+    assert sum(map(len, lists)) > len(set().union(*lists))
+    assert ask().evaluated == 0
+    assert tokens() == {1}
+
+
+def evaluations_of(run: FlowRun) -> set[str]:
+    assignment = Assignment.from_json(run.parameters["assignment"])
+    return {evaluation.fingerprint for evaluation in assignment.new_evaluations}
+
+
+def test_what_waits_is_taken_up_as_soon_as_there_is_room(deployed: None) -> None:
+    assignment = assignment_of(planned(LINEAR)).json
+
+    async def run() -> list[str | None]:
+        async with get_client() as client:
+            runs = [
+                (await arun_deployment("evaluate/cpu", client, {"title": each, "assignment": assignment}, timeout=0)).id
+                for each in ("first", "second")
+            ]
+            async with working(WarmWorker("cpu", "evaluations", "b"), looking_every=3600.0):
+                return [(await ended(client, each)).state_name for each in runs]
+
+    assert asyncio.run(run()) == ["Completed", "Completed"]
+
+
+def test_a_run_is_taken_up_as_soon_as_it_is_handed_out(deployed: None) -> None:
+    ask()
+
+    async def run() -> FlowRun:
+        planning, _ = both("a")
+        async with get_client() as client, working(planning, looking_every=3600.0):
+            return await ended(client, await trigger(client))
+
+    assert asyncio.run(run()).state_name == "Completed"
+
+
+def test_a_worker_that_is_stopped_is_off_the_list(deployed: None) -> None:
+    async def run() -> set[str]:
+        worker = WarmWorker("cpu", "evaluations", "b")
+
+        async def is_up() -> bool:
+            return worker.is_setup
+
+        async with working(worker):
+            await until(is_up)
+        async with get_client() as client:
+            return {each.name for each in await client.read_workers_for_work_pool("cpu")}
+
+    assert "b" not in asyncio.run(run())
+
+
+def test_a_worker_without_room_does_not_ask_for_work(deployed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def look(worker: WarmWorker) -> list[Any]:
+        asked.append(worker.name)
+        return []
+
+    monkeypatch.setattr(WarmWorker, "_get_scheduled_flow_runs", look)
+
+    async def run() -> None:
+        async with WarmWorker("cpu", "evaluations", "b") as worker:
+            asked.clear()
+            worker.limiter.acquire_on_behalf_of_nowait("a run")
+            await worker.get_and_submit_flow_runs()
+            assert asked == []
+            worker.limiter.release_on_behalf_of("a run")
+            await worker.get_and_submit_flow_runs()
+            assert asked
+
+    asyncio.run(run())
 
 
 def test_the_runs_of_a_lost_worker_are_taken_over(deployed: None) -> None:
