@@ -51,7 +51,6 @@ def main() -> None:
     arguments.add_argument("--gpus", type=int, default=100)
     arguments.add_argument("--seconds", type=float, default=10.0, help="of a GPU, for one model")
     arguments.add_argument("--bytes", type=float, default=500e6, help="of a model's files")
-    arguments.add_argument("--poll-seconds", type=float, default=1.0, help="PREFECT_WORKER_QUERY_SECONDS")
     arguments.add_argument("--beat-seconds", type=float, default=5.0, help="PREFECT_WORKER_HEARTBEAT_SECONDS")
     arguments.add_argument("--api-servers", type=int, default=1, help="processes of Prefect's server")
     arguments.add_argument("--mlflow-workers", type=int, default=2, help="processes of MLflow's server")
@@ -68,7 +67,6 @@ def main() -> None:
         return
     costs = json.loads(options.costs.read_text())
     team = Team(
-        polls_each_second=1 / options.poll_seconds,
         syncs_each_second=1 / options.beat_seconds,
         prefect_processes=options.api_servers,
         mlflow_processes=options.mlflow_workers,
@@ -95,14 +93,15 @@ class Pool:
 class Team:
     """The settings that matter for how much a pool can bear, as they are by default."""
 
-    polls_each_second: float = 1.0
     # A worker tells that it is alive and looks after the others: see deployments.worker.
     syncs_each_second: float = 0.2
-    # A worker's share of what is left, in several runs: see flows.spread.
+    # Its share of the models, and half of what another has left of its own: see flows.spread.
     runs_for_each: int = 2
-    least_run_seconds: float = 2.0
-    tasks_for_each_model: int = 2
-    coordinator_polls_each_second: float = 2.0
+    # A worker asks for work when it has none: as it is told of a run, and as one is over.
+    polls_of_a_run: int = 2
+    # How often the coordinator looks at most, and after how many times the seconds that it took: see flows.spread.
+    least_pause: float = 0.2
+    looks_after: float = 10.0
     artifact_updates_each_second: float = 2 / 3
     # The ranking so far is made anew after so many times the seconds that it took: see flows.board.
     refreshes_after: float = 10.0
@@ -133,13 +132,8 @@ class Load:
 
 
 def runs_of(pool: Pool, team: Team) -> int:
-    """Into how many runs the workers' shares divide a pool: each takes a part of what is left, but not too little."""
-    left, runs = pool.models, 0
-    while left > 0:
-        share = left * pool.seconds / (team.runs_for_each * pool.gpus)
-        left -= max(1, round(max(team.least_run_seconds, share) / pool.seconds))
-        runs += 1
-    return runs
+    """Into how many runs a pool is divided."""
+    return min(pool.models, team.runs_for_each * pool.gpus)
 
 
 def loads_of(pool: Pool, costs: Mapping[str, float], team: Team) -> list[Load]:
@@ -148,29 +142,26 @@ def loads_of(pool: Pool, costs: Mapping[str, float], team: Team) -> list[Load]:
     runs = rate * runs_of(pool, team) / pool.models
     machines = -(-pool.gpus // team.gpus_of_a_machine)
     prefect = (
-        runs * costs["server_run"]
-        + rate * team.tasks_for_each_model * costs["server_task"]
-        + pool.gpus * team.polls_each_second * costs["server_poll"]
+        runs * (costs["server_run"] + team.polls_of_a_run * costs["server_poll"])
         + pool.gpus * team.syncs_each_second * costs["server_sync"]
         + team.artifact_updates_each_second * costs["server_artifact"]
     )
     database = (
-        runs * costs["database_run"]
-        + rate * team.tasks_for_each_model * costs["database_task"]
-        + pool.gpus * team.polls_each_second * costs["database_poll"]
+        runs * (costs["database_run"] + team.polls_of_a_run * costs["database_poll"])
         + pool.gpus * team.syncs_each_second * costs["database_sync"]
         + rate * (costs["database_record"] + costs["database_export"])
     )
     # It looks what is recorded, and plans anew to show the ranking so far.
     planning = costs["plan_of_10000"] * pool.models / MODELS
-    looking = team.coordinator_polls_each_second * costs["outcomes_of_10000"] * pool.models / MODELS
+    looking = costs["outcomes_of_10000"] * pool.models / MODELS
+    looking /= max(team.least_pause, team.looks_after * looking) + looking
     coordinating = looking + planning / (team.refreshes_after * planning + planning)
     loads = [
         Load(
             "Prefect's server",
             prefect,
             team.prefect_processes,
-            "PREFECT_WORKER_QUERY_SECONDS=10, …_HEARTBEAT_SECONDS=30",
+            "PREFECT_WORKER_HEARTBEAT_SECONDS=30",
         ),
         Load("PostgreSQL", database, team.database_cores, "a server each for Prefect, MLflow and SHiFT"),
         Load("MLflow's server", rate * costs["mlflow_export"], team.mlflow_processes, "mlflow server --workers"),
@@ -309,7 +300,6 @@ async def _prefect(pids: Mapping[str, int]) -> dict[str, float]:
         meter.begin()
         # As deployments.worker does every few seconds.
         for _ in range(CALLS):
-            await client.send_worker_heartbeat("cpu", "scale-0", 5.0)
             await client.send_worker_heartbeat("cpu", "scale-0", 5.0)
             await client.read_work_pool("cpu")
             await client.read_flow_runs(flow_run_filter=under_way)
