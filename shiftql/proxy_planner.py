@@ -68,7 +68,7 @@ def _in_rounds(
         ]
         arms.append([first for first, *_ in rounds])
         planned |= {each[0].evaluation.fingerprint: each for each in rounds}
-    strategy = Halving([[each.evaluation for each in arm] for arm in arms], race.eta, race.finalists)
+    strategy = Halving([[each.evaluation for each in arm] for arm in arms], race.arms)
     while wanted := strategy.ask(len(arms)):
         strategy.tell(planning.stores.outcomes(wanted))
     reached = chain.from_iterable(planned[each.fingerprint] for each in chain.from_iterable(strategy.rounds))

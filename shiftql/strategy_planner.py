@@ -14,6 +14,7 @@ from shiftql.finetune_planner import finetunable, plan_rungs, plan_training
 from shiftql.history import kind_of
 from shiftql.plan import Choice, Embed, Evaluate, PlannedEvaluation
 from shiftql.planning import Planning, ranker_named, subject_of
+from shiftql.strategies.auto import FEW_DATASETS
 from shiftql.strategies.base import Arm, Offer, Problem
 from shiftql.strategies.retried import run_of
 from shiftql.strategies.rungs import Race, fit_race, least_epochs, rungs_of
@@ -125,6 +126,17 @@ def _open(
         copies.setdefault(model.fingerprint, []).append(model)
     models = [first for first, *_ in copies.values()]
     full = _trained_by(ranker)
+    splits = (planning.train, *([planning.test] if planning.test else []))
+    target = {split.subject for split in splits} | {part.dataset for split in splits for part in split.parts}
+    history = planning.stores.history(models, target)
+    if models and not history.datasets and ranker.spec.label in _META_LEARNED:
+        raise PlanError(
+            f"{ranker.spec.label} chooses by what models reached on other datasets, and nothing is known of these",
+            subject=ranker.spec.label,
+            fix="fill the matrix with 'shiftql benchmark build', or write ORDER BY Auto",
+        )
+    if ranker.spec.label == "Auto" and len(history.datasets) < FEW_DATASETS:
+        rungs = _trial_and_rest(rungs[-1])
     trained = {subject_of(model): plan_rungs(planning, full, model, rungs) for model in models}
     proxy = _proxy_of(ranker)
     if proxy is not None and proxy.needs_source_probabilities and not all(json.loads(m.labels) for m in models):
@@ -163,15 +175,6 @@ def _open(
         for model in models
         if (subject := subject_of(model)) not in failed
     ]
-    splits = (planning.train, *([planning.test] if planning.test else []))
-    target = {split.subject for split in splits} | {part.dataset for split in splits for part in split.parts}
-    history = planning.stores.history(models, target)
-    if models and not history.datasets and ranker.spec.label in _META_LEARNED:
-        raise PlanError(
-            f"{ranker.spec.label} chooses by what models reached on other datasets, and nothing is known of these",
-            subject=ranker.spec.label,
-            fix="fill the matrix with 'shiftql benchmark build', or write ORDER BY Auto",
-        )
     choice = Choice(
         strategy or _named(ranker, proxy, _seconds_allowed(planning, trained.values())),
         Problem(planning.train.subject.name.removesuffix(_TRAIN), arms, history),
@@ -273,6 +276,11 @@ def _rungs_of(ranker: BoundRanker) -> tuple[int, ...]:
             return tuple(range(1, epochs + 1))
         case _:
             return (epochs,)
+
+
+def _trial_and_rest(epochs: int) -> tuple[int, ...]:
+    """A fifth of the epochs, which tells models apart that proxies do not, and all of them."""
+    return tuple(sorted({-(-epochs // 5), epochs}))
 
 
 def _offer(planned: PlannedEvaluation, before: float) -> Offer:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from shiftql.strategies.base import Answer, Offer, Problem, Ranked
+from shiftql.strategies.base import Answer, Arm, Offer, Problem, Ranked
 from shiftql.strategies.known import of_arms
-from shiftql.strategies.successive_halving import Halving
+from shiftql.strategies.successive_halving import Halving, sizes_of
 from storage.evaluations import Evaluation, Measurement
 
 if TYPE_CHECKING:
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
 # What may be spent at least, in full evaluations of the average price.
 _LEAST_EVALUATIONS = 2
-# Where nothing is known of any model, all are looked at first, if that takes no more than this share. Where that can be
-# done on few rows, they race: of so many one goes on to more, but not fewer than the last.
+# Fewer other datasets say too little to go by.
+FEW_DATASETS = 3
+# Where so little is known all models are looked at first, if that takes no more than this share: where that can be done
+# on few rows, in a race, in which one of so many goes on, and from which so many at most are trained a little.
 _LOOK = 0.5
-_ETA, _FINALISTS = 4, 2
+_ETA, _MOST_TRIED = 4, 3
 
 
 class Auto:
@@ -52,7 +55,7 @@ class Auto:
         self._places = {offer.evaluation.fingerprint: place for place, offer in self._offers.items()}
         self._share, self._gain, self._seconds = share, gain, budget
         self._is_validation = _is_validation(problem)
-        self._history = problem.history.datasets
+        self._is_new = len(problem.history.datasets) < FEW_DATASETS
         self._model = self._made(problem) if self._arms else None
         self._asked: set[tuple[int, int]] = set()
         self._told: dict[tuple[int, int], Measurement] = {}
@@ -64,10 +67,11 @@ class Auto:
         }
         self._glancing: set[str] = set()
         self._glanced: dict[str, Measurement] = {}
-        self._race = self._race_of_hints()
+        self._sizes = self._sizes_of_race()
+        self._race = Halving([[each.evaluation for each in self._in_race(arm)] for arm in self._arms], self._sizes)
 
     def ask(self, count: int) -> Sequence[Evaluation]:
-        wanted = list(self._race.ask(count)) if self._race is not None and self._is_racing else []
+        wanted = list(self._race.ask(count)) if self._is_racing else []
         for each in wanted:
             if each.fingerprint in self._glances:
                 self._glancing.add(each.fingerprint)
@@ -79,7 +83,7 @@ class Auto:
         return wanted
 
     def tell(self, results: Mapping[str, Measurement]) -> None:
-        if self._race is not None:
+        if self._sizes:
             self._race.tell(results)
         self._tell_glances({each: told for each, told in results.items() if each in self._glances})
         for fingerprint, measurement in results.items():
@@ -140,7 +144,7 @@ class Auto:
         failed = self._failed()
         others = np.argsort(-means, kind="stable").tolist()
         ranking = [each for each in dict.fromkeys([*finished, *begun, *others]) if each not in failed]
-        if not self._is_validation:
+        if not (self._is_validation or self._is_racing):
             ranking.sort(key=lambda number: -shown.get(number, means[number]))
         return ranking
 
@@ -158,16 +162,22 @@ class Auto:
         """
         if self._model is None:
             return None
-        if self._glancing - self._glanced.keys():
-            return None
         pending = self._asked - self._told.keys()
+        if self._is_racing and (pending or self._glancing - self._glanced.keys()):
+            return None
         busy = {number for number, _ in pending}
         begun, levels = self._begun(), self._levels()
         left = self._left(levels)
         first = self._first(begun)
         reserve = 0.0 if first is None else self._price_to_end(first, levels)
         offered = [place for place in self._offers if place[0] not in busy and self._is_offered(place)]
-        if not self._history and not begun and not self._is_racing:
+        if self._is_racing:
+            # Who dropped out of it in its first round is out.
+            further = {evaluation.model for evaluation in chain(*self._race.rounds[1:])}
+            offered = [
+                place for place in offered if place[1] < self._num_rungs and self._arms[place[0]].model in further
+            ]
+        if self._is_new and not begun and not self._is_racing:
             # Who knows nothing looks at all before it buys any.
             looks = [place for place in offered if place[1] >= self._num_rungs]
             if looks and sum(self._offers[place].seconds * levels[place[1]] for place in looks) <= _LOOK * left:
@@ -223,41 +233,54 @@ class Auto:
             return self._seconds
         total = sum(offer.seconds * levels[kind] for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
         average = total / len(self._arms)
-        look = 0.0
         if self._is_racing:
-            look = self._price_of_race(levels[-1])
-        elif not self._history:
+            return max(self._share * total, self._price_of_race(self._sizes, levels))
+        look = 0.0
+        if self._is_new:
             look = sum(offer.seconds * levels[-1] for is_hint, offer, _ in self._purchases() if is_hint)
         return max(self._share * total, _LEAST_EVALUATIONS * average, look + average)
 
-    def _race_of_hints(self) -> Halving | None:
-        """The first hints of all models as a race on few rows, where nothing is known elsewhere.
+    def _in_race(self, arm: Arm) -> Sequence[Offer]:
+        """What a model is evaluated by in the race: ever more rows, then the rungs."""
+        return *arm.glances, *arm.rungs
 
-        None where that cannot be, or takes too much of what may be spent, or of what evaluating all would.
+    def _sizes_of_race(self) -> Sequence[int]:
+        """How many models each round of a race has, where little is known elsewhere and models can be had on few rows.
+
+        As many are tried as can be paid for, if that is no more than a share of evaluating all; none where not one can.
         """
-        if self._history or not self._arms or not all(arm.glances for arm in self._arms):
-            return None
+        if not self._is_new or not self._arms or not all(arm.glances for arm in self._arms):
+            return ()
         full = sum(offer.seconds for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
-        if self._price_of_race(1.0) > _LOOK * (full if self._seconds is None else self._seconds):
-            return None
-        rounds = [[each.evaluation for each in (*arm.glances, arm.hints[0])] for arm in self._arms]
-        return Halving(rounds, _ETA, _FINALISTS)
+        most = min(_LOOK * full, math.inf if self._seconds is None else self._seconds)
+        looks = len(self._arms[0].glances)
+        for tried in range(_MOST_TRIED if self._num_rungs > 1 else 1, 0, -1):
+            sizes = sizes_of(len(self._arms), looks, _ETA, tried)
+            # One goes on from rung to rung after the first.
+            sizes += [min(tried, sizes[-1])] + [1] * (self._num_rungs - 1)
+            if self._price_of_race(sizes, [1.0] * len(self._kinds)) <= most:
+                return sizes
+        return ()
 
     @property
     def _is_racing(self) -> bool:
-        """Whether the first hints are had from a race: not where there are others to go by, nor all of them."""
-        if self._race is None or self._glanced:
-            return self._race is not None
+        """Whether models are chosen by the race: not where there are others to go by, or hints of all of them."""
+        if not self._sizes or self._glanced:
+            return bool(self._sizes)
         hints = (self._places[arm.hints[0].evaluation.fingerprint] for arm in self._arms)
         return not self._begun() and not all(place in self._told for place in hints)
 
-    def _price_of_race(self, level: float) -> float:
-        """What the first hints take on few rows, as far as models come on average."""
-        size, seconds = len(self._arms), 0.0
-        for offers in zip(*((*arm.glances, arm.hints[0]) for arm in self._arms), strict=True):
-            seconds += size * level * math.fsum(offer.seconds for offer in offers) / len(offers)
-            size = min(size, max(_FINALISTS, -(-size // _ETA)))
-        return seconds
+    def _price_of_race(self, sizes: Sequence[int], levels: Sequence[float]) -> float:
+        """What a race of such rounds takes where models of the average price go on."""
+        rounds = zip(*(self._in_race(arm) for arm in self._arms), strict=True)
+        looks = len(self._arms[0].glances)
+        return sum(
+            size
+            * math.fsum(offer.seconds for offer in offers)
+            / len(offers)
+            * (levels[-1] if number < looks else levels[0])
+            for number, (size, offers) in enumerate(zip(sizes, rounds, strict=True))
+        )
 
     def _left(self, levels: Sequence[float]) -> float:
         """What may still be spent of the share, by what purchases were predicted to cost or did, if that is more.
@@ -298,8 +321,6 @@ class Auto:
         """Whether it is unknown, goes on from what is known, and could tell something."""
         number, kind = place
         left = self._rungs_left(number)
-        if kind >= self._num_rungs and self._is_racing:
-            return False
         return place not in self._told and len(left) > 0 and (kind >= self._num_rungs or kind == left[0])
 
     def _made(self, problem: Problem) -> AutoModel:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from shiftql.strategies.base import Answer, Problem, Ranked
-from shiftql.strategies.successive_halving import Halving
+from shiftql.strategies.successive_halving import Halving, sizes_of
 from storage.evaluations import Evaluation, Measurement, Subject
 
 
@@ -28,7 +28,9 @@ class Hyperband:
         drawn = np.random.default_rng(seed).permutation(len(problem.arms)).tolist()
         arms = iter([problem.arms[number] for number in drawn])
         self._brackets = [
-            Halving([[arm.rungs[rung].evaluation for rung in rungs] for arm in some], eta)
+            Halving(
+                [[arm.rungs[rung].evaluation for rung in rungs] for arm in some], sizes_of(len(some), len(rungs), eta)
+            )
             for _ in range(repeats)
             for size, rungs in (_brackets(len(problem.arms[0].rungs), eta) if problem.arms else [])
             if (some := list(islice(arms, size)))

@@ -70,14 +70,13 @@ def schedule(arms: int, train_rows: int, chunk: int | None, budget: int | None) 
 class Race:
     """Rounds of halving: how many `arms` each has, and on how many training `rows` and `tested` ones these are scored.
 
-    Of L arms ⌈L / eta⌉ go on, but not fewer than `finalists`.
+    Of L arms ⌈L / eta⌉ go on, but not fewer than the last round has.
     """
 
     arms: tuple[int, ...]
     rows: tuple[int, ...]
     tested: tuple[int, ...]
     eta: int = 2
-    finalists: int = 2
 
 
 def race(arms: int, train_rows: int, test_rows: int, classes: int, finalists: int = 2) -> Race | None:
@@ -102,12 +101,24 @@ def race(arms: int, train_rows: int, test_rows: int, classes: int, finalists: in
     growth = (train_rows / least) ** (1 / (len(sizes) - 1))
     rows = [*(round(least * growth**number) for number in range(len(sizes) - 1)), train_rows]
     tested = [min(test_rows, max(_LEAST_TESTED, -(-test_rows * seen // train_rows))) for seen in rows]
-    return Race(tuple(sizes), tuple(rows), tuple(tested), eta, sizes[-1])
+    return Race(tuple(sizes), tuple(rows), tuple(tested), eta)
 
 
 def least_budget(arms: int) -> int:
     """The pulls that give every arm one in every round, as if none were dropped."""
     return max(1, arms) * len(_sizes(arms))
+
+
+def sizes_of(arms: int, rounds: int, eta: int, finalists: int = 1) -> list[int]:
+    """How many arms each of so many rounds has, of which ⌈1 / eta⌉ go on, but not fewer than `finalists`.
+
+    >>> sizes_of(31, 4, 4), sizes_of(31, 4, 4, 2)
+    ([31, 8, 2, 1], [31, 8, 2, 2])
+    """
+    sizes = [arms]
+    while len(sizes) < rounds:
+        sizes.append(min(sizes[-1], max(finalists, -(-sizes[-1] // eta))))
+    return sizes
 
 
 def _sizes(arms: int, eta: int = 2, finalists: int = 2) -> list[int]:
@@ -121,14 +132,13 @@ def _sizes(arms: int, eta: int = 2, finalists: int = 2) -> list[int]:
 class Halving:
     """Asks for every arm's evaluation of a round, then for those of the best arms in the next.
 
-    `arms` are the evaluations of each arm, round by round; of L arms ⌈L / eta⌉ go on, but not fewer than `finalists`.
-    Arms that fail are out; equal scores go on in the order of the models' names.
+    `arms` are the evaluations of each arm, round by round, and `sizes` how many arms each round has at most. Arms that
+    fail are out; equal scores go on in the order of the models' names.
     """
 
-    def __init__(self, arms: Sequence[Sequence[Evaluation]], eta: int = 2, finalists: int = 1) -> None:
+    def __init__(self, arms: Sequence[Sequence[Evaluation]], sizes: Sequence[int]) -> None:
         self._in_race = [list(arm) for arm in arms]
-        self._eta = eta
-        self._finalists = finalists
+        self._sizes = sizes
         self._results: dict[str, Measurement] = {}
         self._asked: set[str] = set()
         # The evaluations of each round, the present one last.
@@ -167,8 +177,7 @@ class Halving:
             return -self._results[arm[number].fingerprint].utility, arm[number].model.name
 
         running = [arm for arm in self._in_race if self._results[arm[number].fingerprint].status == "completed"]
-        kept = max(self._finalists, -(-len(self._in_race) // self._eta))
-        self._in_race = sorted(running, key=place)[:kept]
+        self._in_race = sorted(running, key=place)[: self._sizes[number + 1]]
 
 
 class SuccessiveHalving(Halving):
@@ -185,4 +194,5 @@ class SuccessiveHalving(Halving):
                 fix="replay a table with a column epoch, or write Enumerate",
             )
         arms = problem.arms if k is None else by_average_rank(problem)[:k]
-        super().__init__([[offer.evaluation for offer in arm.rungs] for arm in arms], eta)
+        rungs = [[offer.evaluation for offer in arm.rungs] for arm in arms]
+        super().__init__(rungs, sizes_of(len(arms), len(rungs[0]) if rungs else 0, eta))

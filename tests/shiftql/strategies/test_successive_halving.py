@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftql.strategies.successive_halving import Halving, Race, race, schedule
+from shiftql.strategies.successive_halving import Halving, Race, race, schedule, sizes_of
 from storage.evaluations import Evaluation, Measurement, Subject
 
 # Scores of each arm, round by round.
@@ -32,7 +32,8 @@ def _arms(race: Mapping[str, tuple[float | None, ...]]) -> list[list[Evaluation]
 
 def _run(race: Mapping[str, tuple[float | None, ...]], *, higher_is_better: bool = True) -> list[list[str]]:
     """The names of the arms in every round."""
-    strategy = Halving(_arms(race))
+    arms = _arms(race)
+    strategy = Halving(arms, sizes_of(len(arms), len(arms[0]), 2))
     while wanted := strategy.ask(2):
         results = {}
         for each in wanted:
@@ -65,7 +66,7 @@ def test_arms_that_fail_are_out_and_make_room_for_nobody() -> None:
 
 
 def test_the_next_round_waits_for_all_results() -> None:
-    strategy = Halving(_arms(RACE))
+    strategy = Halving(_arms(RACE), (5, 3, 2))
     *wanted, last = strategy.ask(5)
     strategy.tell({each.fingerprint: Measurement("completed", 1.0, value=0.5) for each in wanted})
     assert strategy.ask(5) == []
@@ -75,7 +76,7 @@ def test_the_next_round_waits_for_all_results() -> None:
 
 def test_known_results_of_all_rounds_lead_to_the_same_end() -> None:
     arms = _arms(RACE)
-    strategy = Halving(arms)
+    strategy = Halving(arms, (5, 3, 2))
     strategy.tell(
         {
             each.fingerprint: Measurement("completed", 1.0, value=RACE[each.model.name][each.fidelity["rows"]])
@@ -141,14 +142,14 @@ def test_a_race_shows_few_arms_all_rows_and_no_round_too_few(
         return
     assert (found.arms[0], found.rows[-1], found.tested[-1]) == (arms, rows, test)
     assert found.rows[0] >= least
-    assert found.arms[-1] == found.finalists >= finalists
+    assert found.arms[-1] >= finalists
     assert list(found.arms) == sorted(set(found.arms), reverse=True)
     for (before, after), tested in zip(pairwise(found.rows), found.tested, strict=False):
         # To within the rounding of rows.
         assert 1.49 * before - 1 <= after <= 16.1 * before
         assert tested >= min(test, 256)
     for before, after in pairwise(found.arms):
-        assert after == max(found.finalists, -(-before // found.eta))
+        assert after == max(finalists, -(-before // found.eta))
 
 
 def test_a_race_begins_on_more_rows_where_it_drops_most_of_the_arms_at_once() -> None:
@@ -159,6 +160,6 @@ def test_a_race_begins_on_more_rows_where_it_drops_most_of_the_arms_at_once() ->
 
 def test_arms_that_are_asked_for_are_never_dropped() -> None:
     arms = _arms(dict.fromkeys("abcdef", (0.5, 0.5)))
-    strategy = Halving(arms, eta=3, finalists=4)
+    strategy = Halving(arms, sizes_of(6, 2, 3, 4))
     strategy.tell({each.fingerprint: Measurement("completed", 1.0, value=0.5) for arm in arms for each in arm[:1]})
     assert len(strategy.ask(6)) == 4
