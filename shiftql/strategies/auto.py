@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING
 
-from shiftql.strategies.base import Answer, Arm, Offer, Problem, Ranked
+from shiftql.strategies.auto_race import AutoRace, race_within
+from shiftql.strategies.base import Answer, Offer, Problem, Ranked
 from shiftql.strategies.known import of_arms
-from shiftql.strategies.successive_halving import Halving, sizes_of
 from storage.evaluations import Evaluation, Measurement
 
 if TYPE_CHECKING:
@@ -22,10 +21,8 @@ if TYPE_CHECKING:
 _LEAST_EVALUATIONS = 2
 # Fewer other datasets say too little to go by.
 FEW_DATASETS = 3
-# Where so little is known all models are looked at first, if that takes no more than this share: where that can be done
-# on few rows, in a race, in which one of so many goes on, and from which so many at most are trained a little.
+# Where so little is known all models are looked at first, if that and training one takes no more than such a share.
 _LOOK = 0.5
-_ETA, _MOST_TRIED = 4, 3
 
 
 class Auto:
@@ -67,11 +64,11 @@ class Auto:
         }
         self._glancing: set[str] = set()
         self._glanced: dict[str, Measurement] = {}
-        self._sizes = self._sizes_of_race()
-        self._race = Halving([[each.evaluation for each in self._in_race(arm)] for arm in self._arms], self._sizes)
+        self._by_glances, self._by_hints = self._races() if self._is_new else (None, None)
 
     def ask(self, count: int) -> Sequence[Evaluation]:
-        wanted = list(self._race.ask(count)) if self._is_racing else []
+        race = self._race
+        wanted = [] if race is None else list(race.ask(count))
         for each in wanted:
             if each.fingerprint in self._glances:
                 self._glancing.add(each.fingerprint)
@@ -83,8 +80,9 @@ class Auto:
         return wanted
 
     def tell(self, results: Mapping[str, Measurement]) -> None:
-        if self._sizes:
-            self._race.tell(results)
+        for race in (self._by_glances, self._by_hints):
+            if race is not None:
+                race.tell(results)
         self._tell_glances({each: told for each, told in results.items() if each in self._glances})
         for fingerprint, measurement in results.items():
             place = self._places.get(fingerprint)
@@ -144,7 +142,7 @@ class Auto:
         failed = self._failed()
         others = np.argsort(-means, kind="stable").tolist()
         ranking = [each for each in dict.fromkeys([*finished, *begun, *others]) if each not in failed]
-        if not (self._is_validation or self._is_racing):
+        if not self._is_validation and self._race is None:
             ranking.sort(key=lambda number: -shown.get(number, means[number]))
         return ranking
 
@@ -162,8 +160,8 @@ class Auto:
         """
         if self._model is None:
             return None
-        pending = self._asked - self._told.keys()
-        if self._is_racing and (pending or self._glancing - self._glanced.keys()):
+        pending, race = self._asked - self._told.keys(), self._race
+        if race is not None and (pending or self._glancing - self._glanced.keys()):
             return None
         busy = {number for number, _ in pending}
         begun, levels = self._begun(), self._levels()
@@ -171,13 +169,10 @@ class Auto:
         first = self._first(begun)
         reserve = 0.0 if first is None else self._price_to_end(first, levels)
         offered = [place for place in self._offers if place[0] not in busy and self._is_offered(place)]
-        if self._is_racing:
-            # Who dropped out of it in its first round is out.
-            further = {evaluation.model for evaluation in chain(*self._race.rounds[1:])}
-            offered = [
-                place for place in offered if place[1] < self._num_rungs and self._arms[place[0]].model in further
-            ]
-        if self._is_new and not begun and not self._is_racing:
+        if race is not None:
+            promising = race.promising
+            offered = [place for place in offered if place[1] < self._num_rungs and place[0] in promising]
+        if self._is_new and not begun and race is None:
             # Who knows nothing looks at all before it buys any.
             looks = [place for place in offered if place[1] >= self._num_rungs]
             if looks and sum(self._offers[place].seconds * levels[place[1]] for place in looks) <= _LOOK * left:
@@ -233,54 +228,29 @@ class Auto:
             return self._seconds
         total = sum(offer.seconds * levels[kind] for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
         average = total / len(self._arms)
-        if self._is_racing:
-            return max(self._share * total, self._price_of_race(self._sizes, levels))
+        if self._race is not None:
+            return max(self._share * total, self._race.price(levels[-1], levels[0]))
         look = 0.0
         if self._is_new:
             look = sum(offer.seconds * levels[-1] for is_hint, offer, _ in self._purchases() if is_hint)
         return max(self._share * total, _LEAST_EVALUATIONS * average, look + average)
 
-    def _in_race(self, arm: Arm) -> Sequence[Offer]:
-        """What a model is evaluated by in the race: ever more rows, then the rungs."""
-        return *arm.glances, *arm.rungs
-
-    def _sizes_of_race(self) -> Sequence[int]:
-        """How many models each round of a race has, where little is known elsewhere and models can be had on few rows.
-
-        As many are tried as can be paid for, if that is no more than a share of evaluating all; none where not one can.
-        """
-        if not self._is_new or not self._arms or not all(arm.glances for arm in self._arms):
-            return ()
+    def _races(self) -> tuple[AutoRace | None, AutoRace | None]:
+        """The race in which models are looked at on few rows, and the one in which their hints are known."""
         full = sum(offer.seconds for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
         most = min(_LOOK * full, math.inf if self._seconds is None else self._seconds)
-        looks = len(self._arms[0].glances)
-        for tried in range(_MOST_TRIED if self._num_rungs > 1 else 1, 0, -1):
-            sizes = sizes_of(len(self._arms), looks, _ETA, tried)
-            # One goes on from rung to rung after the first.
-            sizes += [min(tried, sizes[-1])] + [1] * (self._num_rungs - 1)
-            if self._price_of_race(sizes, [1.0] * len(self._kinds)) <= most:
-                return sizes
-        return ()
+        looks = [arm.glances for arm in self._arms], [arm.hints[:1] for arm in self._arms]
+        return race_within(self._arms, looks[0], most), race_within(self._arms, looks[1], most)
 
     @property
-    def _is_racing(self) -> bool:
-        """Whether models are chosen by the race: not where there are others to go by, or hints of all of them."""
-        if not self._sizes or self._glanced:
-            return bool(self._sizes)
-        hints = (self._places[arm.hints[0].evaluation.fingerprint] for arm in self._arms)
-        return not self._begun() and not all(place in self._told for place in hints)
-
-    def _price_of_race(self, sizes: Sequence[int], levels: Sequence[float]) -> float:
-        """What a race of such rounds takes where models of the average price go on."""
-        rounds = zip(*(self._in_race(arm) for arm in self._arms), strict=True)
-        looks = len(self._arms[0].glances)
-        return sum(
-            size
-            * math.fsum(offer.seconds for offer in offers)
-            / len(offers)
-            * (levels[-1] if number < looks else levels[0])
-            for number, (size, offers) in enumerate(zip(sizes, rounds, strict=True))
-        )
+    def _race(self) -> AutoRace | None:
+        """The race that models are chosen by, if any: it began, all hints are known, or nothing is."""
+        if self._glanced or not self._is_new:
+            return self._by_glances
+        hints = [offer.evaluation.fingerprint for arm in self._arms for offer in arm.hints[:1]]
+        if hints and all(self._places[each] in self._told for each in hints):
+            return self._by_hints
+        return None if self._begun() else self._by_glances
 
     def _left(self, levels: Sequence[float]) -> float:
         """What may still be spent of the share, by what purchases were predicted to cost or did, if that is more.

@@ -397,11 +397,16 @@ def test_the_fewer_are_tried_the_less_may_be_spent() -> None:
         assert third == _all("finetune", {"epochs": 5}, range(20 - tried, 20))
 
 
-def test_nobody_races_where_all_proxies_are_known_or_where_that_costs_as_much_as_training() -> None:
+def test_where_all_proxies_are_known_the_best_by_them_are_tried() -> None:
     problem = _looked_at()
     running = Auto(problem)
     running.tell({arm.hints[0].evaluation.fingerprint: _skill(arm.hints[0].evaluation) for arm in problem.arms})
-    assert {method for some in _in_turn(running) for method, *_ in some} == {"finetune"}
+    first, second, *_ = _in_turn(running)
+    assert first == _all("finetune", {"epochs": 5}, (17, 18, 19))
+    assert second == _all("finetune", {}, (17,))
+
+
+def test_nobody_races_where_that_costs_as_much_as_training() -> None:
     dear = [each for some in _in_turn(Auto(_looked_at(price=0.5))) for each in some]
     assert not [each for each in dear if "rows" in each[1]]
 

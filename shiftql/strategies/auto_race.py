@@ -1,0 +1,53 @@
+"""The race that Auto begins with where little is known elsewhere: all are looked at, the best tried, one is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from shiftql.strategies.base import Arm, Offer
+from shiftql.strategies.successive_halving import Halving, sizes_of
+
+# From look to look one of so many goes on; then so many at most are trained to the first rung, and one beyond.
+_ETA, _MOST_TRIED = 4, 3
+
+
+class AutoRace(Halving):
+    """Looks at every arm, which it has the first few of, and then the rungs of those that do best."""
+
+    def __init__(self, arms: Sequence[Arm], looks: Sequence[Sequence[Offer]], tried: int) -> None:
+        self._offers = [(*some, *arm.rungs) for arm, some in zip(arms, looks, strict=True)]
+        self._looks = len(looks[0])
+        sizes = sizes_of(len(arms), self._looks, _ETA, tried)
+        sizes += [min(tried, sizes[-1]), *[1] * (len(arms[0].rungs) - 1)]
+        super().__init__([[offer.evaluation for offer in offers] for offers in self._offers], sizes)
+
+    def price(self, of_looks: float = 1.0, of_rungs: float = 1.0) -> float:
+        """The seconds it takes if models of the average price go on; the factors are of what was predicted."""
+        seconds = 0.0
+        for number, (size, offers) in enumerate(zip(self._sizes, zip(*self._offers, strict=True), strict=True)):
+            level = of_looks if number < self._looks else of_rungs
+            seconds += size * level * math.fsum(offer.seconds for offer in offers) / len(offers)
+        return seconds
+
+    @property
+    def promising(self) -> set[int]:
+        """The numbers of the arms that did better than most so far."""
+        numbers = {arm[0].evaluation.model: number for number, arm in enumerate(self._offers)}
+        best = self.answer().ranking[: max(_MOST_TRIED, -(-len(self._offers) // _ETA))]
+        return {numbers[ranked.model] for ranked in best}
+
+
+def race_within(arms: Sequence[Arm], looks: Sequence[Sequence[Offer]], most: float) -> AutoRace | None:
+    """The race with the most models tried that takes no more than so many seconds.
+
+    None where none can be paid for, or some arm cannot be looked at.
+    """
+    if not arms or not all(looks):
+        return None
+    # Without rungs who is tried is trained to its end.
+    for tried in range(_MOST_TRIED if len(arms[0].rungs) > 1 else 1, 0, -1):
+        race = AutoRace(arms, looks, tried)
+        if race.price() <= most:
+            return race
+    return None
