@@ -261,7 +261,10 @@ def trigger(statement: str) -> float:
 
 
 def spread(number: int, name: str, seconds: float) -> float:
-    """The seconds that handing out so many stubs, expected to take so long each, and having them recorded takes."""
+    """The seconds that handing out so many stubs, expected to take so long each, and having them recorded takes.
+
+    Raises RuntimeError where one is not completed.
+    """
     from prefect import flow
 
     from flows.computing import Work
@@ -272,6 +275,7 @@ def spread(number: int, name: str, seconds: float) -> float:
     from shiftql.plan import PlannedEvaluation
     from storage.database import Database
     from storage.evaluations import Evaluation, Subject
+    from storage.results import ResultStore
     from storage.settings import current_settings
 
     def subject(of: str) -> Subject:
@@ -288,10 +292,15 @@ def spread(number: int, name: str, seconds: float) -> float:
     @flow(name="spread")
     async def handing_out() -> float:
         started = time.perf_counter()
-        await Spread(Assignment(planned, (), None, None), Database(current_settings()), Work(), Needless(None)).run()
+        await Spread(Assignment(planned, (), None, None), database, Work(), Needless(None)).run()
         return time.perf_counter() - started
 
-    return asyncio.run(handing_out())
+    database = Database(current_settings())
+    wall = asyncio.run(handing_out())
+    outcomes = ResultStore(database).outcomes(each.evaluation.fingerprint for each in planned)
+    if failed := {outcome.reason for outcome in outcomes.values() if outcome.status != "completed"}:
+        raise RuntimeError(f"stubs failed: {failed}")
+    return wall
 
 
 def serve_stubs(seconds: float) -> None:
@@ -313,7 +322,7 @@ def serve_stubs(seconds: float) -> None:
 
     async def evaluate(self: Computation, model: Any, evaluations: Any) -> list[Any]:
         async with self._scoring:
-            for claim in await self._claim(evaluations, []):
+            for claim in await self._claim(evaluations):
                 await self._recorded(stub, claim=claim)
         return []
 
