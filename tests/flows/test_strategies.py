@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from safetensors.numpy import load_file, save_file
+from sqlmodel import select
 
 from flows import run as run_module
 from flows.registration import register_model
 from shiftql.answers import ErrorAnswer, ExplainAnswer, RankingAnswer
 from shiftql.engine import Session, query
+from shiftql.strategies import successive_halving
 from storage.catalog import Catalog
+from storage.database import Database
 from storage.errors import EvaluationError
+from storage.results import EvaluationRecord
+from storage.settings import current_settings
 from tasks import embedding
 
 COLOURS = "TRAINED ON 'colours-train' TESTED ON 'colours-test'"
@@ -82,6 +88,30 @@ def test_a_question_that_names_no_order_means_auto() -> None:
     answer = query(f"SELECT name FROM image_models {COLOURS}")
     assert isinstance(answer, RankingAnswer)
     assert answer.ranking == ask("Auto").ranking
+
+
+def test_auto_races_models_on_few_rows_and_trains_the_best_a_little_before_one_to_the_end(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(successive_halving, "_LEAST_ROWS", 8)
+    monkeypatch.setattr(successive_halving, "_LEAST_ROWS_PER_CLASS", 1)
+    monkeypatch.setattr(successive_halving, "_LEAST_TESTED", 6)
+    for number in range(1, 7):
+        folder = tmp_path / f"vit-{number}"
+        shutil.copytree(catalog.model("vit").path, folder)
+        weights = {name: weight * (1 + number / 10) for name, weight in load_file(folder / "model.safetensors").items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        register_model(catalog, f"vit-{number}", str(folder))
+    answer = ask("Auto(epochs=10)")
+    assert answer.failed == ()
+    columns = select(EvaluationRecord.method, EvaluationRecord.fidelity)
+    made = Counter(Database(current_settings()).do(lambda session: session.exec(columns).all()))
+    looks = [count for (method, _), count in made.items() if method == "linear"]
+    assert max(looks) == 8
+    assert (made["finetune", '{"epochs": 2}'], made["finetune", "{}"]) == (3, 1)
+    assert [row["model"] for row in answer.ranking if not row.get("predicted")] == models(answer)[:1]
+    refuse_flows(monkeypatch)
+    assert ask("Auto(epochs=10)").ranking == answer.ranking
 
 
 def test_auto_takes_what_is_known_for_what_it_is() -> None:
