@@ -52,6 +52,8 @@ _START_SECONDS = {"server": 8.0, "prefect": 4.0, "torch": 6.0, "tensorflow": 9.0
 # A run as such, and each of its evaluations and of the parts it embeds: claims, task runs, records.
 _RUN_SECONDS = 0.7
 _TASK_SECONDS = 0.05
+# Features are computed by several models side by side, others are trained one after the other.
+_FEATURES, _SIDE_BY_SIDE = "features", 0.7
 
 # Stages of work whose ratios are learned.
 _OPENING, _EMBEDDING, _SCORING, _TRAINING, _TASK = "opening", "embedding", "scoring", "training", "task embedding"
@@ -166,14 +168,19 @@ class CostModel:
 
     def passing(self, seconds: float, tasks: int, kind: str) -> float:
         """Seconds by the clock of a run with so many seconds of work in so many tasks, whose work is of such a kind."""
-        return self._bookkeeping(tasks) + seconds * self._times(_passing_levels(kind))
+        return self._bookkeeping(tasks) + seconds * self._share_of_clock(kind)
 
     def ran(self, work: float, tasks: int, kind: str, seconds: float) -> Observation:
         """What a run that took so many seconds tells: of its bookkeeping where that is most of it, or of its work."""
-        bookkeeping, working = self._bookkeeping(tasks), work * self._times(_passing_levels(kind))
+        bookkeeping, working = self._bookkeeping(tasks), work * self._share_of_clock(kind)
         if bookkeeping >= working:
             return Observation(max(_LEAST_SECONDS, seconds - working) / _bookkeeping_seconds(tasks), [_BOOKKEEPING])
         return Observation(max(_LEAST_SECONDS, seconds - bookkeeping) / work, _passing_levels(kind))
+
+    def _share_of_clock(self, kind: str) -> float:
+        """Seconds by the clock in which a second of work of a kind is done."""
+        usual = _SIDE_BY_SIDE if kind == _FEATURES else 1.0
+        return math.exp(self._logarithm(_passing_levels(kind), math.log(usual)))
 
     def _bookkeeping(self, tasks: int) -> float:
         return _bookkeeping_seconds(tasks) * self._times([_BOOKKEEPING])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -65,9 +65,20 @@ def test_fine_tuning_embeds_nothing_and_has_no_baselines(draft: Draft) -> None:
 FINETUNED = "SELECT * FROM models ORDER BY FineTune TRAINED ON digits-train TESTED ON digits-test"
 
 
+@pytest.fixture
+def make_hub_mobile(database: Database) -> Iterator[Callable[[str], None]]:
+    """Makes the model one of another source, until the test has ended."""
+    catalog = Catalog(database)
+    before = catalog.model("hub-mobile").source
+    yield lambda source: catalog.save_model("hub-mobile", {"source": source})
+    catalog.save_model("hub-mobile", {"source": before})
+
+
 @pytest.mark.parametrize("source", ["tfhub", "keras"])
-def test_models_of_tensorflow_are_fine_tuned_in_its_process(draft: Draft, database: Database, source: str) -> None:
-    Catalog(database).save_model("hub-mobile", {"source": source})
+def test_models_of_tensorflow_are_fine_tuned_in_its_process(
+    draft: Draft, make_hub_mobile: Callable[[str], None], source: str
+) -> None:
+    make_hub_mobile(source)
     plan = draft(FINETUNED)
     assert (plan.refused, plan.rows) == ((), 3)
     assert hosts_needed(plan) == {"torch", "tensorflow"}
@@ -75,9 +86,9 @@ def test_models_of_tensorflow_are_fine_tuned_in_its_process(draft: Draft, databa
 
 @pytest.mark.parametrize(("source", "fix"), [("torch", "register the Hugging Face directory"), ("pca", "Linear")])
 def test_what_cannot_be_fine_tuned_is_refused_with_a_reason(
-    draft: Draft, database: Database, source: str, fix: str
+    draft: Draft, make_hub_mobile: Callable[[str], None], source: str, fix: str
 ) -> None:
-    Catalog(database).save_model("hub-mobile", {"source": source})
+    make_hub_mobile(source)
     plan = draft(FINETUNED)
     ((model, reason),) = plan.refused
     assert model == "hub-mobile"
