@@ -14,8 +14,8 @@ from shiftql.finetune_planner import finetunable, plan_rungs, plan_training
 from shiftql.history import kind_of
 from shiftql.plan import Choice, Embed, Evaluate, PlannedEvaluation
 from shiftql.planning import Planning, ranker_named, subject_of
-from shiftql.strategies.auto import FEW_DATASETS
 from shiftql.strategies.base import Arm, Offer, Problem
+from shiftql.strategies.known import is_little_known
 from shiftql.strategies.retried import run_of
 from shiftql.strategies.rungs import Race, fit_race, least_epochs, rungs_of
 from shiftql.strategies.specs import NamedStrategy
@@ -135,7 +135,7 @@ def _open(
             subject=ranker.spec.label,
             fix="fill the matrix with 'shiftql benchmark build', or write ORDER BY Auto",
         )
-    if ranker.spec.label == "Auto" and len(history.datasets) < FEW_DATASETS:
+    if ranker.spec.label == "Auto" and is_little_known([model.name for model in models], history):
         rungs = _trial_and_rest(rungs[-1])
     trained = {subject_of(model): plan_rungs(planning, full, model, rungs) for model in models}
     proxy = _proxy_of(ranker)

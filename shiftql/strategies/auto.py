@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from shiftql.strategies.auto_race import AutoRace, race_within
 from shiftql.strategies.base import Answer, Offer, Problem, Ranked
-from shiftql.strategies.known import of_arms
+from shiftql.strategies.known import is_little_known, of_arms
 from storage.evaluations import Evaluation, Measurement
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 # What may be spent at least, in full evaluations of the average price.
 _LEAST_EVALUATIONS = 2
-# Fewer other datasets say too little to go by.
-FEW_DATASETS = 3
 # Where so little is known all models are looked at first, if that and training one takes no more than such a share.
 _LOOK = 0.5
 
@@ -52,7 +50,7 @@ class Auto:
         self._places = {offer.evaluation.fingerprint: place for place, offer in self._offers.items()}
         self._share, self._gain, self._seconds = share, gain, budget
         self._is_validation = _is_validation(problem)
-        self._is_new = len(problem.history.datasets) < FEW_DATASETS
+        self._is_new = is_little_known([arm.model.name for arm in self._arms], problem.history)
         self._model = self._made(problem) if self._arms else None
         self._asked: set[tuple[int, int]] = set()
         self._told: dict[tuple[int, int], Measurement] = {}

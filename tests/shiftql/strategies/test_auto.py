@@ -17,7 +17,7 @@ from shiftql.strategies.auto import Auto
 from shiftql.strategies.auto_confidence import Confidence
 from shiftql.strategies.auto_inputs import Table, completed, name_overlap
 from shiftql.strategies.auto_model import AutoModel, Kind
-from shiftql.strategies.base import Arm, Offer, Problem, no_history
+from shiftql.strategies.base import Arm, History, Offer, Problem, no_history
 from storage.evaluations import Evaluation, Measurement, Subject
 
 RECORDS = Path(shiftql.__file__).parent / "records"
@@ -369,6 +369,20 @@ def test_who_knows_nothing_looks_at_all_on_few_rows_at_the_better_on_more_and_tr
     assert third == _all("finetune", {"epochs": 5}, (17, 18, 19))
     assert fourth == _all("finetune", {}, (17,))
     assert running.answer().ranking[0].model.name == "m17"
+
+
+def test_who_knows_what_few_models_did_elsewhere_looks_at_all_too() -> None:
+    """As after questions of its own, which train one model each."""
+    fresh = _looked_at()
+    names = tuple(arm.model.name for arm in fresh.arms)
+    datasets = tuple(f"d{number}" for number in range(6))
+    for known, is_enough in ((1, False), (6, False), (7, True)):
+        reached = np.full((len(names), len(datasets)), np.nan)
+        reached[:known] = REACHED[:known]
+        seen = {"finetune": reached}
+        history = History(names, datasets, reached, reached, seen, {})
+        wanted = Auto(replace(fresh, history=history)).ask(100)
+        assert ({each.method for each in wanted} == {"linear"} and len(wanted) == len(names)) is not is_enough
 
 
 def test_where_training_has_no_rungs_the_best_by_the_proxy_is_trained() -> None:
