@@ -109,8 +109,8 @@ class Auto:
         """Models that were evaluated fully come first, by what they showed; then those begun, and then all others.
 
         These are by their predicted accuracy, which is told of each, with a 90 % interval. Where a full evaluation
-        shows what counts itself, all models are by that or by what they are predicted to reach. Nothing is ranked
-        before anything is known, nor what failed.
+        shows what counts itself, all models are by that or by what they are predicted to reach, but who won the race is
+        before all that were not trained to the end. Nothing is ranked before anything is known, nor what failed.
         """
         ranking = self._ranking()
         if not ranking or self._model is None:
@@ -139,7 +139,9 @@ class Auto:
         finished.sort(key=lambda number: (-shown[number], self._arms[number].model.name))
         failed = self._failed()
         others = np.argsort(-means, kind="stable").tolist()
-        ranking = [each for each in dict.fromkeys([*finished, *begun, *others]) if each not in failed]
+        if self._is_validation:
+            others = [*begun, *others]
+        ranking = [each for each in dict.fromkeys([*finished, *others]) if each not in failed]
         if not self._is_validation and self._race is None:
             ranking.sort(key=lambda number: -shown.get(number, means[number]))
         return ranking

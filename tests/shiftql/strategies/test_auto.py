@@ -368,7 +368,9 @@ def test_who_knows_nothing_looks_at_all_on_few_rows_at_the_better_on_more_and_tr
     assert second == _all("linear", {"rows": 20}, range(15, 20))
     assert third == _all("finetune", {"epochs": 5}, (17, 18, 19))
     assert fourth == _all("finetune", {}, (17,))
-    assert running.answer().ranking[0].model.name == "m17"
+    winner, *others = running.answer().ranking
+    assert winner.model.name == "m17"
+    assert [each.utility for each in others] == sorted((each.utility for each in others), reverse=True)
 
 
 def test_who_knows_what_few_models_did_elsewhere_looks_at_all_too() -> None:
