@@ -99,7 +99,6 @@ def _of_evaluations(
                 rows = test_rows if evaluation.test is not None else 0
                 yield cost.finetuning_took(model, train_rows, rows, epochs, evaluation.params, seconds)
         elif len(planned.views) == 1:
-            rows = evaluation.fidelity.get("rows", train_rows)
-            rows += evaluation.fidelity.get("test_rows", test_rows) if evaluation.test is not None else 0
+            rows = evaluation.num_rows(train_rows, test_rows)
             scored = seconds - embedding.get(evaluation.model.name, 0.0)
             yield cost.scoring_took(evaluation.method, rows, max(scored, _LEAST_SECONDS))

@@ -118,6 +118,10 @@ class CostModel:
         seconds = _row_seconds(model) * self._times(_levels(_EMBEDDING, model))
         return Cost(seconds, views * (model.embedding_dim or _DEFAULT_DIMENSIONS) * _BYTES_PER_FEATURE)
 
+    def embedding(self, model: ModelRecord, rows: int) -> Cost:
+        """Opening the model, and the forward passes of so many rows."""
+        return Cost(self.opening(model)) + self.row(model) * rows
+
     def scoring(self, method: str, rows: int) -> Cost:
         """Fitting a ranker on stored features and scoring it, over `rows` training and test rows."""
         return Cost(_scoring_seconds(method, rows) * self._times((_MACHINE, _scoring_level(method))))

@@ -88,11 +88,10 @@ class Planning:
             fidelity["rows"] = rows
         if test is not None and tested is not None and tested < test.num_rows:
             fidelity["test_rows"] = tested
-        scored = fidelity.get("rows", self.train.num_rows)
-        scored += fidelity.get("test_rows", test.num_rows) if test else 0
-        cost = self.costs.scoring(ranker.spec.name, scored) * len(views)
         version = f"{ranker.spec.version}+embedding{EMBEDDING_VERSION}"
         evaluation = self.evaluation(subject_of(model), test, ranker.spec.name, version, ranker.params, fidelity)
+        scored = evaluation.num_rows(self.train.num_rows, test.num_rows if test else 0)
+        cost = self.costs.scoring(ranker.spec.name, scored) * len(views)
         return PlannedEvaluation(evaluation, cost, views, baseline=model.source == RAW, round=number)
 
     def embeddings(self, model: ModelRecord, planned: PlannedEvaluation) -> list[Embedding]:

@@ -83,7 +83,7 @@ def _rounds(
     seen = 0
     for number, (size, rows, tested) in enumerate(zip(race.arms, race.rows, race.tested, strict=True)):
         new = rows + tested - seen
-        passes = (planning.costs.row(model) * new + Cost(planning.costs.opening(model)) for model in models)
+        passes = (planning.costs.embedding(model, new) for model in models)
         total = sum((*passes, *(arm[number].cost for arm in arms)), Cost())
         cost = total * (size / max(1, len(models)))
         yield Round(size, rows, cost, tested if tested < race.tested[-1] else None)

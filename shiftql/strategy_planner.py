@@ -9,7 +9,6 @@ from dataclasses import replace
 from itertools import chain
 
 from shiftql.bound import BoundRanker
-from shiftql.cost import Cost
 from shiftql.finetune_planner import finetunable, plan_rungs, plan_training
 from shiftql.history import kind_of
 from shiftql.plan import Choice, Embed, Evaluate, PlannedEvaluation
@@ -212,7 +211,8 @@ def _proxy(planning: Planning, spec: RankerSpec, model: ModelRecord) -> PlannedE
     """The score of a model by a proxy, at the cost of embedding with it too."""
     test = planning.test if spec.needs_test else None
     scoring = planning.scoring(ranker_named(spec.label), model, test)
-    return _with_embedding(planning, scoring, model, planning.train.num_rows + (test.num_rows if test else 0))
+    rows = scoring.evaluation.num_rows(planning.train.num_rows, test.num_rows if test else 0)
+    return replace(scoring, cost=scoring.cost + planning.costs.embedding(model, rows))
 
 
 def _looks(planning: Planning, spec: RankerSpec, model: ModelRecord, models: int) -> list[PlannedEvaluation]:
@@ -222,14 +222,9 @@ def _looks(planning: Planning, spec: RankerSpec, model: ModelRecord, models: int
     looks, seen = list[PlannedEvaluation](), 0
     for rows, tested in [] if found is None else list(zip(found.rows, found.tested, strict=True))[:-1]:
         scoring = planning.scoring(ranker_named(spec.label), model, test, rows, tested)
-        looks.append(_with_embedding(planning, scoring, model, rows + tested - seen))
+        looks.append(replace(scoring, cost=scoring.cost + planning.costs.embedding(model, rows + tested - seen)))
         seen = rows + tested
     return looks
-
-
-def _with_embedding(planning: Planning, scoring: PlannedEvaluation, model: ModelRecord, rows: int) -> PlannedEvaluation:
-    embedding = Cost(planning.costs.opening(model)) + planning.costs.row(model) * rows
-    return replace(scoring, cost=scoring.cost + embedding)
 
 
 def _failed_or_unknown(outcome: Measurement | None) -> bool:

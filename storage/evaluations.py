@@ -53,6 +53,11 @@ class Evaluation:
             dict(self.fidelity),
         )
 
+    def num_rows(self, train_rows: int, test_rows: int) -> int:
+        """How many rows it looks at, of splits that have so many."""
+        tested = 0 if self.test is None else self.fidelity.get("test_rows", test_rows)
+        return int(self.fidelity.get("rows", train_rows) + tested)
+
 
 @dataclass(frozen=True)
 class Measurement:

@@ -29,7 +29,8 @@ class Auto:
     It ends when what it bought was predicted to cost `share` of evaluating every model fully (two models, if that is
     more; `budget` seconds in place of either, if they are given), or when nothing within that is expected to gain
     `gain`, relative to the best accuracy so far, for every per cent of the cost of all. The most promising model is
-    then trained to its end. See shiftql.strategies.auto_model.
+    then trained to its end. See shiftql.strategies.auto_model. Where little is known of other datasets it begins with a
+    race, which is paid for at least; see shiftql.strategies.auto_race.
     """
 
     def __init__(

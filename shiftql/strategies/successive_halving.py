@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from shiftql.strategies.base import Answer, Problem, Ranked, rank
+from shiftql.strategies.base import Answer, Arm, Problem, Ranked, rank
 from shiftql.strategies.best_average import by_average_rank
 from storage.errors import PlanError
 from storage.evaluations import Evaluation, Measurement, Subject
@@ -117,16 +117,26 @@ def sizes_of(arms: int, rounds: int, eta: int, finalists: int = 1) -> list[int]:
     """
     sizes = [arms]
     while len(sizes) < rounds:
-        sizes.append(min(sizes[-1], max(finalists, -(-sizes[-1] // eta))))
+        sizes.append(_next_size(sizes[-1], eta, finalists))
     return sizes
+
+
+def halved_rungs(arms: Sequence[Arm], eta: int) -> tuple[list[list[Evaluation]], list[int]]:
+    """The rungs of arms, as Halving takes them, and how many arms each rung has where ⌈1 / eta⌉ go on."""
+    rungs = [[offer.evaluation for offer in arm.rungs] for arm in arms]
+    return rungs, sizes_of(len(arms), len(rungs[0]) if rungs else 0, eta)
 
 
 def _sizes(arms: int, eta: int = 2, finalists: int = 2) -> list[int]:
-    """How many arms each round has."""
+    """How many arms each round has until there are the finalists."""
     sizes = [max(1, arms)]
     while sizes[-1] > finalists:
-        sizes.append(max(finalists, -(-sizes[-1] // eta)))
+        sizes.append(_next_size(sizes[-1], eta, finalists))
     return sizes
+
+
+def _next_size(arms: int, eta: int, finalists: int) -> int:
+    return min(arms, max(finalists, -(-arms // eta)))
 
 
 class Halving:
@@ -194,5 +204,4 @@ class SuccessiveHalving(Halving):
                 fix="replay a table with a column epoch, or write Enumerate",
             )
         arms = problem.arms if k is None else by_average_rank(problem)[:k]
-        rungs = [[offer.evaluation for offer in arm.rungs] for arm in arms]
-        super().__init__(rungs, sizes_of(len(arms), len(rungs[0]) if rungs else 0, eta))
+        super().__init__(*halved_rungs(arms, eta))

@@ -10,7 +10,7 @@ from shiftql.strategies.base import Answer, Arm, Problem
 from shiftql.strategies.clusters import COMPARED, THRESHOLD, Clusters, Mode, cluster, recall
 from shiftql.strategies.known import known_of_arms
 from shiftql.strategies.staged import Staged
-from shiftql.strategies.successive_halving import Halving, sizes_of
+from shiftql.strategies.successive_halving import Halving, halved_rungs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,8 +92,7 @@ class _FineSelection(Halving):
     def __init__(self, arms: Sequence[Arm], trends: Trends, tolerance: float) -> None:
         self._trends = trends
         self._tolerance = tolerance
-        rungs = [[offer.evaluation for offer in arm.rungs] for arm in arms]
-        super().__init__(rungs, sizes_of(len(arms), len(rungs[0]) if rungs else 0, 2))
+        super().__init__(*halved_rungs(arms, 2))
 
     def _drop_the_worse(self) -> None:
         number = len(self.rounds) - 1
