@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,8 +37,8 @@ def register_version(name: str, directory: str, lineage: str) -> str:
     settings = current_settings()
     client = reach_mlflow(settings)
     told = Lineage.from_json(lineage)
-    # MLflow allows neither in a name.
-    known_as = name.replace("/", "-").replace(":", "-")
+    # MLflow allows no separators and no leading dots in a name, and quotes would end it in a filter.
+    known_as = re.sub(r"[/:'\"`]|^\.+", "-", name)
     with contextlib.suppress(MlflowException):
         client.create_registered_model(known_as, tags={"shift.name": name})
     for version in client.search_model_versions(f"name = '{known_as}'"):

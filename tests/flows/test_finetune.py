@@ -281,9 +281,10 @@ def test_mlflow_opens_what_is_registered(here: None, catalog: Catalog, tmp_path:
 
 
 def test_a_name_may_hold_what_no_folder_and_no_registry_takes(here: None, catalog: Catalog) -> None:
-    answer = ask(GRID.replace("AS reader", "AS 'me/reader: v1'"))
+    name = "../me's reader: v1"
+    answer = ask(GRID.replace("AS reader", f'AS "{name}"'))
     assert answer.kept is not None
-    assert (answer.kept["name"], answer.kept["registered"]) == ("me/reader: v1", "me-reader- v1/1")
+    assert (answer.kept["name"], answer.kept["registered"]) == (name, "--me-s reader- v1/1")
     assert Path(answer.kept["path"]).parent.parent == current_settings().finetuned
 
 
