@@ -52,6 +52,8 @@ _START_SECONDS = {"server": 8.0, "prefect": 4.0, "torch": 6.0, "tensorflow": 9.0
 # A run as such, and each of its evaluations and of the parts it embeds: claims, task runs, records.
 _RUN_SECONDS = 0.7
 _TASK_SECONDS = 0.05
+# What a round takes besides its work: its models are chosen and planned, and the last of them is waited for.
+ROUND_SECONDS = 0.5
 # Features are computed by several models side by side, others are trained one after the other.
 _FEATURES, _SIDE_BY_SIDE = "features", 0.7
 
@@ -172,11 +174,11 @@ class CostModel:
 
     def passing(self, seconds: float, tasks: int, kind: str) -> float:
         """Seconds by the clock of a run with so many seconds of work in so many tasks, whose work is of such a kind."""
-        return self._bookkeeping(tasks) + seconds * self._share_of_clock(kind)
+        return self.bookkeeping(tasks) + seconds * self._share_of_clock(kind)
 
     def ran(self, work: float, tasks: int, kind: str, seconds: float) -> Observation:
         """What a run that took so many seconds tells: of its bookkeeping where that is most of it, or of its work."""
-        bookkeeping, working = self._bookkeeping(tasks), work * self._share_of_clock(kind)
+        bookkeeping, working = self.bookkeeping(tasks), work * self._share_of_clock(kind)
         if bookkeeping >= working:
             return Observation(max(_LEAST_SECONDS, seconds - working) / _bookkeeping_seconds(tasks), [_BOOKKEEPING])
         return Observation(max(_LEAST_SECONDS, seconds - bookkeeping) / work, _passing_levels(kind))
@@ -186,7 +188,8 @@ class CostModel:
         usual = _SIDE_BY_SIDE if kind == _FEATURES else 1.0
         return math.exp(self._logarithm(_passing_levels(kind), math.log(usual)))
 
-    def _bookkeeping(self, tasks: int) -> float:
+    def bookkeeping(self, tasks: int) -> float:
+        """Seconds of a run of so many tasks beside their work."""
         return _bookkeeping_seconds(tasks) * self._times([_BOOKKEEPING])
 
     def _times(self, levels: Sequence[Level]) -> float:

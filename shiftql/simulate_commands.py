@@ -14,7 +14,8 @@ from shiftql.options import format_option
 from shiftql.render import render_records
 
 if TYPE_CHECKING:
-    from shiftql.simulation import Expected, ModelCosts, Setting, Simulated
+    from shiftql.simulation import Expected, ModelCosts, Rounds, Setting, Simulated
+    from shiftql.strategies.successive_halving import Race
 
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 _SECONDS = click.FloatRange(min=0)
@@ -38,6 +39,8 @@ _COLUMNS = ("execution", "seconds", "at least", "at most", "devices idle")
 )
 @click.option("--rows", type=_COUNT, metavar="N", help="Training rows, where not those of a dataset.")
 @click.option("--test-rows", type=_COUNT, metavar="N", help="Test rows, where not those of a dataset.")
+@click.option("--classes", type=_COUNT, metavar="N", help="Classes of the rows, where not those of a dataset.")
+@click.option("--limit", type=_COUNT, metavar="N", help="How many of the best are asked for, as LIMIT.")
 @click.option("--devices", type=_COUNT, default=1, show_default=True)
 @click.option("--chunk", type=_COUNT, metavar="N", help="Rows of a pull, as CHUNK.")
 @click.option("--budget", type=_COUNT, metavar="N", help="Pulls, as BUDGET.")
@@ -57,6 +60,8 @@ def simulate(
     training: float | None,
     rows: int | None,
     test_rows: int | None,
+    classes: int | None,
+    limit: int | None,
     devices: int,
     chunk: int | None,
     budget: int | None,
@@ -65,8 +70,9 @@ def simulate(
     pictures: Path | None,
     format: str,
 ) -> None:
-    """What finding a model costs: all models on all rows, in halving rounds, or by fine-tuning every one.
+    """What finding a model costs: all models on all rows, in rounds, or by fine-tuning every one.
 
+    Rounds are those of the published successive halving (CHUNK, BUDGET), and of the optimizer's race (CHUNK AUTO).
     Devices take evaluations in order. Nothing is opened or run.
 
     \b
@@ -74,7 +80,7 @@ def simulate(
       shiftql simulate --models 'resnet-*' --trained-on drawn-digits --devices 4
       shiftql simulate --trained-on drawn-digits --rows 20000 --chunk 256 --pictures ./pictures
     """
-    from shiftql.simulation import OURS, PUBLISHED, ModelCosts, Setting
+    from shiftql.simulation import PUBLISHED, ModelCosts, Setting, ours
 
     is_registered = models is not None or trained_on is not None
     if is_registered == (pool is not None):
@@ -89,15 +95,16 @@ def simulate(
         found = Session().pool_costs(models or "*", trained_on, by)
         costs: Sequence[ModelCosts] = found.costs
         rows, test_rows = rows or found.train_rows, test_rows or found.test_rows
+        classes, system = classes or found.classes, found.system
     else:
         trained = _TRAINING_FACTOR * inference if training is None else training
-        costs = [ModelCosts(load, inference, fit, proxy, trained)] * pool
+        costs, system = [ModelCosts(load, inference, fit, proxy, trained)] * pool, ours()
     for option, value in (("--rows", rows), ("--test-rows", test_rows)):
         if value is None:
             raise click.UsageError(f"{option} N is missing, or --trained-on, whose rows are counted")
     assert rows is not None
     assert test_rows is not None
-    setting = Setting(rows, test_rows, devices, PUBLISHED if published else OURS)
+    setting = Setting(rows, test_rows, devices, PUBLISHED if published else system, classes or 0, limit)
     answer = _simulated(costs, setting, chunk, budget, epochs)
     click.echo(json.dumps(answer) if format == "json" else _worded(answer, format))
     if pictures is not None:
@@ -110,75 +117,82 @@ def simulate(
 def _simulated(
     costs: Sequence[ModelCosts], setting: Setting, chunk: int | None, budget: int | None, epochs: int
 ) -> dict[str, Any]:
-    from shiftql.simulation import break_even, expected_halving, simulate_finetuning, simulate_plain
+    from shiftql.simulation import halved, published_rounds, raced, simulate_finetuning, simulate_plain
 
-    plain = simulate_plain(costs, setting)
-    halved = expected_halving(costs, setting, chunk, budget)
+    rounds = published_rounds(len(costs), setting, chunk, budget)
+    race = raced(len(costs), setting)
+    named = {"chunk": rounds.chunk, "budget": rounds.budget}
     return {
         "models": len(costs),
         "train_rows": setting.train_rows,
         "test_rows": setting.test_rows,
+        "classes": setting.classes,
         "devices": setting.devices,
-        "plain": _figures(plain),
-        "halved": _halved_figures(halved),
+        "plain": _figures(simulate_plain(costs, setting)),
+        # A budget is for so many rows: for others it is the least.
+        "halved": named | _in_rounds(costs, setting, rounds.race(setting.test_rows), halved(chunk)),
+        "race": None if race is None else {"eta": race.eta} | _in_rounds(costs, setting, race, raced),
         "finetuning": {"epochs": epochs, **_figures(simulate_finetuning(costs, setting, epochs))},
-        "break_even_rows": break_even(costs, setting.test_rows, setting.devices, setting.system, chunk),
     }
 
 
-def _figures(found: Simulated) -> dict[str, Any]:
+def _figures(found: Simulated | Expected) -> dict[str, Any]:
     return {"seconds": found.seconds, "idle": found.idle}
 
 
-def _halved_figures(found: Expected) -> dict[str, Any]:
+def _in_rounds(costs: Sequence[ModelCosts], setting: Setting, race: Race, rounds: Rounds) -> dict[str, Any]:
+    """The figures of a race, and from how many training rows on rounds of its kind are faster."""
+    from shiftql.simulation import break_even, expected
+
+    found = expected(costs, race, setting)
     return {
-        "chunk": found.schedule.chunk,
-        "budget": found.schedule.budget,
-        "seconds": found.seconds,
+        **_figures(found),
         "low": found.low,
         "high": found.high,
-        "idle": found.idle,
         "phases": [asdict(phase) for phase in found.phases],
+        "break_even_rows": break_even(costs, setting, rounds),
     }
 
 
 def _worded(answer: Mapping[str, Any], format: str) -> str:
-    """A table of the executions; for people also what was asked, the rounds, and from where on halving is faster."""
-    halved, finetuning = answer["halved"], answer["finetuning"]
-    executions = {
-        "plain": answer["plain"],
-        f"halved, chunk {halved['chunk']}, budget {halved['budget']} pulls": halved,
-        f"fine-tuning all, {finetuning['epochs']} epochs": finetuning,
-    }
+    """A table of the executions; for people also what was asked, the rounds, and from where on they are faster."""
+    halved, race, finetuning = answer["halved"], answer["race"], answer["finetuning"]
+    executions = {"plain": answer["plain"]}
+    executions[f"halved, chunk {halved['chunk']}, budget {halved['budget']} pulls"] = halved
+    if race is not None:
+        executions[f"the optimizer's race, eta {race['eta']}"] = race
+    executions[f"fine-tuning all, {finetuning['epochs']} epochs"] = finetuning
     table = render_records([_row(name, found) for name, found in executions.items()], _COLUMNS, format)
     if format == "csv":
         return table
-    asked = f"{answer['models']} models, {answer['train_rows']} training and {answer['test_rows']} test rows"
+    classes = f" of {answer['classes']} classes" if answer["classes"] else ""
+    asked = f"{answer['models']} models, {answer['train_rows']} training and {answer['test_rows']} test rows{classes}"
     devices = "1 device" if answer["devices"] == 1 else f"{answer['devices']} devices"
-    rounds = [
-        {
-            "models": phase["models"],
-            "training rows": phase["rows"],
-            "seconds": _seconds(phase["seconds"]),
-            "devices idle": f"{100 * (1 - phase['busy'] / (phase['seconds'] * answer['devices'] or 1)):.0f} %",
-        }
-        for phase in halved["phases"]
-    ]
-    least = answer["break_even_rows"]
-    verdict = (
-        "never faster, up to a million training rows" if least is None else f"faster from {least} training rows on"
-    )
-    return "\n".join(
-        [
-            f"{asked}, {devices}",
-            table,
-            "",
-            "the rounds of halving",
-            render_records(rounds, tuple(rounds[0]), format),
-            "",
-            f"Halving is {verdict}.",
-        ]
-    )
+    parts = [f"{asked}, {devices}\n{table}"]
+    for name, found in (("Halving", halved), ("The race", race)):
+        if found is None:
+            parts.append("There is no race: no model would be spared anything.")
+        else:
+            rounds = [_round(phase, answer["devices"]) for phase in found["phases"]]
+            verdict = _verdict(name, found["break_even_rows"])
+            parts.append(f"{verdict}:\n{render_records(rounds, tuple(rounds[0]), format)}")
+    return "\n\n".join(parts)
+
+
+def _verdict(name: str, least: int | None) -> str:
+    if least is None:
+        return f"{name} is never faster, up to a million training rows"
+    return f"{name} is faster from {least} training rows on"
+
+
+def _round(phase: Mapping[str, Any], devices: int) -> dict[str, Any]:
+    return {
+        "models": phase["models"],
+        "training rows": phase["rows"],
+        "test rows": phase["tested"],
+        "seconds": _seconds(phase["seconds"]),
+        "devices idle": f"{100 * (1 - phase['busy'] / (phase['seconds'] * devices or 1)):.0f} %",
+    }
 
 
 def _row(name: str, found: Mapping[str, Any]) -> dict[str, str]:

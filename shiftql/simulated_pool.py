@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shiftql.benchmark import Benchmark, choose_benchmarks, chosen
 from shiftql.cost import CostModel
-from shiftql.simulation import ModelCosts
+from shiftql.simulation import ModelCosts, System, ours
 from storage.catalog import Catalog, ModelRecord
 from storage.errors import BindingError
 from storage.evaluations import Subject
@@ -20,12 +20,14 @@ _ROWS = 1000
 
 @dataclass(frozen=True)
 class Pool:
-    """Registered models with what each costs, and the rows of the dataset that was named, where one was."""
+    """Registered models, what each costs and what there is besides; rows and classes of a dataset, if one was named."""
 
     names: tuple[str, ...]
     costs: tuple[ModelCosts, ...]
+    system: System
     train_rows: int | None = None
     test_rows: int | None = None
+    classes: int | None = None
 
 
 def open_pool(catalog: Catalog, costs: CostModel, models: str, trained_on: str | None, by: str) -> Pool:
@@ -38,17 +40,23 @@ def open_pool(catalog: Catalog, costs: CostModel, models: str, trained_on: str |
         raise BindingError(f"{proxy.label} is no proxy", subject=by, fix="name one, such as Linear or 'Cosine NN'")
     records = {model.name: model for model in catalog.models()}
     found = [records[name] for name in chosen(models, list(records), "model")]
-    train_rows = test_rows = None
+    train_rows = test_rows = classes = None
     if trained_on is not None:
         dataset = _dataset(trained_on, catalog)
         train_rows, test_rows = _rows(dataset)
+        classes = dataset.train.num_classes
         modality = dataset.train.modality
         found = [model for model in found if model.modality == modality]
         if not found:
             fix = f"name models of {modality} input"
             raise BindingError(f"none of these models takes rows of {dataset.name}", subject=models, fix=fix)
+    # Copies of a model are evaluated once.
+    each_once: dict[str, ModelRecord] = {}
+    for model in found:
+        each_once.setdefault(model.fingerprint, model)
+    found = list(each_once.values())
     per_model = tuple(_costs(model, proxy, costs) for model in found)
-    return Pool(tuple(model.name for model in found), per_model, train_rows, test_rows)
+    return Pool(tuple(model.name for model in found), per_model, ours(costs), train_rows, test_rows, classes)
 
 
 def _dataset(written: str, catalog: Catalog) -> Benchmark:

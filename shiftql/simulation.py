@@ -1,22 +1,27 @@
-"""What finding a model costs on some devices: all on all rows, in halving rounds, or by fine-tuning every one.
+"""What finding a model costs on some devices: all on all rows, in rounds of either kind, or by fine-tuning every one.
 
-Devices take evaluations in order, each the next as soon as it is free. Between rounds of halving they wait for the
-slowest, and the last rounds have fewer models than there are devices: what halving saves in work it may lose idly.
+Devices take evaluations in order, each the next as soon as it is free. Between rounds they wait for the slowest, and
+the last rounds have fewer models than there are devices: what dropping models saves in work it may lose idly. The
+rounds are those that a question is planned in, and bookkeeping is what the cost model expects of it.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import TypeAlias
 
-from shiftql.strategies.successive_halving import Schedule, least_budget, schedule
+from shiftql.cost import ROUND_SECONDS, UNMEASURED, CostModel
+from shiftql.strategies.successive_halving import Race, Schedule, least_budget, race, schedule
 from storage.errors import PlanError
 
-# Who goes on is not known beforehand: halving is simulated with models dropped in so many orders.
+# Who goes on is not known beforehand: rounds are simulated with models dropped in so many orders.
 _ORDERS = 20
+# An evaluation, and the parts of both splits that it embeds.
+_TASKS = 3
 # Numbers of rows that are tried for a break-even, and how many stand in a decade.
 _MOST_ROWS = 1_000_000
 _A_DECADE = 20
@@ -36,56 +41,68 @@ class ModelCosts:
 
 @dataclass(frozen=True)
 class System:
-    """How evaluations are executed: seconds on top of each by itself, and of each in a round of halving.
+    """How evaluations are executed: seconds of a `run` as such, on top of each evaluation by itself and of each in a
+    round, and `between` two rounds.
 
     With `apart` training and test rows go through a model one after the other, which is loaded for each again.
     """
 
+    run: float = 0.0
     overhead: float = 0.0
     round_overhead: float = 0.0
+    between: float = 0.0
     apart: bool = False
 
 
 IDEAL = System()
-# Claims, task runs and records; as much as shiftql.cost has for an evaluation and for both splits that it embeds.
-OURS = System(overhead=0.15, round_overhead=0.15)
 # As in its published cost model (arXiv 2204.01457), whose proxy costs are of test rows.
 PUBLISHED = System(overhead=1.5, round_overhead=0.8, apart=True)
 
 
+def ours(costs: CostModel = UNMEASURED) -> System:
+    """As SHiFT executes, with the bookkeeping that a cost model expects."""
+    run = costs.bookkeeping(0)
+    each = costs.bookkeeping(_TASKS) - run
+    return System(run, each, each, ROUND_SECONDS)
+
+
 @dataclass(frozen=True)
 class Setting:
-    """What is asked: rows to train and to test on, the devices there are, and how they work."""
+    """What is asked: rows to train and to test on, of how many classes, for the best so many, and on which devices."""
 
     train_rows: int
     test_rows: int
     devices: int = 1
     system: System = IDEAL
+    classes: int = 0
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What all devices do before any goes on: how many models on how many training rows, and how long that takes.
+    """What all devices do before any goes on: how many models on how many training and test rows, and how long.
 
     `busy` are the seconds of all devices together in which they work.
     """
 
     models: int
     rows: int
+    tested: int
     seconds: float
     busy: float
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """One execution, phase by phase."""
+    """One execution, phase by phase, with what it takes `beside` these, in which devices wait."""
 
     phases: tuple[Phase, ...]
     devices: int
+    beside: float
 
     @property
     def seconds(self) -> float:
-        return sum(phase.seconds for phase in self.phases)
+        return self.beside + sum(phase.seconds for phase in self.phases)
 
     @property
     def idle(self) -> float:
@@ -96,12 +113,11 @@ class Simulated:
 
 @dataclass(frozen=True)
 class Expected:
-    """Halved execution, whichever models go on: its `schedule`, what it takes on average, at least and at most.
+    """Execution in rounds, whichever models go on: what it takes on average, at least and at most.
 
     `phases` are those of the first order of models that was tried.
     """
 
-    schedule: Schedule
     seconds: float
     low: float
     high: float
@@ -109,15 +125,44 @@ class Expected:
     phases: tuple[Phase, ...]
 
 
+# The rounds of so many models, where there are any in which some are spared something.
+Rounds: TypeAlias = Callable[[int, Setting], Race | None]
+
+
+def published_rounds(models: int, setting: Setting, chunk: int | None = None, budget: int | None = None) -> Schedule:
+    """Those of a question with a chunk or a budget; None is the smallest by which the last models see all rows.
+
+    Raises PlanError where the budget is too small for so many models.
+    """
+    least = least_budget(models)
+    if budget is not None and budget < least:
+        raise PlanError(
+            f"{models} models cannot be halved with {budget} pulls: each gets one in every round",
+            subject=str(budget),
+            fix=f"a budget of {least} or more",
+        )
+    return schedule(models, setting.train_rows, chunk, budget)
+
+
+def halved(chunk: int | None = None, budget: int | None = None) -> Rounds:
+    """Published successive halving, which tests on all rows in every round."""
+    return lambda models, setting: published_rounds(models, setting, chunk, budget).race(setting.test_rows)
+
+
+def raced(models: int, setting: Setting) -> Race | None:
+    """The optimizer's race (CHUNK AUTO), which shares out the test rows as well."""
+    return race(models, setting.train_rows, setting.test_rows, setting.classes, setting.limit)
+
+
 def simulate_plain(models: Sequence[ModelCosts], setting: Setting) -> Simulated:
     """Every model is evaluated by the proxy on all rows."""
     system = setting.system
     rows = setting.train_rows + setting.test_rows
     jobs = [
-        system.overhead + (1 + system.apart) * each.load + each.inference * rows + _scoring(each, setting)
+        system.overhead + (1 + system.apart) * each.load + each.inference * rows + _scoring(each, *_all_rows(setting))
         for each in models
     ]
-    return Simulated((_phase(jobs, setting.train_rows, setting.devices),), setting.devices)
+    return Simulated((_phase(jobs, *_all_rows(setting), setting.devices),), setting.devices, system.run)
 
 
 def simulate_finetuning(models: Sequence[ModelCosts], setting: Setting, epochs: int) -> Simulated:
@@ -125,72 +170,56 @@ def simulate_finetuning(models: Sequence[ModelCosts], setting: Setting, epochs: 
     jobs = [
         each.load + each.training * setting.train_rows * epochs + each.inference * setting.test_rows for each in models
     ]
-    return Simulated((_phase(jobs, setting.train_rows, setting.devices),), setting.devices)
+    return Simulated((_phase(jobs, *_all_rows(setting), setting.devices),), setting.devices, setting.system.run)
 
 
-def simulate_halved(best_first: Sequence[ModelCosts], rounds: Schedule, setting: Setting) -> Simulated:
+def simulate_rounds(best_first: Sequence[ModelCosts], rounds: Race, setting: Setting) -> Simulated:
     """Models are shown more rows from round to round, and the first of them go on.
 
-    In each a model is loaded, infers the rows that it has not seen, and the proxy is fitted on all that it has.
+    In each a model is loaded, infers the rows that it has not seen, and the proxy is fitted and tested on all that it
+    has.
     """
-    system, test_rows = setting.system, setting.test_rows
-    phases = []
+    system, devices = setting.system, setting.devices
+    phases, seen, tested_on = [], 0, 0
     if system.apart:
-        phases.append(_phase([each.load + each.inference * test_rows for each in best_first], 0, setting.devices))
-    seen = 0 if system.apart else -test_rows
-    for size, rows in zip(rounds.arms, rounds.rows, strict=True):
+        tested_on = rounds.tested[-1]
+        phases.append(_phase([each.load + each.inference * tested_on for each in best_first], 0, tested_on, devices))
+    for size, rows, tested in zip(rounds.arms, rounds.rows, rounds.tested, strict=True):
+        new = rows - seen + max(0, tested - tested_on)
         jobs = [
-            system.round_overhead
-            + each.load
-            + each.inference * (rows - seen)
-            + each.fit * rows
-            + each.proxy * test_rows
+            system.round_overhead + each.load + each.inference * new + _scoring(each, rows, tested)
             for each in best_first[:size]
         ]
-        phases.append(_phase(jobs, rows, setting.devices))
-        seen = rows
-    return Simulated(tuple(phases), setting.devices)
+        phases.append(_phase(jobs, rows, tested, devices))
+        seen, tested_on = rows, max(tested_on, tested)
+    return Simulated(tuple(phases), devices, system.run + system.between * (len(rounds.arms) - 1))
 
 
-def expected_halving(
-    models: Sequence[ModelCosts],
-    setting: Setting,
-    chunk: int | None = None,
-    budget: int | None = None,
-    orders: int = _ORDERS,
-) -> Expected:
-    """Halved execution on average over orders in which models are dropped; one is enough where they cost the same.
-
-    A chunk or budget of None is the smallest by which the last models see all rows. Raises PlanError where the budget
-    is too small for so many models.
-    """
-    least = least_budget(len(models))
-    if budget is not None and budget < least:
-        raise PlanError(
-            f"{len(models)} models cannot be halved with {budget} pulls: each gets one in every round",
-            subject=str(budget),
-            fix=f"a budget of {least} or more",
-        )
-    rounds = schedule(len(models), setting.train_rows, chunk, budget)
+def expected(models: Sequence[ModelCosts], rounds: Race, setting: Setting, orders: int = _ORDERS) -> Expected:
+    """Execution on average over orders in which models are dropped; one is enough where they cost the same."""
     chance = random.Random(0)
     order = list(models)
     tried = []
     for _ in range(orders if len(set(models)) > 1 else 1):
         chance.shuffle(order)
-        tried.append(simulate_halved(order, rounds, setting))
+        tried.append(simulate_rounds(order, rounds, setting))
     seconds = [each.seconds for each in tried]
-    idle = fmean(each.idle for each in tried)
-    return Expected(rounds, fmean(seconds), min(seconds), max(seconds), idle, tried[0].phases)
+    return Expected(fmean(seconds), min(seconds), max(seconds), fmean(each.idle for each in tried), tried[0].phases)
 
 
-def break_even(
-    models: Sequence[ModelCosts], test_rows: int, devices: int, system: System = IDEAL, chunk: int | None = None
-) -> int | None:
-    """From how many training rows on halving is faster, to within an eighth; None where it is not at a million."""
+def gain(models: Sequence[ModelCosts], setting: Setting, rounds: Rounds, orders: int = 1) -> float:
+    """How many times faster than plain execution that in rounds is; 1 where there are no rounds."""
+    found = rounds(len(models), setting)
+    seconds = 0.0 if found is None else expected(models, found, setting, orders).seconds
+    # Nothing costs anything: neither is faster.
+    return simulate_plain(models, setting).seconds / seconds if seconds else 1.0
+
+
+def break_even(models: Sequence[ModelCosts], setting: Setting, rounds: Rounds) -> int | None:
+    """From how many training rows on rounds are faster, to within an eighth; None where they are not at a million."""
     faster = None
     for rows in reversed(row_grid(_MOST_ROWS)):
-        setting = Setting(rows, test_rows, devices, system)
-        if expected_halving(models, setting, chunk).seconds >= simulate_plain(models, setting).seconds:
+        if gain(models, replace(setting, train_rows=rows), rounds, _ORDERS) <= 1:
             return faster
         faster = rows
     return faster
@@ -212,13 +241,17 @@ def pool_of(models: Sequence[ModelCosts], size: int) -> list[ModelCosts]:
     return [models[number % len(models)] for number in range(size)]
 
 
-def _scoring(model: ModelCosts, setting: Setting) -> float:
-    return model.fit * setting.train_rows + model.proxy * setting.test_rows
+def _all_rows(setting: Setting) -> tuple[int, int]:
+    return setting.train_rows, setting.test_rows
 
 
-def _phase(jobs: Sequence[float], rows: int, devices: int) -> Phase:
+def _scoring(model: ModelCosts, rows: int, tested: int) -> float:
+    return model.fit * rows + model.proxy * tested
+
+
+def _phase(jobs: Sequence[float], rows: int, tested: int, devices: int) -> Phase:
     """Devices take jobs in their order, each the next as soon as it is free."""
     free = [0.0] * min(devices, len(jobs))
     for seconds in jobs:
         heapq.heapreplace(free, free[0] + seconds)
-    return Phase(len(jobs), rows, max(free, default=0.0), sum(jobs))
+    return Phase(len(jobs), rows, tested, max(free, default=0.0), sum(jobs))

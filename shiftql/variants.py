@@ -13,7 +13,6 @@ from shiftql.strategies.successive_halving import race
 from storage.catalog import ModelRecord
 
 _FULL = "FineTune"
-_LEAST_FINALISTS = 2
 # Below this nobody asks what the device has.
 _FITS_EVERYWHERE = 1_000_000_000
 
@@ -42,8 +41,7 @@ def halved(question: BoundRanking, train: Split | None, test: Split | None) -> B
     if auto is None or is_named or not is_proxy or question.descending or train is None:
         return None
     arms = len({model.fingerprint for model in question.models})
-    finalists = max(_LEAST_FINALISTS, question.limit or 0)
-    found = race(arms, train.num_rows, test.num_rows if test else 0, train.num_classes, finalists)
+    found = race(arms, train.num_rows, test.num_rows if test else 0, train.num_classes, question.limit)
     if found is None:
         return None
     return replace(question, race=found, chunk=None, budget=None if pulls is not None else budget)

@@ -1,4 +1,4 @@
-"""Where halving is faster: over training rows and pool size, and the seconds of this pool over training rows."""
+"""Where rounds are faster: over training rows and pool size, and the seconds of this pool over training rows."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ import plotly.graph_objects as go
 from matplotlib import rc_context
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from shiftql.pictures.html import Section, figure_of, write_page
 from shiftql.pictures.looks import COLOURS
 from shiftql.pictures.png import STYLE
 from shiftql.simulation import (
     ModelCosts,
+    Rounds,
     Setting,
-    expected_halving,
+    gain,
+    halved,
     pool_of,
+    raced,
     row_grid,
     simulate_finetuning,
     simulate_plain,
@@ -39,11 +43,12 @@ _ROWS_LABEL, _POOL_LABEL, _SECONDS_LABEL = "training rows", "models", "seconds"
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """How many times faster halving is, (pools, rows), and the seconds (rows,) of each execution of the pool itself."""
+    """Of each kind of rounds how many times faster it is, (pools, rows); of each execution of the pool the seconds,
+    (rows,)."""
 
     rows: np.ndarray
     pools: np.ndarray
-    ratios: np.ndarray
+    gains: dict[str, np.ndarray]
     seconds: dict[str, np.ndarray]
     asked: tuple[int, int]
     title: str
@@ -55,17 +60,21 @@ def landscape(models: Sequence[ModelCosts], setting: Setting, chunk: int | None,
     largest = max(_LARGE_POOL, 2 * len(models))
     pools = np.unique(np.geomspace(_LEAST_POOL, largest, _POOLS).round().astype(int)).tolist()
     settings = [replace(setting, train_rows=number) for number in rows]
-    ratios = [[_ratio(pool_of(models, size), each, chunk) for each in settings] for size in pools]
-    seconds = {
-        "plain": [simulate_plain(models, each).seconds for each in settings],
-        "halved": [expected_halving(models, each, chunk, orders=1).seconds for each in settings],
+    kinds: dict[str, Rounds] = {"halving": halved(chunk), "the optimizer's race": raced}
+    plain = np.array([simulate_plain(models, each).seconds for each in settings])
+    seconds: dict[str, ArrayLike] = {
+        "plain": plain,
+        **{name: plain / [gain(models, each, rounds) for each in settings] for name, rounds in kinds.items()},
         f"fine-tuning all, {epochs} epochs": [simulate_finetuning(models, each, epochs).seconds for each in settings],
     }
     devices = "1 device" if setting.devices == 1 else f"{setting.devices} devices"
     return Landscape(
         np.array(rows),
         np.array(pools),
-        np.array(ratios),
+        {
+            name: np.array([[gain(pool_of(models, size), each, rounds) for each in settings] for size in pools])
+            for name, rounds in kinds.items()
+        },
         # What takes no time has no place on a logarithmic scale.
         {name: np.maximum(values, _LEAST_SECONDS) for name, values in seconds.items()},
         (setting.train_rows, len(models)),
@@ -87,10 +96,13 @@ def write_pictures(
         yield path
         path = directory / "break-even.html"
         sections = [
-            Section(
-                f"How many times faster halving is: {drawn.title}",
-                "The line is where both take equally long; the diamond is what was asked.",
-                ratio_figure(drawn),
+            *(
+                Section(
+                    f"How many times faster {name} is: {drawn.title}",
+                    "The line is where both take equally long; the diamond is what was asked.",
+                    ratio_figure(drawn, gains),
+                )
+                for name, gains in drawn.gains.items()
             ),
             Section(
                 f"Seconds of {drawn.asked[1]} models: {drawn.title}",
@@ -98,7 +110,7 @@ def write_pictures(
                 seconds_figure(drawn),
             ),
         ]
-        write_page(path, "Halving against evaluating every model on all rows", sections)
+        write_page(path, "Rounds against evaluating every model on all rows", sections)
         yield path
     except OSError as error:
         reason = error.strerror or str(error)
@@ -110,21 +122,22 @@ def write_pictures(
 
 
 def draw(path: Path, drawn: Landscape) -> None:
-    """Both charts beside each other, for paper."""
+    """All charts beside each other, for paper."""
     colours = LinearSegmentedColormap.from_list("ratios", [_SLOWER, "white", _FASTER])
     limit = np.log2(_LARGEST_RATIO)
     with rc_context(STYLE):
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        ratios = np.log2(drawn.ratios)
-        filled = left.pcolormesh(drawn.rows, drawn.pools, ratios, cmap=colours, vmin=-limit, vmax=limit)
-        # A contour that nothing crosses is warned of.
-        if ratios.min() < 0 < ratios.max():
-            left.contour(drawn.rows, drawn.pools, ratios, levels=[0.0], colors="black", linewidths=1.2)
-        left.plot(*drawn.asked, marker="D", markersize=6, color="black", markeredgecolor="white")
-        bar = figure.colorbar(filled, ax=left, ticks=np.log2(_TICKS))
+        figure = Figure(figsize=(15, 4.2), layout="constrained")
+        *maps, right = figure.subplots(1, len(drawn.gains) + 1)
+        for axes, (name, gains) in zip(maps, drawn.gains.items(), strict=True):
+            ratios = np.log2(gains)
+            filled = axes.pcolormesh(drawn.rows, drawn.pools, ratios, cmap=colours, vmin=-limit, vmax=limit)
+            # A contour that nothing crosses is warned of.
+            if ratios.min() < 0 < ratios.max():
+                axes.contour(drawn.rows, drawn.pools, ratios, levels=[0.0], colors="black", linewidths=1.2)
+            axes.plot(*drawn.asked, marker="D", markersize=6, color="black", markeredgecolor="white")
+            axes.set(xscale="log", yscale="log", xlabel=_ROWS_LABEL, ylabel=_POOL_LABEL, title=f"{name}: {drawn.title}")
+        bar = figure.colorbar(filled, ax=maps, ticks=np.log2(_TICKS))
         bar.ax.set_yticklabels(_WORDED_TICKS)
-        left.set(xscale="log", yscale="log", xlabel=_ROWS_LABEL, ylabel=_POOL_LABEL, title=f"halving: {drawn.title}")
         for (name, seconds), colour in zip(drawn.seconds.items(), COLOURS, strict=False):
             right.plot(drawn.rows, seconds, color=colour, label=name)
         right.axvline(drawn.asked[0], color=COLOURS[-1], linewidth=0.8)
@@ -134,20 +147,20 @@ def draw(path: Path, drawn: Landscape) -> None:
         figure.savefig(path)
 
 
-def ratio_figure(drawn: Landscape) -> go.Figure:
-    """The ratios as a map, with the line on which both take equally long."""
+def ratio_figure(drawn: Landscape, gains: np.ndarray) -> go.Figure:
+    """The ratios of one kind of rounds as a map, with the line on which both take equally long."""
     figure = figure_of(560)
     limit = float(np.log2(_LARGEST_RATIO))
-    ratios = np.log2(drawn.ratios)
+    ratios = np.log2(gains)
     place = {"x": drawn.rows, "y": drawn.pools, "z": ratios}
     figure.add_heatmap(
         **place,
-        customdata=drawn.ratios,
+        customdata=gains,
         colorscale=[[0, _SLOWER], [0.5, "white"], [1, _FASTER]],
         zmin=-limit,
         zmax=limit,
         colorbar={"tickvals": np.log2(_TICKS), "ticktext": _WORDED_TICKS},
-        hovertemplate="%{y} models, %{x} training rows<br>plain ÷ halved: %{customdata:.2f}<extra></extra>",
+        hovertemplate="%{y} models, %{x} training rows<br>%{customdata:.2f} times as fast as plain<extra></extra>",
     )
     line = {"start": 0, "end": 0, "size": 1, "coloring": "none"}
     figure.add_contour(**place, contours=line, line={"color": "black", "width": 2}, showscale=False, hoverinfo="skip")
@@ -169,9 +182,3 @@ def seconds_figure(drawn: Landscape) -> go.Figure:
     figure.update_xaxes(type="log", title=_ROWS_LABEL)
     figure.update_yaxes(type="log", title=_SECONDS_LABEL)
     return figure
-
-
-def _ratio(models: Sequence[ModelCosts], setting: Setting, chunk: int | None) -> float:
-    halved = expected_halving(models, setting, chunk, orders=1).seconds
-    # Nothing costs anything: neither is faster.
-    return simulate_plain(models, setting).seconds / halved if halved else 1.0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from shiftql.cost import ROUND_SECONDS
 from shiftql.plan import Rank
 from shiftql.rules.knowledge import Knowledge
 from shiftql.rules.rewriting import PlanT, rewrite
 
 # Of two plans that take nearly as long, the one that scores every model on all rows tells more.
 _WORTH_IT = 0.95
-# What a round takes besides its work: its models are chosen and planned, and the last of them is waited for.
-_ROUND_SECONDS = 0.5
 # Of a model that goes on, more rows are embedded and it is scored.
 _TASKS_OF_A_MODEL = 2
 
@@ -38,4 +37,4 @@ def _seconds(rank: Rank, knowledge: Knowledge) -> float:
     if not tasks:
         return 0.0
     waiting = knowledge.costs.passing(rank.total_cost.seconds, tasks, rank.kind_of_work)
-    return waiting + _ROUND_SECONDS * len(rounds) / len(rank.evaluates)
+    return waiting + ROUND_SECONDS * len(rounds) / len(rank.evaluates)

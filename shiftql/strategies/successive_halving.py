@@ -21,6 +21,8 @@ from storage.evaluations import Evaluation, Measurement, Subject
 _LEAST_GROWTH, _MOST_GROWTH = 1.5, 16
 # Fewer rows, or rows of each class, hardly tell models apart.
 _LEAST_ROWS, _LEAST_ROWS_PER_CLASS = 64, 5
+# Of an arm that is scored on all rows alone nobody knows what others would have reached there.
+_LEAST_FINALISTS = 2
 # By fewer test rows (with a standard error of 3 points at most) nobody is dropped.
 _LEAST_TESTED = 256
 
@@ -79,13 +81,16 @@ class Race:
     eta: int = 2
 
 
-def race(arms: int, train_rows: int, test_rows: int, classes: int, finalists: int = 2) -> Race | None:
+def race(arms: int, train_rows: int, test_rows: int, classes: int, limit: int | None = None) -> Race | None:
     """The race that has the last few arms scored on all rows, and all others on as few as tell them apart.
+
+    The last are as many as are asked for by a `limit`, at least two.
 
     The training rows of a round are a constant multiple of those of the one before, and in the first as many as that
     many `classes` need (0 of what has none). Test rows are the same share of all as the training rows, where these are
     not too few. None where no arm would be spared anything.
     """
+    finalists = max(_LEAST_FINALISTS, limit or 0)
     least_rows = max(_LEAST_ROWS, _LEAST_ROWS_PER_CLASS * classes)
     for eta in (4, 3, 2):
         sizes = _sizes(arms, eta, finalists)

@@ -14,12 +14,12 @@ from plotly.offline import get_plotlyjs
 import shiftql.engine
 from shiftql.cli import main
 from shiftql.simulated_pool import Pool
-from shiftql.simulation import ModelCosts
+from shiftql.simulation import IDEAL, ModelCosts
 
 COMMON = ("--rows", "2000", "--test-rows", "300")
 POOL = ("--pool", "12", *COMMON)
 REGISTERED = Pool(
-    ("resnet", "vit"), (ModelCosts(1.0, 0.01, 0.0, 0.0, 0.1), ModelCosts(2.0, 0.02, 0.0, 0.0, 0.2)), 60, 40
+    ("resnet", "vit"), (ModelCosts(1.0, 0.01, 0.0, 0.0, 0.1), ModelCosts(2.0, 0.02, 0.0, 0.0, 0.2)), IDEAL, 60, 40, 20
 )
 
 
@@ -35,7 +35,7 @@ def answer(*arguments: str) -> dict[str, Any]:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """What a session is asked, which answers with two models and a dataset of 60 and 40 rows."""
+    """What a session is asked, which answers with two models and a dataset of 60 and 40 rows of 20 classes."""
     seen: list[tuple[Any, ...]] = []
 
     class Fake:
@@ -55,23 +55,34 @@ def test_json_tells_of_every_execution_what_it_takes() -> None:
         "test_rows": 300,
         "devices": 4,
     }
-    assert found["halved"]["seconds"] == pytest.approx(sum(phase["seconds"] for phase in found["halved"]["phases"]))
     assert [phase["models"] for phase in found["halved"]["phases"]] == [12, 6, 3, 2]
+    assert [phase["tested"] for phase in found["halved"]["phases"]] == [300] * 4
+    assert [(phase["models"], phase["rows"], phase["tested"]) for phase in found["race"]["phases"]] == [
+        (12, 64, 256),
+        (3, 358, 256),
+        (2, 2000, 300),
+    ]
+    assert found["race"]["eta"] == 4
+    for name in ("halved", "race"):
+        # What is not part of any round is half a second between two of them, and that of the run.
+        rounds = found[name]["phases"]
+        beside = found[name]["seconds"] - sum(phase["seconds"] for phase in rounds)
+        assert beside == pytest.approx(0.7 + 0.5 * (len(rounds) - 1))
+        assert isinstance(found[name]["break_even_rows"], int)
     assert found["finetuning"]["epochs"] == 3
-    assert found["plain"]["seconds"] == pytest.approx(3 * (0.15 + 3 + 0.0175 * 2300 + 0.005 * 300))
-    assert isinstance(found["break_even_rows"], int)
+    assert found["plain"]["seconds"] == pytest.approx(0.7 + 3 * (0.15 + 3 + 0.0175 * 2300 + 0.005 * 300))
 
 
 def test_costs_are_of_each_model() -> None:
     costs = ("--load", "1", "--inference", "0.01", "--fit", "0.002", "--proxy", "0.003", "--training", "0.1")
     found = answer(*POOL, *costs, "--epochs", "2")
-    assert found["plain"]["seconds"] == pytest.approx(12 * (0.15 + 1 + 0.01 * 2300 + 0.002 * 2000 + 0.003 * 300))
-    assert found["finetuning"]["seconds"] == pytest.approx(12 * (1 + 0.1 * 2000 * 2 + 0.01 * 300))
+    assert found["plain"]["seconds"] == pytest.approx(0.7 + 12 * (0.15 + 1 + 0.01 * 2300 + 0.002 * 2000 + 0.003 * 300))
+    assert found["finetuning"]["seconds"] == pytest.approx(0.7 + 12 * (1 + 0.1 * 2000 * 2 + 0.01 * 300))
 
 
 def test_published_execution_opens_models_twice_and_pays_for_each_evaluation() -> None:
     ours, published = answer(*POOL), answer(*POOL, "--published")
-    assert published["plain"]["seconds"] - ours["plain"]["seconds"] == pytest.approx(12 * (3 + 1.5 - 0.15))
+    assert published["plain"]["seconds"] - ours["plain"]["seconds"] == pytest.approx(12 * (3 + 1.5 - 0.15) - 0.7)
 
 
 def test_a_chunk_and_a_budget_make_the_rounds_of_a_question() -> None:
@@ -85,18 +96,28 @@ def test_text_has_executions_rounds_and_the_break_even() -> None:
     assert "12 models, 2000 training and 300 test rows, 2 devices" in text
     assert "plain" in text
     assert "fine-tuning all, 25 epochs" in text
-    assert "the rounds of halving" in text
+    assert "the optimizer's race, eta 4" in text
     assert "Halving is faster from" in text
+    assert "The race is faster from" in text
 
 
-def test_where_halving_never_pays_it_is_said() -> None:
-    assert "Halving is never faster, up to a million training rows." in run("--pool", "2", *COMMON).stdout
+def test_where_rounds_never_pay_it_is_said() -> None:
+    text = run("--pool", "2", *COMMON).stdout
+    assert "Halving is never faster, up to a million training rows" in text
+    assert "There is no race: no model would be spared anything." in text
+    assert answer("--pool", "2", *COMMON)["race"] is None
+
+
+def test_a_race_keeps_as_many_as_are_asked_for_and_begins_with_enough_of_each_class() -> None:
+    rounds = answer(*POOL, "--limit", "4", "--classes", "50")["race"]["phases"]
+    assert rounds[-1]["models"] == 4
+    assert rounds[0]["rows"] == 250
 
 
 def test_csv_is_the_table_of_executions() -> None:
     lines = run(*POOL, "--format", "csv").stdout.splitlines()
     assert lines[0] == "execution,seconds,at least,at most,devices idle"
-    assert len(lines) == 4
+    assert len(lines) == 5
 
 
 def test_registered_models_cost_what_the_session_says_and_have_the_rows_of_the_dataset(
@@ -105,7 +126,8 @@ def test_registered_models_cost_what_the_session_says_and_have_the_rows_of_the_d
     found = answer("--models", "resnet,vit", "--trained-on", "digits", "--by", "LogME")
     assert asked == [("resnet,vit", "digits", "LogME")]
     assert (found["models"], found["train_rows"], found["test_rows"]) == (2, 60, 40)
-    assert found["plain"]["seconds"] == pytest.approx(2 * 0.15 + 1 + 2 + 0.03 * 100)
+    assert found["classes"] == 20
+    assert found["plain"]["seconds"] == pytest.approx(1 + 2 + 0.03 * 100)
 
 
 def test_rows_that_are_given_take_the_place_of_the_datasets(asked: list[tuple[Any, ...]]) -> None:

@@ -13,11 +13,15 @@ from shiftql.simulation import Setting, simulate_finetuning, simulate_plain
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.errors import BindingError
 
-VIT = ModelRecord(name="vit", modality="image", num_params=5_000_000, size_bytes=20_000_000, image_size=224)
-RESNET = ModelRecord(name="resnet", modality="image", num_params=100_000, size_bytes=400_000, image_size=32)
-BERT = ModelRecord(name="bert", modality="text", num_params=200_000, size_bytes=800_000)
+VIT = ModelRecord(
+    name="vit", fingerprint="vit", modality="image", num_params=5_000_000, size_bytes=20_000_000, image_size=224
+)
+RESNET = ModelRecord(
+    name="resnet", fingerprint="resnet", modality="image", num_params=100_000, size_bytes=400_000, image_size=32
+)
+BERT = ModelRecord(name="bert", fingerprint="bert", modality="text", num_params=200_000, size_bytes=800_000)
 DATASETS = [
-    DatasetRecord(name="digits-train", modality="image", num_rows=600),
+    DatasetRecord(name="digits-train", modality="image", num_rows=600, num_classes=10),
     DatasetRecord(name="digits-test", modality="image", num_rows=400),
     DatasetRecord(name="sounds-train", modality="audio", num_rows=50),
     DatasetRecord(name="sounds-test", modality="audio", num_rows=50),
@@ -31,7 +35,8 @@ def pool(models: str = "*", trained_on: str | None = None, by: str = "Linear") -
 
 def test_a_dataset_is_for_the_models_that_take_its_rows_and_brings_their_number() -> None:
     found = pool(trained_on="digits")
-    assert (found.names, found.train_rows, found.test_rows) == (("resnet", "vit"), 600, 400)
+    assert found.names == ("resnet", "vit")
+    assert (found.train_rows, found.test_rows, found.classes) == (600, 400, 10)
 
 
 def test_without_a_dataset_all_models_are_meant_and_no_rows() -> None:
