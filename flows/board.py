@@ -37,10 +37,6 @@ class Board:
         """Leave an answer in place of the one before."""
         await self.leave("ranking", f"{as_code(self._statement)}\n\n{render(answer, 'markdown')}")
 
-    async def conclude(self, answer: Answer) -> None:
-        """Leave the answer that nothing is added to any more."""
-        await self.put(answer)
-
     @contextlib.asynccontextmanager
     async def kept_up(self, answer: Callable[[], Answer], computed: Sequence[str], total: int) -> AsyncIterator[None]:
         """Within it the answer so far is shown as work goes on; `computed` grows by up to `total` evaluations."""

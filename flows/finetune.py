@@ -17,6 +17,7 @@ from flows.registration import register_finetuned
 from flows.search import evaluate, run_name
 from flows.telemetry import tell_answer, told_run
 from shiftql.answering import answer
+from shiftql.answers import Answer
 from shiftql.bound import BoundFinetune
 from shiftql.keeping import Winner, to_be_kept
 from shiftql.plan import Finetune
@@ -45,11 +46,15 @@ async def finetune(statement: str) -> dict[str, Any]:
     """
     settings = current_settings()
     with features_in_use(settings), told_run(statement):
-        return await finetune_and_keep(statement, Database(settings), Board(statement))
+        board = Board(statement)
+        found, done = await finetune_and_keep(statement, Database(settings), board)
+        await board.put(found)
+        return done
 
 
-async def finetune_and_keep(statement: str, database: Database, board: Board) -> dict[str, Any]:
-    """Fine-tune what a FINETUNE asks for, keep the best and put the answer on the board; what was done."""
+async def finetune_and_keep(statement: str, database: Database, board: Board) -> tuple[Answer, dict[str, Any]]:
+    """Fine-tune what a FINETUNE asks for, the answer so far on the board, and keep the best; what `answer_question`
+    returns."""
     question, attempted, done = await evaluate(statement, database, board)
     plan = prepare(question, database, attempted)
     assert isinstance(question, BoundFinetune)
@@ -58,9 +63,8 @@ async def finetune_and_keep(statement: str, database: Database, board: Board) ->
     if winner is not None:
         await _keep(winner, question, plan, Catalog(database))
     found = answer(question, plan, database, done)
-    await board.conclude(found)
     tell_answer(found)
-    return done
+    return found, done
 
 
 async def _keep(winner: Winner, question: BoundFinetune, plan: Finetune, catalog: Catalog) -> None:

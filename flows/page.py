@@ -41,9 +41,6 @@ class Page(Board):
         """Leave an answer as far as it is known, after those of the statements before."""
         await self._show([*self._parts, render(answer, "markdown")], [*self._lines, render(answer, "json")])
 
-    async def conclude(self, answer: Answer) -> None:
-        """Leave it to `add`, which comes next and tells more."""
-
     async def add(self, answer: Answer, plan: PlanNode | None) -> None:
         """Leave the answer to a statement, and the plan that it followed where it is a question's."""
         records = [] if plan is None else ResultStore(self._database).records(_fingerprints(plan))

@@ -54,20 +54,22 @@ async def search(statement: str, asked_at: float | None = None) -> dict[str, Any
     """
     settings = current_settings()
     with features_in_use(settings), told_run(statement):
-        return await answer_question(statement, Database(settings), Board(statement), asked_at)
+        board = Board(statement)
+        found, done = await answer_question(statement, Database(settings), board, asked_at)
+        await board.put(found)
+        return done
 
 
 async def answer_question(
     statement: str, database: Database, board: Board, asked_at: float | None = None
-) -> dict[str, Any]:
-    """Evaluate what a question asks for and put its answer on the board; what was done, see `search`."""
+) -> tuple[Answer, dict[str, Any]]:
+    """Evaluate what a question asks for, the answer so far on the board; its answer and what was done, see `search`."""
     bound, attempted, done = await evaluate(statement, database, board, asked_at)
     plan = prepare(bound, database, attempted)
     found = answer(bound, plan, database, done, partial=done["partial"])
-    await board.conclude(found)
     tell_answer(found)
     CheckpointStore(current_settings()).demote(_losers(plan, found))
-    return done
+    return found, done
 
 
 async def evaluate(

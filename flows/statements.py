@@ -95,8 +95,11 @@ class _Work:
     async def _run(self, script: str, plan: PlanNode, asked_at: float) -> dict[str, Any]:
         await self._page.begin(plan)
         if isinstance(plan, Finetune):
-            return await finetune_and_keep(script, self._database, self._page)
-        return await answer_question(script, self._database, self._page, asked_at)
+            _, done = await finetune_and_keep(script, self._database, self._page)
+        else:
+            _, done = await answer_question(script, self._database, self._page, asked_at)
+        # The session answers from what is recorded now, which is what is added to the page.
+        return done
 
     async def next_of(self, answers: Iterator[Answer]) -> Answer | None:
         """The next answer, found in a thread; where the run is cancelled meanwhile, the answer so far."""

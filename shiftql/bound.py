@@ -11,7 +11,7 @@ from sqlalchemy import Select as SqlSelect
 
 from shiftql import ast
 from shiftql.scope import Column, Projection
-from shiftql.strategies.successive_halving import Race
+from shiftql.strategies.successive_halving import RowRace
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.evaluations import Subject
 from storage.fingerprints import fingerprint_of
@@ -119,7 +119,7 @@ class BoundRanking(BoundQuery):
     within: float | None = None
     unneeded: frozenset[str] = frozenset()
     is_unordered: bool = False
-    race: Race | None = None
+    race: RowRace | None = None
 
     @cached_property
     def datasets(self) -> tuple[BoundDataset, ...]:

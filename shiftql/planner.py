@@ -35,9 +35,9 @@ from shiftql.planning import Planning, Stores, subject_of
 from shiftql.probes import TASK2VEC
 from shiftql.proxy_planner import plan_proxies
 from shiftql.relations import RELATIONS
-from shiftql.strategies.successive_halving import Race, Schedule
+from shiftql.strategies.successive_halving import RowRace, Schedule
 from shiftql.strategies.successive_halving import schedule as schedule_of
-from shiftql.strategy_planner import plan_race, plan_strategy
+from shiftql.strategy_planner import plan_epoch_race, plan_strategy
 from shiftql.variants import halved, is_left_open, too_large, without_order
 from storage.catalog import DatasetRecord, ModelRecord
 from storage.evaluations import Evaluation
@@ -140,7 +140,7 @@ def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode
 
 
 def _evaluate(
-    ranker: BoundRanker, planning: Planning | None, question: BoundRanking, scan: Scan, race: Race | None
+    ranker: BoundRanker, planning: Planning | None, question: BoundRanking, scan: Scan, race: RowRace | None
 ) -> Evaluate:
     if planning is None or ranker.spec.kind == "catalog":
         return Evaluate(ranker, (), scan)
@@ -148,7 +148,7 @@ def _evaluate(
         case "strategy":
             return plan_strategy(planning, ranker)
         case "finetune":
-            return plan_race(planning, ranker) or plan_finetunes(planning, ranker)
+            return plan_epoch_race(planning, ranker) or plan_finetunes(planning, ranker)
         case _:
             return plan_proxies(planning, ranker, question.train[0].record.modality, race)
 

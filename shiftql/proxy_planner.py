@@ -9,12 +9,12 @@ from shiftql.bound import BoundRanker
 from shiftql.cost import Cost
 from shiftql.plan import Embed, Evaluate, PlannedEvaluation, Round, Split
 from shiftql.planning import Planning
-from shiftql.strategies.successive_halving import Halving, Race
+from shiftql.strategies.successive_halving import Halving, RowRace
 from storage.baselines import MAJORITY, MAJORITY_METHOD, MAJORITY_VERSION, RAW, raw_subject
 from storage.catalog import ModelRecord
 
 
-def plan_proxies(planning: Planning, ranker: BoundRanker, modality: str, race: Race | None) -> Evaluate:
+def plan_proxies(planning: Planning, ranker: BoundRanker, modality: str, race: RowRace | None) -> Evaluate:
     """Every model by a proxy, with the baselines beside them."""
     test = planning.test if ranker.spec.needs_test else None
     raw = ModelRecord(
@@ -46,7 +46,7 @@ def plan_proxies(planning: Planning, ranker: BoundRanker, modality: str, race: R
 
 
 def _in_rounds(
-    planning: Planning, ranker: BoundRanker, test: Split | None, race: Race | None
+    planning: Planning, ranker: BoundRanker, test: Split | None, race: RowRace | None
 ) -> tuple[list[PlannedEvaluation], tuple[Round, ...]]:
     """The evaluations of all models; where they are halved, of the rounds whose models are known, and all rounds.
 
@@ -77,7 +77,7 @@ def _in_rounds(
 
 
 def _rounds(
-    planning: Planning, models: Sequence[ModelRecord], arms: Sequence[Sequence[PlannedEvaluation]], race: Race
+    planning: Planning, models: Sequence[ModelRecord], arms: Sequence[Sequence[PlannedEvaluation]], race: RowRace
 ) -> Iterator[Round]:
     """The rounds, each at the mean cost of all models, with the rows that the one before had not seen."""
     seen = 0

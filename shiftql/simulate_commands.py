@@ -15,7 +15,7 @@ from shiftql.render import render_records
 
 if TYPE_CHECKING:
     from shiftql.simulation import Expected, ModelCosts, Rounds, Setting, Simulated
-    from shiftql.strategies.successive_halving import Race
+    from shiftql.strategies.successive_halving import RowRace
 
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
 _SECONDS = click.FloatRange(min=0)
@@ -140,7 +140,7 @@ def _figures(found: Simulated | Expected) -> dict[str, Any]:
     return {"seconds": found.seconds, "idle": found.idle}
 
 
-def _in_rounds(costs: Sequence[ModelCosts], setting: Setting, race: Race, rounds: Rounds) -> dict[str, Any]:
+def _in_rounds(costs: Sequence[ModelCosts], setting: Setting, race: RowRace, rounds: Rounds) -> dict[str, Any]:
     """The figures of a race, and from how many training rows on rounds of its kind are faster."""
     from shiftql.simulation import break_even, expected
 

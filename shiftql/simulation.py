@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import TypeAlias
 
 from shiftql.cost import ROUND_SECONDS, UNMEASURED, CostModel
-from shiftql.strategies.successive_halving import Race, Schedule, least_budget, race, schedule
+from shiftql.strategies.successive_halving import RowRace, Schedule, least_budget, row_race, schedule
 from storage.errors import PlanError
 
 # Who goes on is not known beforehand: rounds are simulated with models dropped in so many orders.
@@ -126,7 +126,7 @@ class Expected:
 
 
 # The rounds of so many models, where there are any in which some are spared something.
-Rounds: TypeAlias = Callable[[int, Setting], Race | None]
+Rounds: TypeAlias = Callable[[int, Setting], RowRace | None]
 
 
 def published_rounds(models: int, setting: Setting, chunk: int | None = None, budget: int | None = None) -> Schedule:
@@ -149,9 +149,9 @@ def halved(chunk: int | None = None, budget: int | None = None) -> Rounds:
     return lambda models, setting: published_rounds(models, setting, chunk, budget).race(setting.test_rows)
 
 
-def raced(models: int, setting: Setting) -> Race | None:
+def raced(models: int, setting: Setting) -> RowRace | None:
     """The optimizer's race (CHUNK AUTO), which shares out the test rows as well."""
-    return race(models, setting.train_rows, setting.test_rows, setting.classes, setting.limit)
+    return row_race(models, setting.train_rows, setting.test_rows, setting.classes, setting.limit)
 
 
 def simulate_plain(models: Sequence[ModelCosts], setting: Setting) -> Simulated:
@@ -173,7 +173,7 @@ def simulate_finetuning(models: Sequence[ModelCosts], setting: Setting, epochs: 
     return Simulated((_phase(jobs, *_all_rows(setting), setting.devices),), setting.devices, setting.system.run)
 
 
-def simulate_rounds(best_first: Sequence[ModelCosts], rounds: Race, setting: Setting) -> Simulated:
+def simulate_rounds(best_first: Sequence[ModelCosts], rounds: RowRace, setting: Setting) -> Simulated:
     """Models are shown more rows from round to round, and the first of them go on.
 
     In each a model is loaded, infers the rows that it has not seen, and the proxy is fitted and tested on all that it
@@ -195,7 +195,7 @@ def simulate_rounds(best_first: Sequence[ModelCosts], rounds: Race, setting: Set
     return Simulated(tuple(phases), devices, system.run + system.between * (len(rounds.arms) - 1))
 
 
-def expected(models: Sequence[ModelCosts], rounds: Race, setting: Setting, orders: int = _ORDERS) -> Expected:
+def expected(models: Sequence[ModelCosts], rounds: RowRace, setting: Setting, orders: int = _ORDERS) -> Expected:
     """Execution on average over orders in which models are dropped; one is enough where they cost the same."""
     chance = random.Random(0)
     order = list(models)

@@ -16,9 +16,9 @@ from shiftql.planning import Planning, ranker_named, subject_of
 from shiftql.strategies.base import Arm, Offer, Problem
 from shiftql.strategies.known import is_little_known
 from shiftql.strategies.retried import run_of
-from shiftql.strategies.rungs import Race, fit_race, least_epochs, rungs_of
+from shiftql.strategies.rungs import EpochRace, fit_race, least_epochs, rungs_of
 from shiftql.strategies.specs import NamedStrategy
-from shiftql.strategies.successive_halving import race
+from shiftql.strategies.successive_halving import RowRace, row_race
 from storage.catalog import ModelRecord
 from storage.errors import PlanError
 from storage.evaluations import Measurement
@@ -39,18 +39,18 @@ def plan_strategy(planning: Planning, ranker: BoundRanker) -> Evaluate:
     return _choose(planning, ranker, _rungs_of(ranker), None)
 
 
-def plan_race(planning: Planning, ranker: BoundRanker) -> Evaluate | None:
+def plan_epoch_race(planning: Planning, ranker: BoundRanker) -> Evaluate | None:
     """Fine-tuning as a race over epochs, where the limits cannot pay for all of it; None where they can.
 
     Raises PlanError where a budget of epochs is too small for any race.
     """
-    raced = _race(planning, ranker)
+    raced = _epoch_race(planning, ranker)
     if raced is None:
         return None
     return _choose(planning, ranker, raced.rungs, NamedStrategy("SuccessiveHalving", {"eta": raced.eta}))
 
 
-def _race(planning: Planning, ranker: BoundRanker) -> Race | None:
+def _epoch_race(planning: Planning, ranker: BoundRanker) -> EpochRace | None:
     """How fine-tuning is halved; None where all models can be trained to the end within the limits, or none raced."""
     finals = [plan_training(planning, ranker, model) for model in finetunable(planning.models)]
     epochs, models = ranker.params["epochs"], len({each.evaluation.model.fingerprint for each in finals})
@@ -142,9 +142,10 @@ def _open(
         # Scores of two kinds cannot be ranked together.
         proxy = find_ranker(_WITHOUT_HEAD)
     hints = {} if proxy is None else {subject_of(model): _proxy(planning, proxy, model) for model in models}
+    race = None if proxy is None or ranker.spec.label != "Auto" else _race_of_looks(planning, proxy, len(models))
     looks = {subject: list[PlannedEvaluation]() for subject in hints}
-    if proxy is not None and ranker.spec.label == "Auto":
-        looks = {subject_of(model): _looks(planning, proxy, model, len(models)) for model in models}
+    if proxy is not None and race is not None:
+        looks = {subject_of(model): _looks(planning, proxy, model, race) for model in models}
     everything = *chain(*trained.values()), *chain(*looks.values()), *hints.values()
     planned = {each.evaluation.fingerprint: each for each in everything}
     known = dict(planning.stores.outcomes([each.evaluation for each in planned.values()]))
@@ -176,7 +177,7 @@ def _open(
     ]
     choice = Choice(
         strategy or _named(ranker, proxy, _seconds_allowed(planning, trained.values())),
-        Problem(planning.train.subject.name.removesuffix(_TRAIN), arms, history),
+        Problem(planning.train.subject.name.removesuffix(_TRAIN), arms, history, *([] if race is None else [race.eta])),
         {subject_of(alike[0]): tuple(model.name for model in alike) for alike in copies.values()},
     )
     return choice, planned, known
@@ -215,12 +216,17 @@ def _proxy(planning: Planning, spec: RankerSpec, model: ModelRecord) -> PlannedE
     return replace(scoring, cost=scoring.cost + planning.costs.embedding(model, rows))
 
 
-def _looks(planning: Planning, spec: RankerSpec, model: ModelRecord, models: int) -> list[PlannedEvaluation]:
-    """The same on fewer rows, as often as that many models are raced before the last of them have seen all."""
+def _race_of_looks(planning: Planning, spec: RankerSpec, models: int) -> RowRace | None:
+    """How so many models are raced by a proxy; None where there are too few of them, or of rows."""
     test = planning.test if spec.needs_test else None
-    found = race(models, planning.train.num_rows, test.num_rows if test else 0, planning.train.num_classes)
+    return row_race(models, planning.train.num_rows, test.num_rows if test else 0, planning.train.num_classes)
+
+
+def _looks(planning: Planning, spec: RankerSpec, model: ModelRecord, race: RowRace) -> list[PlannedEvaluation]:
+    """The scores of a model by a proxy in all rounds of a race but the last, in which it has seen all rows."""
+    test = planning.test if spec.needs_test else None
     looks, seen = list[PlannedEvaluation](), 0
-    for rows, tested in [] if found is None else list(zip(found.rows, found.tested, strict=True))[:-1]:
+    for rows, tested in list(zip(race.rows, race.tested, strict=True))[:-1]:
         scoring = planning.scoring(ranker_named(spec.label), model, test, rows, tested)
         looks.append(replace(scoring, cost=scoring.cost + planning.costs.embedding(model, rows + tested - seen)))
         seen = rows + tested

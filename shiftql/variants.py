@@ -9,7 +9,7 @@ from shiftql.bound import BoundRanker, BoundRanking
 from shiftql.cost import CostModel, worded_bytes
 from shiftql.plan import Split
 from shiftql.planning import ranker_named
-from shiftql.strategies.successive_halving import race
+from shiftql.strategies.successive_halving import row_race
 from storage.catalog import ModelRecord
 
 _FULL = "FineTune"
@@ -41,7 +41,7 @@ def halved(question: BoundRanking, train: Split | None, test: Split | None) -> B
     if auto is None or is_named or not is_proxy or question.descending or train is None:
         return None
     arms = len({model.fingerprint for model in question.models})
-    found = race(arms, train.num_rows, test.num_rows if test else 0, train.num_classes, question.limit)
+    found = row_race(arms, train.num_rows, test.num_rows if test else 0, train.num_classes, question.limit)
     if found is None:
         return None
     return replace(question, race=found, chunk=None, budget=None if pulls is not None else budget)

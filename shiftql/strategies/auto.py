@@ -63,7 +63,7 @@ class Auto:
         }
         self._glancing: set[str] = set()
         self._glanced: dict[str, Measurement] = {}
-        self._by_glances, self._by_hints = self._races() if self._is_new else (None, None)
+        self._by_glances, self._by_hints = self._races(problem.eta) if self._is_new else (None, None)
 
     def ask(self, count: int) -> Sequence[Evaluation]:
         race = self._race
@@ -236,12 +236,12 @@ class Auto:
             look = sum(offer.seconds * levels[-1] for is_hint, offer, _ in self._purchases() if is_hint)
         return max(self._share * total, _LEAST_EVALUATIONS * average, look + average)
 
-    def _races(self) -> tuple[AutoRace | None, AutoRace | None]:
+    def _races(self, eta: int) -> tuple[AutoRace | None, AutoRace | None]:
         """The race in which models are looked at on few rows, and the one in which their hints are known."""
         full = sum(offer.seconds for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
         most = min(_LOOK * full, math.inf if self._seconds is None else self._seconds)
         looks = [arm.glances for arm in self._arms], [arm.hints[:1] for arm in self._arms]
-        return race_within(self._arms, looks[0], most), race_within(self._arms, looks[1], most)
+        return race_within(self._arms, looks[0], most, eta), race_within(self._arms, looks[1], most, eta)
 
     @property
     def _race(self) -> AutoRace | None:

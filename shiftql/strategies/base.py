@@ -68,11 +68,15 @@ def no_history() -> History:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Models to choose from for a target dataset, and what is known of models elsewhere, by their names."""
+    """Models to choose from for a target dataset, and what is known of models elsewhere, by their names.
+
+    From one glance to the next one of `eta` arms goes on.
+    """
 
     target: str
     arms: Sequence[Arm]
     history: History
+    eta: int = 2
 
     @property
     def kind(self) -> str | None:

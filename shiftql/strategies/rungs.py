@@ -9,7 +9,7 @@ from typing import NamedTuple
 from storage.evaluations import Evaluation, Measurement
 
 
-class Race(NamedTuple):
+class EpochRace(NamedTuple):
     """Successive halving in which ⌈1 / eta⌉ of the models go on at each of the rungs but the last, in epochs."""
 
     rungs: tuple[int, ...]
@@ -29,17 +29,17 @@ def rungs_of(epochs: int) -> tuple[int, ...]:
     return tuple(reversed(rungs))
 
 
-def fit_race(models: int, epochs: int, budget: float) -> Race | None:
+def fit_race(models: int, epochs: int, budget: float) -> EpochRace | None:
     """The race of so many models for the most epochs that a budget of epochs allows; None where it allows none.
 
     Of races of as many epochs the one that drops models later is taken.
 
     >>> fit_race(32, 20, 100)
-    Race(rungs=(1, 2, 3, 5, 10, 20), eta=2, epochs=84)
+    EpochRace(rungs=(1, 2, 3, 5, 10, 20), eta=2, epochs=84)
     """
     rungs = rungs_of(epochs)
     races = [
-        Race(rungs[first:], eta, _epochs_in(models, rungs[first:], eta))
+        EpochRace(rungs[first:], eta, _epochs_in(models, rungs[first:], eta))
         for first in range(len(rungs) - 1)
         for eta in range(2, max(3, models + 1))
     ]

@@ -41,9 +41,9 @@ class Schedule:
     arms: tuple[int, ...]
     rows: tuple[int, ...]
 
-    def race(self, test_rows: int) -> Race:
+    def race(self, test_rows: int) -> RowRace:
         """The same rounds, in each of which all test rows are looked at."""
-        return Race(self.arms, self.rows, (test_rows,) * len(self.arms))
+        return RowRace(self.arms, self.rows, (test_rows,) * len(self.arms))
 
 
 def schedule(arms: int, train_rows: int, chunk: int | None, budget: int | None) -> Schedule:
@@ -69,7 +69,7 @@ def schedule(arms: int, train_rows: int, chunk: int | None, budget: int | None) 
 
 
 @dataclass(frozen=True)
-class Race:
+class RowRace:
     """Rounds of halving: how many `arms` each has, and on how many training `rows` and `tested` ones these are scored.
 
     Of L arms ⌈L / eta⌉ go on, but not fewer than the last round has.
@@ -81,7 +81,7 @@ class Race:
     eta: int = 2
 
 
-def race(arms: int, train_rows: int, test_rows: int, classes: int, limit: int | None = None) -> Race | None:
+def row_race(arms: int, train_rows: int, test_rows: int, classes: int, limit: int | None = None) -> RowRace | None:
     """The race that has the last few arms scored on all rows, and all others on as few as tell them apart.
 
     The last are as many as are asked for by a `limit`, at least two.
@@ -106,7 +106,7 @@ def race(arms: int, train_rows: int, test_rows: int, classes: int, limit: int | 
     growth = (train_rows / least) ** (1 / (len(sizes) - 1))
     rows = [*(round(least * growth**number) for number in range(len(sizes) - 1)), train_rows]
     tested = [min(test_rows, max(_LEAST_TESTED, -(-test_rows * seen // train_rows))) for seen in rows]
-    return Race(tuple(sizes), tuple(rows), tuple(tested), eta)
+    return RowRace(tuple(sizes), tuple(rows), tuple(tested), eta)
 
 
 def least_budget(arms: int) -> int:

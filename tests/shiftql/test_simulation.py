@@ -24,7 +24,7 @@ from shiftql.simulation import (
     simulate_plain,
     simulate_rounds,
 )
-from shiftql.strategies.successive_halving import Race, schedule
+from shiftql.strategies.successive_halving import RowRace, schedule
 from storage.errors import PlanError
 
 # Seconds of the published cost model: load, inference a row, nothing to fit, linear proxy a test row.
@@ -33,7 +33,7 @@ SLOW, QUICK = ModelCosts(10.0, 0.1, 0.0, 0.005, 0.4), ModelCosts(0.5, 0.002, 0.0
 MIXED = [SLOW, *[QUICK] * 6, LINEAR, LINEAR]
 
 
-def rounds_of(models: list[ModelCosts], setting: Setting) -> Race:
+def rounds_of(models: list[ModelCosts], setting: Setting) -> RowRace:
     """Of published halving."""
     rounds = halved()(len(models), setting)
     assert rounds is not None
@@ -188,7 +188,7 @@ def test_two_models_are_never_shown_less_to_advantage(rounds: Rounds) -> None:
 def test_in_a_race_no_row_is_inferred_twice_and_scores_are_of_the_rows_of_the_round() -> None:
     setting = Setting(600, 2000, 31, classes=10)
     race = raced(31, setting)
-    assert race == Race((31, 8, 2), (64, 196, 600), (256, 654, 2000), 4)
+    assert race == RowRace((31, 8, 2), (64, 196, 600), (256, 654, 2000), 4)
     inferring, scoring = ModelCosts(0.0, 1.0, 0.0, 0.0, 0.0), ModelCosts(0.0, 0.0, 0.0, 1.0, 0.0)
     phases = simulate_rounds([inferring] * 31, race, setting).phases
     assert [phase.seconds for phase in phases] == [64 + 256, 132 + 398, 404 + 1346]

@@ -16,6 +16,7 @@ from shiftql.rules.knowledge import Knowledge
 from shiftql.rules.reuse_known_results import reuse_known_results
 from shiftql.rules.reuse_stored_features import reuse_stored_features
 from shiftql.rules.share_embeddings import share_embeddings
+from shiftql.strategies.successive_halving import row_race
 from storage.catalog import Catalog
 from storage.database import Database
 from storage.evaluations import Subject
@@ -220,3 +221,16 @@ def test_a_question_for_the_database_is_left_as_it_is(draft: Draft) -> None:
     plan = draft("SELECT name FROM models")
     assert isinstance(plan, Query)
     assert optimize(plan, NOTHING) == plan
+
+
+def test_auto_looks_at_models_in_the_rounds_of_a_race(draft_of_pool: Draft) -> None:
+    (evaluate,) = draft_of_pool(
+        "SELECT name FROM image_models ORDER BY Auto TRAINED ON many-train TESTED ON many-test"
+    ).evaluates
+    problem = evaluate.choice.problem
+    race = row_race(len(problem.arms), 20_000, 2_000, 10)
+    assert race is not None
+    assert race.eta == 2
+    assert problem.eta == race.eta
+    for arm in problem.arms:
+        assert [offer.evaluation.fidelity["rows"] for offer in arm.glances] == list(race.rows[:-1])

@@ -326,7 +326,7 @@ def _look(number: int, method: str, price: float, **fidelity: int) -> Offer:
     return Offer(kind_of(method, fidelity), evaluation, price)
 
 
-def _looked_at(models: int = 20, price: float = 0.02, rungs: int = 2) -> Problem:
+def _looked_at(models: int = 20, price: float = 0.02, rungs: int = 2, eta: int = 4) -> Problem:
     """Models that a proxy tells apart on 10, 20 or all rows, without any history."""
     arms = [
         Arm(
@@ -337,7 +337,7 @@ def _looked_at(models: int = 20, price: float = 0.02, rungs: int = 2) -> Problem
         )
         for number in range(models)
     ]
-    return Problem("digits", arms, no_history())
+    return Problem("digits", arms, no_history(), eta)
 
 
 def _skill(evaluation: Evaluation) -> Measurement:
@@ -371,6 +371,12 @@ def test_who_knows_nothing_looks_at_all_on_few_rows_at_the_better_on_more_and_tr
     winner, *others = running.answer().ranking
     assert winner.model.name == "m17"
     assert [each.utility for each in others] == sorted((each.utility for each in others), reverse=True)
+
+
+def test_as_many_go_on_from_look_to_look_as_the_rows_of_these_are_for() -> None:
+    for eta, going_on in ((2, 10), (3, 7), (4, 5)):
+        _, second, *_ = _in_turn(Auto(_looked_at(eta=eta)))
+        assert second == _all("linear", {"rows": 20}, range(20 - going_on, 20))
 
 
 def test_who_knows_what_few_models_did_elsewhere_looks_at_all_too() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shiftql.strategies.successive_halving import Halving, Race, race, schedule, sizes_of
+from shiftql.strategies.successive_halving import Halving, RowRace, row_race, schedule, sizes_of
 from storage.evaluations import Evaluation, Measurement, Subject
 
 # Scores of each arm, round by round.
@@ -135,7 +135,7 @@ def test_no_round_spends_more_than_its_share_and_the_last_arm_sees_all_rows_wher
 def test_a_race_shows_few_arms_all_rows_and_no_round_too_few(
     arms: int, rows: int, test: int, classes: int, finalists: int
 ) -> None:
-    found = race(arms, rows, test, classes, finalists)
+    found = row_race(arms, rows, test, classes, finalists)
     least = max(64, 5 * classes)
     if found is None:
         assert arms <= finalists or rows < 1.5 * least
@@ -153,9 +153,9 @@ def test_a_race_shows_few_arms_all_rows_and_no_round_too_few(
 
 
 def test_a_race_begins_on_more_rows_where_it_drops_most_of_the_arms_at_once() -> None:
-    assert race(31, 600, 2000, 10) == Race((31, 8, 2), (64, 196, 600), (256, 654, 2000), 4)
+    assert row_race(31, 600, 2000, 10) == RowRace((31, 8, 2), (64, 196, 600), (256, 654, 2000), 4)
     # Four arms make two rounds however they are dropped, and 64 rows say too little of what 20,000 will.
-    assert race(4, 20_000, 300, 10) == Race((4, 2), (1250, 20_000), (256, 300))
+    assert row_race(4, 20_000, 300, 10) == RowRace((4, 2), (1250, 20_000), (256, 300))
 
 
 def test_arms_that_are_asked_for_are_never_dropped() -> None:
