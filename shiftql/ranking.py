@@ -220,6 +220,7 @@ def _figures(measurement: Measurement, best: Measurement | None) -> dict[str, An
         "tied": best is not None and _tied(best, measurement),
         "n_test": measurement.n_test,
         "layer": measurement.layer,
+        **({"collapsed": True} if measurement.collapsed else {}),
     }
 
 

@@ -204,7 +204,7 @@ _SUBJECTS = (
             ' "reused" counts; "partial"; "work"; of FINETUNE also "kept", with "name", "path" and "load" (two lines of'
             " Python), or null.",
             '"low" and "high" are the 95 % interval of the score; "tied" models cannot be told from the first one on'
-            ' this test set; rows with "baseline" are no models.',
+            ' this test set; rows with "baseline" are no models, trainings that are "collapsed" tell all rows alike.',
             'error: "error" with "type", "message", "line" and "column".',
         ),
         ("json", "format"),

@@ -102,6 +102,8 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
             parts.append(f"{TIED} the {rows} rows cannot tell it from the best")
         if any(row.get("predicted") for row in ranking):
             parts.append("intervals: 95 % of what was measured, 90 % of what is predicted")
+        if collapsed := dict.fromkeys(row["model"] for row in ranking if row.get("collapsed")):
+            parts.append(f"collapsed, telling all rows alike: {', '.join(collapsed)}")
     if answer.chance is not None:
         likely = f"{answer.chance:.2f}" if answer.chance < _CERTAIN else f"over {_CERTAIN}"
         parts.append(f"the first is within 1 % of the best there is with a probability of {likely}")

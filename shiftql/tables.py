@@ -24,6 +24,7 @@ RANKING_KEYS = (
     "layer",
     "baseline",
     "predicted",
+    "collapsed",
 )
 TIED = "≈"
 

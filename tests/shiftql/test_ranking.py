@@ -142,7 +142,7 @@ def test_what_is_no_share_has_no_interval() -> None:
 def test_a_row_says_the_same_of_every_model_and_baseline() -> None:
     results = {"a": _accuracy(80), "b": _macro_f1(0.5, 0.4, 0.6), "c": _rmse(1.0), "raw": _accuracy(3)}
     ranked = _rank(results, names=["a", "b", "c"], baselines=["raw"])
-    assert [tuple(row) for row in ranked] == [RANKING_KEYS[:-2]] * 3 + [RANKING_KEYS[:-1]]
+    assert [tuple(row) for row in ranked] == [RANKING_KEYS[:-3]] * 3 + [RANKING_KEYS[:-2]]
 
 
 def test_what_has_replicates_has_the_interval_between_them() -> None:
@@ -262,6 +262,13 @@ def _chosen(names: Sequence[str], evaluations: Sequence[Evaluation]) -> Evaluate
 
 def _finetuning(name: str) -> Evaluation:
     return replace(_evaluation(name, "finetune"), params={"seed": 0})
+
+
+def test_a_model_that_tells_all_rows_alike_is_marked() -> None:
+    constant = replace(_accuracy(60), metrics={COLLAPSED: 1.0})
+    marked, other = _rank({"a": constant, "b": _accuracy(50)})
+    assert marked["collapsed"]
+    assert "collapsed" not in other
 
 
 def test_a_strategy_ranks_by_what_was_measured_where_it_was_and_by_its_prediction_elsewhere() -> None:

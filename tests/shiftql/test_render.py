@@ -42,6 +42,12 @@ def test_models_that_failed_for_the_same_reason_share_a_line(ranking):
     assert lines[lines.index("failed") + 1 : -1] == ["- a, c: the hub cannot be reached", "- b: no weights"]
 
 
+def test_models_that_tell_all_rows_alike_are_said_beneath_their_ranking(ranking):
+    ((label, (best, *others)),) = ranking.rankings.items()
+    told = replace(ranking, rankings={label: (best | {"collapsed": True}, *others)})
+    assert "collapsed, telling all rows alike: resnet-letters" in render(told, "table").splitlines()
+
+
 LOAD = ["from transformers import A, B", 'model, processor = A.from_pretrained("/m"), B.from_pretrained("/m")']
 
 
