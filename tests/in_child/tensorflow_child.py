@@ -279,15 +279,17 @@ def export(home: str, **arguments: Any) -> dict[str, Any]:
     return export_keras(**arguments)
 
 
-def predict(record: dict[str, Any], rows_file: str) -> list[list[float]]:
-    """The probabilities of classes of the rows of an .npz, by plain TensorFlow."""
+def predict(record: dict[str, Any], rows_file: str, by: str = "tensorflow") -> list[list[float]]:
+    """The probabilities of classes of the rows of an .npz, by plain TensorFlow or as MLflow serves the model."""
+    import mlflow
     import tensorflow as tf
 
-    model = tf.saved_model.load(record["path"])
+    path = record["path"]
+    model = mlflow.pyfunc.load_model(path).predict if by == "mlflow" else tf.saved_model.load(path)
     with np.load(rows_file) as arrays:
         rows = [_row(row) for row in arrays.values()]
     fed = rows if record["modality"] == "text" else np.stack(rows).astype(np.float32) / 255
-    return model(tf.constant(fed))["probabilities"].numpy().tolist()
+    return model(np.array(fed))["probabilities"].numpy().tolist()
 
 
 def _row(array: np.ndarray) -> Any:

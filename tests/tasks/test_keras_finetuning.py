@@ -14,6 +14,7 @@ from flows.registration import register_dataset, register_model
 from storage.catalog import Catalog
 from storage.errors import EvaluationError
 from storage.evaluations import Subject
+from storage.mlflow_model import describe_for_mlflow
 from storage.parts import whole
 from tasks.host import Host
 from tasks.reading import read_parts
@@ -241,7 +242,7 @@ def test_what_is_exported_says_what_was_measured(
     model: str,
     mode: str,
 ) -> None:
-    """A SavedModel on its own, opened by plain TensorFlow, and as a model of the pool, which can be trained further."""
+    """A SavedModel on its own, opened by plain TensorFlow and MLflow, and a model of the pool, that can be trained."""
     data, key = STYLES[model], uuid4().hex
     measured = finetune(model, data, key=key, mode=mode)
     dataset = catalog.dataset(f"{data}-train")
@@ -269,6 +270,8 @@ def test_what_is_exported_says_what_was_measured(
     said = np.array(tensorflow_host.call("tensorflow_child:predict", **arguments))
     right = [classes[place] == label for place, label in zip(said.argmax(axis=1), labels, strict=True)]
     assert np.mean(right) == measured["value"]
+    describe_for_mlflow(tmp_path / "kept")
+    assert tensorflow_host.call("tensorflow_child:predict", **arguments, by="mlflow") == said.tolist()
     seen = tensorflow_host.call(
         "tensorflow_child:embed", **arguments, batches=[len(rows)], view=["probabilities", "default"]
     )
