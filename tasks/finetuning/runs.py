@@ -16,8 +16,10 @@ from tasks.finetuning.examples import Examples
 from tasks.finetuning.measuring import Validation
 
 _PROGRESS = "progress.json"
-# A training that is cut short loses no more than this.
-_SAVE_SECONDS = 60.0
+# Of the time that training takes, checkpoints on the way take a twentieth at most; within these bounds, in seconds, a
+# training that is cut short loses no more than lies between two of them.
+_TIMES_A_SAVE = 20
+_SOONEST, _LATEST = 2.0, 60.0
 
 
 class Diverged(Exception):
@@ -161,7 +163,7 @@ class Run(Generic[Trained]):
         return progress.epochs >= self.schedule.epochs or progress.is_over(self.schedule.patience)
 
     def _go_on(self, progress: Progress, epochs: int, training: Training) -> Progress:
-        saved = time.monotonic()
+        saved, wait = time.monotonic(), _SOONEST
         while progress.epochs < epochs and not self._is_over(progress):
             figures = training.train(progress.epochs)
             self.epochs_trained += 1
@@ -169,9 +171,10 @@ class Run(Generic[Trained]):
             if progress.best == progress.epochs - 1:
                 training.keep_best()
             self.tell(progress)
-            if time.monotonic() - saved > _SAVE_SECONDS:
+            if (now := time.monotonic()) - saved > wait:
                 self._save(progress, training)
                 saved = time.monotonic()
+                wait = min(max(_TIMES_A_SAVE * (saved - now), _SOONEST), _LATEST)
         self._save(progress, training)
         return progress
 
