@@ -23,10 +23,11 @@ from shiftql.answering import answer
 from shiftql.answers import Answer, ErrorAnswer, RowsAnswer, TextAnswer
 from shiftql.binder import bind
 from shiftql.bound import BoundAverage, BoundDataset, BoundRows, BoundSet, Question
-from shiftql.engine import Ran, Session
+from shiftql.engine import Session
 from shiftql.plan import Split
 from shiftql.planner import plan
 from shiftql.planning import Stores
+from shiftql.questions import Inquiry, Questions, Ran, Reach
 from shiftql.strategies.base import no_history
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
 from storage.database import Database
@@ -35,6 +36,7 @@ from storage.parts import whole
 from storage.settings import Settings
 
 LIMIT_SECONDS = 1.0
+_NOTHING = Reach(lambda names: None, lambda script, plan, asked_at: {}, lambda script: "", lambda plan: ())
 
 QUERIES = r"""
 SELECT * FROM models
@@ -123,12 +125,35 @@ def main() -> None:
     sys.exit(1 if failures else 0)
 
 
+class BindingQuestions(Questions):
+    """Questions over a catalog whose files are nowhere: answers what the database answers alone."""
+
+    def refresh(self, inquiry: Inquiry) -> None:
+        pass
+
+    def bind(self, inquiry: Inquiry, *, final: bool = False) -> Question:
+        return bind(inquiry.question, self._database, inquiry.text, inquiry.declared)
+
+    def run(self, inquiry: Inquiry, *, wait: bool) -> Ran:
+        bound = self.bind(inquiry)
+        planned = plan(
+            bound,
+            Stores(
+                _together, lambda split, rows: split.parts, lambda evaluations: {}, lambda models, target: no_history()
+            ),
+        )
+        if isinstance(bound, BoundRows | BoundSet | BoundAverage):
+            return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
+        return Ran(RowsAnswer(statement=inquiry.text, seconds=0.0, columns=("name",), rows=()), {}, planned, planned)
+
+
 class BindingSession(Session):
-    """A session on a catalog whose files are nowhere: answers what the database answers alone."""
+    """A session that registers nothing, and has such questions."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
         self.__dict__["_database"] = database
+        self.__dict__["_questions"] = BindingQuestions(database, _NOTHING)
 
     def add_model(self, *_: object, **__: object) -> ModelRecord:
         return ModelRecord()
@@ -139,26 +164,8 @@ class BindingSession(Session):
     def add_dataset(self, *_: object, **__: object) -> DatasetRecord:
         return DatasetRecord()
 
-    def _refresh(self, question: ast.Query | ast.Finetune) -> None:
-        pass
-
-    def _bind(self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False) -> Question:
-        return bind(question, self._database, text, self.declared)
-
-    def _run(self, question: ast.Query | ast.Finetune, text: str) -> Ran:
-        bound = self._bind(question, text)
-        planned = plan(
-            bound,
-            Stores(
-                _together, lambda split, rows: split.parts, lambda evaluations: {}, lambda models, target: no_history()
-            ),
-        )
-        if isinstance(bound, BoundRows | BoundSet | BoundAverage):
-            return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
-        return Ran(RowsAnswer(statement=text, seconds=0.0, columns=("name",), rows=()), {}, planned, planned)
-
     def _explain(self, statement: ast.Explain, text: str) -> Answer:
-        return self._run(statement.statement, text).answer
+        return self._ask(statement.statement, text).answer
 
 
 def ask(text: str, database: Database) -> str | None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
-from flows.server import is_api_configured, server_at
+from flows.server import api_at_hand
 from shiftql.progress import progress
 from shiftql.remote import authorization
-from storage.settings import Settings, current_settings
+from storage.settings import current_settings
 
 if TYPE_CHECKING:
     import httpx
@@ -44,7 +44,7 @@ def announce(
     """
     global _is_slow, _left_alone_until
     settings = current_settings()
-    api_url = _api_url(settings)
+    api_url = api_at_hand(settings)
     latest = settings.home / f"announced-{kind}"
     if not names or api_url is None or time.monotonic() < _left_alone_until or _age(latest) < _SHARED_SECONDS:
         return
@@ -87,18 +87,6 @@ def _age(file: Path) -> float:
     except OSError:
         return math.inf
     return age if age >= 0 else math.inf
-
-
-def _api_url(settings: Settings) -> str | None:
-    """The Prefect API that is configured, or that of the home's server where it is up."""
-    if is_api_configured():
-        if url := os.environ.get("PREFECT_API_URL"):
-            return url.rstrip("/")
-        from prefect.settings import PREFECT_API_URL
-
-        return PREFECT_API_URL.value()
-    server = server_at(settings)
-    return None if server is None else server.api_url
 
 
 def _open_client(api_url: str) -> httpx.Client:

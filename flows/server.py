@@ -83,6 +83,19 @@ def is_api_configured() -> bool:
     return PREFECT_API_URL.value() not in {None, load_current_profile().settings.get(PREFECT_API_URL)}
 
 
+def api_at_hand(settings: Settings) -> str | None:
+    """The API of the server that is configured, or else of the home's where it is up; whether it answers is not
+    waited for."""
+    if not is_api_configured():
+        server = server_at(settings)
+        return None if server is None else server.api_url
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url.rstrip("/")
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value()
+
+
 def running_server(settings: Settings, within: float = _SOON_SECONDS) -> Server | None:
     """The home's server if it is alive, of this version, and answers within some seconds."""
     server = server_at(settings)

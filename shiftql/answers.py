@@ -213,6 +213,11 @@ class TextAnswer(Answer):
         return f"<pre>{html.escape(self.text)}</pre>"
 
 
+def said(text: str) -> TextAnswer:
+    """What a statement that is no question is answered."""
+    return TextAnswer(statement="", seconds=0.0, text=text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunAnswer(TextAnswer):
     """That a run goes on at a server: its id, and its page there."""

@@ -1,18 +1,17 @@
-"""The engine: runs statements, from the stores where everything is known and as a Prefect flow where not."""
+"""The engine: one user's session, which answers statements and does what commands ask; it alone reaches the flows."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from shiftql import ast
-from shiftql.answers import Answer, ErrorAnswer, ExplainAnswer, FinetuneAnswer, MatrixAnswer, RowsAnswer, TextAnswer
+from shiftql.answers import Answer, ErrorAnswer, MatrixAnswer, RowsAnswer, TextAnswer, said
 from shiftql.parser import parse
 from shiftql.progress import progress
 from storage.errors import BindingError, PlanError, ShiftError, StoreError
@@ -21,33 +20,16 @@ from storage.uncollected import uncollected
 
 if TYPE_CHECKING:
     from deployments.stack import Part
-    from flows.registration import Outcome
     from shiftql.benchmark import Grid
-    from shiftql.bound import Declaration, Question
+    from shiftql.bound import Declaration
     from shiftql.plan import PlanNode
+    from shiftql.questions import Compute, Inquiry, Questions, Ran
     from shiftql.remote import Remote
     from shiftql.simulated_pool import Pool
     from storage.catalog import Catalog, DatasetRecord, ModelRecord
     from storage.database import Database
     from storage.watches import Recorded
     from tasks.playground.build import Manifest
-
-
-# How what is new of a plan is computed, given its script and when it was asked; returns what flows.search.search does.
-Compute = Callable[[str, "PlanNode", float], Mapping[str, Any]]
-
-
-class Ran(NamedTuple):
-    """The answer to a question, what was done for it, and its plan before and at the end.
-
-    It is not complete where the rest goes on without it, or was interrupted.
-    """
-
-    answer: Answer
-    work: Mapping[str, Any]
-    planned: PlanNode
-    followed: PlanNode
-    is_complete: bool = True
 
 
 class Session:
@@ -98,6 +80,12 @@ class Session:
 
         return Catalog(self._database)
 
+    @cached_property
+    def _questions(self) -> Questions:
+        from shiftql.questions import Questions, Reach
+
+        return Questions(self._database, Reach(self._refresh, self._compute, self._detach, _to_start))
+
     @property
     def server(self) -> str | None:
         """The address of the server that statements are sent to; None where they are answered here."""
@@ -114,7 +102,7 @@ class Session:
         from shiftql.distant import followed, started
         from shiftql.remote import Remote
 
-        remote = self._remote or Remote(configured_api())
+        remote = self._remote or Remote(_api_at_hand())
         run = remote.start(deployment, parameters)
         if not wait:
             return started(run)
@@ -140,8 +128,10 @@ class Session:
                 with self._without_rules():
                     answer = self._answer(statement, text)
             except Exception as error:
+                from storage.outages import explain
+
                 self._forget_paths()
-                problem = error if isinstance(error, ShiftError) else _explained(error)
+                problem = error if isinstance(error, ShiftError) else explain(error, current_settings())
                 if problem is None:
                     raise
                 yield ErrorAnswer(statement=written, seconds=time.perf_counter() - started, error=problem)
@@ -168,14 +158,16 @@ class Session:
     ) -> RowsAnswer:
         """Register or update the models of a hub's listing, a directory tree or a CSV file; what became of each."""
         from flows.registration import register_models
+        from shiftql.registering import told_of
 
-        return _told_of(register_models(self.catalog, location, prefix, source, columns))
+        return told_of(register_models(self.catalog, location, prefix, source, columns))
 
     def add_starters(self, modality: str) -> RowsAnswer:
         """Register or update well-known models of one kind of input, by what is told of them; see tasks.pools."""
         from flows.registration import register_starters
+        from shiftql.registering import told_of
 
-        return _told_of(register_starters(self.catalog, modality))
+        return told_of(register_starters(self.catalog, modality))
 
     def add_dataset(
         self, name: str, path: str, *, reader: str | None = None, options: Mapping[str, str] | None = None
@@ -285,7 +277,9 @@ class Session:
 
         Cells that tell most for their price come first. What is interrupted goes on when it is asked for again.
         """
+        from flows.run import run_benchmark
         from shiftql.benchmark import known_matrix
+        from shiftql.building import build
         from shiftql.pool_clusters import clusters_of
         from storage.kept_clusters import ClusterStore
 
@@ -299,7 +293,7 @@ class Session:
         is_interrupted = False
         if any(cell.outcome is None for cell in grid.cells.values()):
             parameters = {"models": models, "datasets": datasets, "by": by, "budget_seconds": budget}
-            work, is_interrupted = self._measure(grid, parameters)
+            work, is_interrupted = build(grid, self._database, lambda: run_benchmark(parameters, current_settings()))
             grid = self._open_grid(models, datasets, by)
         clusters_of(grid, models, datasets, ClusterStore(current_settings().clusters))
         return known_matrix(
@@ -315,15 +309,10 @@ class Session:
 
         With a dataset, those that take its rows, and how many rows it has.
         """
-        from flows.registration import refresh_datasets, refresh_models
-        from shiftql.benchmark import choose_benchmarks
         from shiftql.preparation import cost_model
         from shiftql.simulated_pool import open_pool
 
-        refresh_models(self.catalog)
-        if trained_on is not None:
-            found = choose_benchmarks(trained_on, self.catalog.datasets())
-            refresh_datasets(self.catalog, {split for benchmark in found for split in benchmark.splits})
+        self._read_again(set() if trained_on is None else self._splits_of(trained_on))
         return open_pool(self.catalog, cost_model(self._database, self.catalog.models()), models, trained_on, by)
 
     def deploy(self, tell: Callable[[str], None]) -> int:
@@ -334,7 +323,7 @@ class Session:
         """
         from deployments.deploy import deploy
 
-        return deploy(self._remote.api_url if self._remote is not None else configured_api(), tell)
+        return deploy(self._remote.api_url if self._remote is not None else _api_at_hand(), tell)
 
     def refresh_watches(self, names: Iterable[str] = (), *, budget: float) -> RowsAnswer:
         """Ask standing questions again now, those of these names or all; what came of each.
@@ -410,25 +399,41 @@ class Session:
             case ast.Register():
                 return self._register(statement, text)
             case ast.Show():
-                return self._show(statement, text)
+                from shiftql.showing import show
+
+                return show(statement, text, self._database)
             case ast.Print(query=query):
-                return self._ask(query, text)
+                return self._ask(query, text).answer
             case ast.Select() | ast.SetOperation() | ast.DeclaredName() | ast.Finetune():
-                answer = self._ask(statement, text)
-                _say_what_is_not_kept(statement, answer)
+                answer = self._ask(statement, text).answer
+                if isinstance(statement, ast.Finetune) and statement.name is None:
+                    from shiftql.remarks import say_what_is_not_kept
+
+                    say_what_is_not_kept(answer)
                 return answer
             case ast.Purge(what=what):
+                from shiftql.places import Places
                 from shiftql.upkeep import worded_purge
                 from shiftql.vocabulary import PURGED
 
-                chosen = "all" if what is None else _one_of(PURGED, what, statement, text)
-                return _said(f"deleted {worded_purge(self.purge(chosen))}")
+                chosen = "all" if what is None else Places(text).one_of(PURGED, what, statement)
+                return said(f"deleted {worded_purge(self.purge(chosen))}")
             case ast.Watch():
                 return self._watch(statement, text)
             case ast.Unwatch():
-                return self._unwatch(statement, text)
+                from shiftql.watching import unwatch
+
+                return said(unwatch(statement, text, self._database))
             case _:
-                raise _not_executable(type(statement).__name__.upper(), statement, text)
+                place, what = statement.position, type(statement).__name__.upper()
+                raise PlanError(
+                    f"{what} is not executable yet",
+                    text=text,
+                    line=place.line,
+                    column=place.column,
+                    length=place.length,
+                    subject=what,
+                )
 
     def _ask_elsewhere(self, remote: Remote, statement: ast.Query | ast.Statement, text: str) -> Answer:
         from shiftql.distant import ask_at
@@ -437,120 +442,134 @@ class Session:
         question = question_of(statement)
         return ask_at(remote, statement, text, self.declared, wait=question is None or self._waits_for(question))
 
-    # --- questions ------------------------------------------------------------------------------------------------
-
-    def _ask(self, question: ast.Query | ast.Finetune, text: str) -> Answer:
-        return self._run(question, text).answer
-
-    def _run(self, question: ast.Query | ast.Finetune, text: str) -> Ran:
-        """Run a question, and again where the connection to the database is lost meanwhile: what is recorded stays."""
-        from storage.outages import again
-
-        ran = again(lambda: self._run_once(question, text))
+    def _ask(self, question: ast.Query | ast.Finetune, text: str) -> Ran:
+        ran = self._questions.run(self._inquiry(question, text), wait=self._waits_for(question))
         self.plan = ran.followed
         return ran
 
-    def _run_once(self, question: ast.Query | ast.Finetune, text: str) -> Ran:
-        from shiftql.answering import answer
+    def _inquiry(self, question: ast.Query | ast.Finetune, text: str) -> Inquiry:
+        from shiftql.questions import Inquiry
+
+        return Inquiry(question, text, self.declared, self._asked_at)
+
+    def _waits_for(self, question: ast.Query | ast.Finetune) -> bool:
+        written = getattr(question, "wait", None)
+        return self._compute_by is not None or (self._wait if written is None else written)
+
+    def _explain(self, statement: ast.Explain, text: str) -> Answer:
+        from shiftql.explain import explained
+
+        question = statement.statement
+        if not statement.analyze:
+            inquiry = self._inquiry(question, text)
+            self._questions.refresh(inquiry)
+            _, plan = self._questions.prepare(inquiry)
+            return explained(statement, plan, None)
+        from shiftql.actuals import measure_plan
 
         started = time.perf_counter()
-        self._refresh(question)
-        bound, planned = self._prepare(question, text)
-        _say_what_is_held_out(planned)
-        _say_what_is_shared(planned)
-        if not planned.new_evaluations and not self._is_left_to_keep(bound, planned):
-            _say_what_is_left_out(planned)
-            return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)
-        if not self._waits_for(question):
-            return Ran(self._go_on_without(question, text, bound, planned), {}, planned, planned, is_complete=False)
-        work, partial = self._compute(question, planned)
-        is_complete = bool(work)
-        # What rested on rankings, rounds or fingerprints that were not known yet is another question now.
-        bound, plan = self._prepare(question, text, final=True)
-        if partial:
-            # Some of it may have been recorded by somebody who was cancelled before telling so.
-            work = {**work, "computed": sorted(_known_in(plan) - _known_in(planned))}
-        _say_what_is_left_out(plan)
-        found = answer(bound, plan, self._database, work, partial=partial)
-        if not partial:
-            from shiftql.learning import learn_run
+        ran = self._ask(question, text)
+        seconds = time.perf_counter() - started
+        actual = measure_plan(ran.planned, ran.followed, ran.answer, ran.work, self._database, seconds)
+        return explained(statement, ran.planned, actual)
 
-            learn_run(planned, work, time.perf_counter() - started, self._database)
-        return Ran(found, work, planned, plan, is_complete)
+    def _declare(self, statement: ast.Declare, text: str) -> Answer:
+        from shiftql.script import declare
 
-    def _is_left_to_keep(self, bound: Question, plan: PlanNode) -> bool:
-        """Whether all is trained, and the best of it is not kept yet."""
-        from shiftql.bound import BoundFinetune
-        from shiftql.keeping import to_be_kept
+        declared = declare(self.declared, statement, text)
+        if self._remote is None:
+            inquiry = self._inquiry(statement.query, text)
+            self._questions.refresh(inquiry)
+            self._questions.bind(inquiry)
+        self.declared = declared
+        return said(f"{statement.name} is declared; PRINT {statement.name} answers it")
+
+    def _watch(self, statement: ast.Watch, text: str) -> Answer:
+        """Ask a question once, and keep it to be asked again; the same one under the same name changes nothing."""
+        from shiftql.watching import asked, worded_watch, write_watch
+        from storage.watches import WatchStore
+
+        store, name, every = WatchStore(self._database), statement.name, statement.every
+        inquiry = self._inquiry(statement.query, text)
+        self._questions.refresh(inquiry)
+        self._questions.bind(inquiry)
+        script = write_watch(statement.query, self.declared)
+        before = store.find(name)
+        if before is not None and (before.script, before.every_seconds) == (script, every):
+            return said(f"{name} is watched already; SHOW WATCHES tells when it was last asked")
+        started = time.perf_counter()
+        ran = None if before is not None and before.script == script else self._ask(statement.query, text)
+        store.save(name, script, every)
+        if ran is not None and ran.is_complete:
+            store.record(name, script, asked(ran.answer, "created", time.perf_counter() - started))
+        elif ran is not None:
+            from flows.announcing import announce
+
+            announce("watch", "created", [name])
+        kept = store.find(name)
+        assert kept is not None
+        latest = store.latest([name]).get(name)
+        again = "" if ran is None or before is None else ", in place of the earlier question"
+        return said(worded_watch(kept, None if latest is None else latest.ranked, again))
+
+    def _use(self, url: str, statement: ast.Use, text: str) -> Answer:
+        from shiftql.places import Places
+
+        try:
+            self.use(url)
+        except BindingError as error:
+            places = Places(text)
+            raise places.placed(error, places.part(statement, url)) from None
+        return said(f"what follows is sent to {self.server}")
+
+    def _register(self, statement: ast.Register, text: str) -> Answer:
+        from shiftql.registering import registration
+
+        wanted = registration(statement, text)
+        if statement.kind == "models":
+            return self.add_models(wanted.location, prefix=wanted.name, source=wanted.format, columns=wanted.columns)
+        known = (self.catalog.models if statement.kind == "model" else self.catalog.datasets)()
+        again = ", in place of the earlier one" if wanted.name in {record.name for record in known} else ""
+        if statement.kind == "model":
+            model = self.add_model(wanted.name, wanted.location, source=wanted.format, columns=wanted.columns)
+            return said(f"model {model.name} is registered: {model.modality}, from {model.source}{again}")
+        dataset = self.add_dataset(wanted.name, wanted.location, reader=wanted.format, options=wanted.options)
+        classes = f", {dataset.num_classes} classes" if dataset.num_classes else ""
+        skipped = f", {dataset.num_skipped} skipped" if dataset.num_skipped else ""
+        return said(
+            f"dataset {dataset.name} is registered: {dataset.num_rows} rows for {dataset.task}{classes}{skipped}{again}"
+        )
+
+    # --- what flows do ------------------------------------------------------------------------------------------------
+
+    def _compute(self, script: str, plan: PlanNode, asked_at: float) -> Mapping[str, Any]:
+        """Have what is new of a plan computed by who was given for it, or else by a flow of this process."""
+        if self._compute_by is not None:
+            return self._compute_by(script, plan, asked_at)
+        from flows.run import run_finetuning, run_search
         from shiftql.plan import Finetune
 
-        if not isinstance(bound, BoundFinetune) or not isinstance(plan, Finetune):
-            return False
-        return to_be_kept(bound, plan, self._database) is not None
+        if isinstance(plan, Finetune):
+            return run_finetuning(script, plan, current_settings())
+        return run_search(script, plan, current_settings(), asked_at)
 
-    def _bind(self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False) -> Question:
-        from shiftql.answering import look_up
-        from shiftql.binder import bind
+    def _detach(self, script: str) -> str:
+        from flows.detached import compute_detached
 
-        lookup = look_up(self._database, None if final else frozenset())
-        return bind(question, self._database, text, self.declared, lookup)
+        return compute_detached(script, current_settings(), self._no_rules)
 
-    def _prepare(
-        self, question: ast.Query | ast.Finetune, text: str, *, final: bool = False
-    ) -> tuple[Question, PlanNode]:
-        from shiftql.preparation import prepare
+    def _refresh(self, names: set[str]) -> None:
+        """Take note of changed files, and of paths that stand for datasets."""
+        from flows.registration import register_paths
+        from storage.locations import full_name
 
-        with uncollected():
-            bound = self._bind(question, text, final=final)
-            return bound, prepare(bound, self._database, None if final else frozenset(), _to_start)
-
-    def _refresh(self, question: ast.Query | ast.Finetune) -> None:
-        """Take note of changed files, and of paths that stand for datasets, before names are bound to fingerprints.
-
-        Whoever asks for results finds the published ones among them.
-        """
-        from shiftql.script import dataset_names, relation_names
-
-        if "benchmark_results" in relation_names(question, self.declared):
-            from shiftql.published import keep_published
-
-            keep_published(self._database)
-        names = dataset_names(question, self.declared)
-        if names:
-            from flows.registration import refresh_datasets, refresh_models, register_paths
-            from storage.locations import full_name
-
-            self._new_paths += register_paths(self.catalog, names)
-            refresh_models(self.catalog)
-            for name in refresh_datasets(self.catalog, names | {full_name(name) for name in names}):
-                progress.get().note(f"the files of {name} changed and were read again")
+        self._new_paths += register_paths(self.catalog, names)
+        self._read_again(names | {full_name(name) for name in names})
 
     def _forget_paths(self) -> None:
         """Take the paths that a statement made datasets of out of the catalog again."""
         for path in self._new_paths:
             self.catalog.remove_dataset(path)
-
-    def _compute(self, question: ast.Query | ast.Finetune, plan: PlanNode) -> tuple[Mapping[str, Any], bool]:
-        """Run what is new as a flow; what it did (nothing, when interrupted), and whether it ended before its end."""
-        from flows.run import run_finetuning, run_search
-        from shiftql.script import write_script
-
-        script = write_script(question, self.declared)
-        try:
-            if self._compute_by is not None:
-                work = self._compute_by(script, plan, self._asked_at)
-            elif isinstance(question, ast.Finetune):
-                work = run_finetuning(script, plan, current_settings())
-            else:
-                work = run_search(script, plan, current_settings(), self._asked_at)
-            return work, work["partial"]
-        except KeyboardInterrupt:
-            progress.get().note("interrupted: this is the answer so far; asking again goes on from here")
-            return {}, True
-        finally:
-            progress.get().end()
-
-    # --- the performance matrix -----------------------------------------------------------------------------------
 
     def _register_benchmarks(self, written: str) -> None:
         """Register the paths among datasets that are written as `name,pattern,…`."""
@@ -563,201 +582,25 @@ class Session:
         )
 
     def _open_grid(self, models: str, datasets: str, by: str) -> Grid:
-        from flows.registration import refresh_datasets, refresh_models
-        from shiftql.benchmark import choose_benchmarks, open_grid
+        from shiftql.benchmark import open_grid
 
-        refresh_models(self.catalog)
-        found = choose_benchmarks(datasets, self.catalog.datasets())
-        for name in refresh_datasets(self.catalog, {split for benchmark in found for split in benchmark.splits}):
-            progress.get().note(f"the files of {name} changed and were read again")
+        self._read_again(self._splits_of(datasets))
         with uncollected():
             return open_grid(self._database, models, datasets, by)
 
-    def _measure(self, grid: Grid, parameters: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
-        """Run a build as a flow; what it did, and whether it was interrupted before its end."""
-        from flows.run import run_benchmark
-        from storage.results import ResultStore
+    def _splits_of(self, written: str) -> set[str]:
+        """The splits of datasets that are written as `name,pattern,…`."""
+        from shiftql.benchmark import choose_benchmarks
 
-        try:
-            return run_benchmark(parameters, current_settings()), False
-        except KeyboardInterrupt:
-            progress.get().note("interrupted: what is measured is kept, and the same command goes on from here")
-            unknown = [cell.fingerprint for cell in grid.cells.values() if cell.outcome is None]
-            known = ResultStore(self._database).known(unknown)
-            spent = sum(outcome.cost_seconds for outcome in known.values())
-            return {"computed": list(known), "spent_seconds": spent}, True
-        except Exception as error:
-            problem = _explained(error)
-            if problem is None:
-                raise
-            raise problem from error
-        finally:
-            progress.get().end()
+        return {split for each in choose_benchmarks(written, self.catalog.datasets()) for split in each.splits}
 
-    def _waits_for(self, question: ast.Query | ast.Finetune) -> bool:
-        written = getattr(question, "wait", None)
-        return self._compute_by is not None or (self._wait if written is None else written)
+    def _read_again(self, datasets: set[str]) -> None:
+        """Take note of changed files of models, and of these datasets."""
+        from flows.registration import refresh_datasets, refresh_models
 
-    def _go_on_without(self, question: ast.Query | ast.Finetune, text: str, bound: Question, plan: PlanNode) -> Answer:
-        """The answer by what is known; the rest goes on in a process of its own."""
-        from flows.detached import compute_detached
-        from shiftql.answering import answer
-        from shiftql.answers import RankingAnswer
-        from shiftql.script import write_script
-        from storage.baselines import MAJORITY, RAW
-
-        waiting = replace(question, wait=None) if isinstance(question, ast.Select | ast.Finetune) else question
-        run = compute_detached(write_script(waiting, self.declared), current_settings(), self._no_rules)
-        progress.get().note(f"the rest goes on as {run}; asking again attaches to it")
-        if bound.inputs:
-            bound, plan = self._prepare(question, text, final=True)
-        known = answer(bound, plan, self._database, {}, partial=True)
-        if not isinstance(known, RankingAnswer):
-            return known
-        running = sorted({each.model.name for each in plan.new_evaluations} - {MAJORITY.name, RAW})
-        return replace(known, running=tuple(running), work={**known.work, "run": run})
-
-    # --- other statements -----------------------------------------------------------------------------------------
-
-    def _explain(self, statement: ast.Explain, text: str) -> Answer:
-        from shiftql.explain import plan_as_json, plan_as_tree, rules_as_json, rules_as_text, total_as_json
-
-        question = statement.statement
-        actual = None
-        if statement.analyze:
-            from shiftql.actuals import measure_plan
-
-            started = time.perf_counter()
-            ran = self._run(question, text)
-            seconds = time.perf_counter() - started
-            plan = ran.planned
-            actual = measure_plan(plan, ran.followed, ran.answer, ran.work, self._database, seconds)
-        else:
-            self._refresh(question)
-            _, plan = self._prepare(question, text)
-        return ExplainAnswer(
-            statement=statement.text,
-            seconds=0.0,
-            text="\n\n".join(filter(None, (plan_as_tree(plan, actual), rules_as_text(plan)))),
-            plan={**plan_as_json(plan, actual), "total": total_as_json(plan, actual), "rules": rules_as_json(plan)},
-            as_json=statement.json,
-        )
-
-    def _declare(self, statement: ast.Declare, text: str) -> Answer:
-        from shiftql.places import Places
-        from shiftql.relations import relation_named
-        from shiftql.script import declare
-
-        if relation_named(statement.name) is not None:
-            places = Places(text)
-            places.fail(
-                places.part(statement, statement.name),
-                f"{statement.name!r} is a relation's name already",
-                fix="declare the query under another name",
-            )
-        if self._remote is None:
-            self._refresh(statement.query)
-            self._bind(statement.query, text)
-        self.declared = declare(self.declared, statement, text)
-        return _said(f"{statement.name} is declared; PRINT {statement.name} answers it")
-
-    def _watch(self, statement: ast.Watch, text: str) -> Answer:
-        """Ask a question once, and keep it to be asked again; the same one under the same name changes nothing."""
-        from shiftql.watching import asked, worded_watch, write_watch
-        from storage.watches import WatchStore
-
-        store, name, every = WatchStore(self._database), statement.name, statement.every
-        self._refresh(statement.query)
-        self._bind(statement.query, text)
-        script = write_watch(statement.query, self.declared)
-        before = store.find(name)
-        if before is not None and (before.script, before.every_seconds) == (script, every):
-            return _said(f"{name} is watched already; SHOW WATCHES tells when it was last asked")
-        started = time.perf_counter()
-        ran = None if before is not None and before.script == script else self._run(statement.query, text)
-        store.save(name, script, every)
-        if ran is not None and ran.is_complete:
-            store.record(name, script, asked(ran.answer, "created", time.perf_counter() - started))
-        elif ran is not None:
-            from flows.announcing import announce
-
-            announce("watch", "created", [name])
-        kept = store.find(name)
-        assert kept is not None
-        latest = store.latest([name]).get(name)
-        again = "" if ran is None or before is None else ", in place of the earlier question"
-        return _said(worded_watch(kept, None if latest is None else latest.ranked, again))
-
-    def _unwatch(self, statement: ast.Unwatch, text: str) -> Answer:
-        from shiftql.places import Places
-        from storage.watches import WatchStore
-
-        store, name = WatchStore(self._database), statement.name
-        if store.find(name) is None:
-            places, names = Places(text), [watch.name for watch in store.all()]
-            places.fail(
-                places.part(statement, name),
-                f"there is no watch {name!r}",
-                name,
-                names,
-                fix=None if names else "WATCH best AS SELECT … makes one",
-            )
-        store.remove(name)
-        return _said(f"{name} is watched no longer; its history is deleted")
-
-    def _use(self, url: str, statement: ast.Use, text: str) -> Answer:
-        from shiftql.places import Places
-
-        try:
-            self.use(url)
-        except BindingError as error:
-            places = Places(text)
-            raise places.placed(error, places.part(statement, url)) from None
-        return _said(f"what follows is sent to {self.server}")
-
-    def _show(self, statement: ast.Show, text: str) -> Answer:
-        from shiftql.showing import rows_of
-        from shiftql.vocabulary import SHOWN
-
-        columns, rows = rows_of(_one_of(SHOWN, statement.what, statement, text), self._database)
-        return RowsAnswer(statement=statement.text, seconds=0.0, columns=columns, rows=tuple(rows))
-
-    def _register(self, statement: ast.Register, text: str) -> Answer:
-        from shiftql.registering import registration
-
-        wanted = registration(statement, text)
-        if statement.kind == "models":
-            return self.add_models(wanted.location, prefix=wanted.name, source=wanted.format, columns=wanted.columns)
-        known = (self.catalog.models if statement.kind == "model" else self.catalog.datasets)()
-        again = ", in place of the earlier one" if wanted.name in {record.name for record in known} else ""
-        if statement.kind == "model":
-            model = self.add_model(wanted.name, wanted.location, source=wanted.format, columns=wanted.columns)
-            return _said(f"model {model.name} is registered: {model.modality}, from {model.source}{again}")
-        dataset = self.add_dataset(wanted.name, wanted.location, reader=wanted.format, options=wanted.options)
-        classes = f", {dataset.num_classes} classes" if dataset.num_classes else ""
-        skipped = f", {dataset.num_skipped} skipped" if dataset.num_skipped else ""
-        return _said(
-            f"dataset {dataset.name} is registered: {dataset.num_rows} rows for {dataset.task}{classes}{skipped}{again}"
-        )
-
-
-def configured_api() -> str:
-    """The API of the Prefect server that PREFECT_API_URL names, or that runs in this home.
-
-    Raises StoreError where there is neither.
-    """
-    from flows.server import running_server
-
-    if url := os.environ.get("PREFECT_API_URL"):
-        return url
-    server = running_server(current_settings())
-    if server is None:
-        raise StoreError(
-            "there is no Prefect server: PREFECT_API_URL is not set, and none runs in this home",
-            subject="PREFECT_API_URL",
-            fix="start one with 'shiftql up', or set PREFECT_API_URL, such as http://host:4200/api",
-        )
-    return server.api_url
+        refresh_models(self.catalog)
+        for name in refresh_datasets(self.catalog, datasets):
+            progress.get().note(f"the files of {name} changed and were read again")
 
 
 def query(text: str, server: str | None = None) -> Answer:
@@ -773,64 +616,15 @@ def query(text: str, server: str | None = None) -> Answer:
     return answer
 
 
-def _told_of(outcomes: Iterable[Outcome]) -> RowsAnswer:
-    rows = [
-        {
-            "name": outcome.name,
-            "status": outcome.status,
-            "modality": outcome.model and outcome.model.modality,
-            "num_params": outcome.model and outcome.model.num_params,
-            "size_bytes": outcome.model and outcome.model.size_bytes,
-            "is_local": outcome.model and outcome.model.is_local,
-            "reason": outcome.reason,
-        }
-        for outcome in outcomes
-    ]
-    return RowsAnswer(statement="", seconds=0.0, columns=tuple(rows[0]), rows=tuple(rows))
+def _help(statement: ast.Help, text: str) -> TextAnswer:
+    from shiftql.places import Places
+    from shiftql.reference import help_text
 
-
-def _say_what_is_held_out(plan: PlanNode) -> None:
-    from shiftql.plan import Rank
-
-    tests = {node.test.subject: node.test for node in plan.walk() if isinstance(node, Rank) and node.test}
-    for test in tests.values():
-        if test.is_held_out:
-            which = f"{test.num_rows} rows of {test.subject.name}"
-            progress.get().note(f"tested on {which}, a fifth (of each class where rows have one), seed 0")
-
-
-def _say_what_is_left_out(plan: PlanNode) -> None:
-    from shiftql.plan import Evaluate
-
-    left_out = sum(node.left_out for node in plan.walk() if isinstance(node, Evaluate))
-    if left_out:
-        count = "1 evaluation" if left_out == 1 else f"{left_out} evaluations"
-        progress.get().note(f"the budget leaves out {count}; a larger one goes on from here")
-
-
-def _say_what_is_shared(plan: PlanNode) -> None:
-    from shiftql.plan import Rank
-
-    ranks = [node for node in plan.walk() if isinstance(node, Rank)]
-    splits = {(node.train.subject, node.test.subject) for node in ranks if node.train and node.test}
-    if not splits:
-        return
-    from storage.manifests import load_manifest
-    from storage.splits import count_shared
-
-    root = current_settings().manifests
-    for train, test in sorted(splits, key=lambda pair: (pair[0].name, pair[1].name)):
-        tested = load_manifest(root, test.fingerprint)
-        if shared := count_shared(load_manifest(root, train.fingerprint), tested):
-            progress.get().note(
-                f"{shared} of {tested.num_rows} test rows of {test.name} are also in the training split {train.name}"
-            )
-
-
-def _say_what_is_not_kept(statement: ast.Query | ast.Statement, answer: Answer) -> None:
-    is_nameless = isinstance(statement, ast.Finetune) and statement.name is None
-    if is_nameless and isinstance(answer, FinetuneAnswer) and answer.ranking:
-        progress.get().note(f"nothing is kept: AS 'name' keeps the best, {answer.ranking[0]['model']}")
+    try:
+        return said(help_text(statement.topic))
+    except BindingError as error:
+        places = Places(text)
+        raise places.placed(error, places.part(statement, statement.topic or "")) from None
 
 
 def _to_start(plan: PlanNode) -> set[str]:
@@ -840,56 +634,15 @@ def _to_start(plan: PlanNode) -> set[str]:
     return to_start(plan)
 
 
-def _one_of(words: Iterable[str], written: str, statement: ast.Statement, text: str) -> str:
-    """The word that is written, in any spelling. Raises BindingError naming the near ones."""
-    from shiftql.places import Places
-    from storage.names import fold
+def _api_at_hand() -> str:
+    """The API of the Prefect server that is configured, or that runs in this home. Raises StoreError where none is."""
+    from flows.server import api_at_hand
 
-    for word in words:
-        if fold(word) == fold(written):
-            return word
-    phrase = type(statement).__name__.upper()
-    places = Places(text)
-    places.fail(places.part(statement, written), f"{phrase} does not know {written!r}", written, words)
-
-
-def _help(statement: ast.Help, text: str) -> TextAnswer:
-    from shiftql.places import Places
-    from shiftql.reference import help_text
-
-    try:
-        return _said(help_text(statement.topic))
-    except BindingError as error:
-        places = Places(text)
-        raise places.placed(error, places.part(statement, statement.topic or "")) from None
-
-
-def _explained(error: Exception) -> StoreError | None:
-    """What to tell of an error that the disk or the database caused; None for any other."""
-    from storage.outages import explain
-
-    return explain(error, current_settings())
-
-
-def _said(text: str) -> TextAnswer:
-    return TextAnswer(statement="", seconds=0.0, text=text)
-
-
-def _known_in(plan: PlanNode) -> set[str]:
-    """The fingerprints of what is known of a plan."""
-    from shiftql.plan import Evaluate
-
-    nodes = [node for node in plan.walk() if isinstance(node, Evaluate)]
-    return {each.evaluation.fingerprint for node in nodes for each in node.evaluations if each.known}
-
-
-def _not_executable(what: str, node: ast.Node, text: str) -> PlanError:
-    place = node.position
-    return PlanError(
-        f"{what} is not executable yet",
-        text=text,
-        line=place.line,
-        column=place.column,
-        length=place.length,
-        subject=what,
-    )
+    api_url = api_at_hand(current_settings())
+    if api_url is None:
+        raise StoreError(
+            "there is no Prefect server: PREFECT_API_URL is not set, and none runs in this home",
+            subject="PREFECT_API_URL",
+            fix="start one with 'shiftql up', or set PREFECT_API_URL, such as http://host:4200/api",
+        )
+    return api_url

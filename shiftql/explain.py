@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from shiftql import ast
 from shiftql.actuals import Actual
+from shiftql.answers import ExplainAnswer
 from shiftql.cost import worded_bytes
 from shiftql.plan import PlanNode, Saving, Waiting
 from shiftql.wording import worded_seconds
 
 _NOTHING = Actual()
+
+
+def explained(statement: ast.Explain, plan: PlanNode, actual: Mapping[int, Actual] | None) -> ExplainAnswer:
+    """The answer to an EXPLAIN, with the figures of a run where there was one."""
+    return ExplainAnswer(
+        statement=statement.text,
+        seconds=0.0,
+        text="\n\n".join(filter(None, (plan_as_tree(plan, actual), rules_as_text(plan)))),
+        plan={**plan_as_json(plan, actual), "total": total_as_json(plan, actual), "rules": rules_as_json(plan)},
+        as_json=statement.json,
+    )
 
 
 def plan_as_tree(plan: PlanNode, actual: Mapping[int, Actual] | None = None) -> str:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from shiftql import ast
 from storage.errors import BindingError
-from storage.names import near
+from storage.names import fold, near
 
 
 class Places:
@@ -56,6 +56,15 @@ class Places:
         line = self.text.count("\n", 0, found.start()) + 1
         column = found.start() - self.text.rfind("\n", 0, found.start())
         return ast.Node(position=ast.Position(line=line, column=column, start=found.start(), end=found.end()))
+
+    def one_of(self, words: Iterable[str], written: str, statement: ast.Node) -> str:
+        """The word of a statement that is written, in any spelling. Raises BindingError naming the near ones."""
+        words = list(words)
+        for word in words:
+            if fold(word) == fold(written):
+                return word
+        kind = type(statement).__name__.upper()
+        self.fail(self.part(statement, written), f"{kind} does not know {written!r}", written, words)
 
     def written(self, node: ast.Node | None) -> str | None:
         """A node as it was written, on one line."""

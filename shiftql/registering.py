@@ -1,15 +1,19 @@
-"""What a REGISTER statement asks for."""
+"""What a REGISTER statement asks for, and what is told of many models that were registered."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shiftql import ast
+from shiftql.answers import RowsAnswer
 from shiftql.places import Places
 from storage.catalog import TOLD
 from storage.names import fold
+
+if TYPE_CHECKING:
+    from flows.registration import Outcome
 
 _LOCATIONS = ("location", "path", "url", "handle")
 _FORMATS = {"model": ("source",), "models": ("source",), "dataset": ("reader", "type")}
@@ -74,6 +78,23 @@ def registration(statement: ast.Register, text: str) -> Registration:
             statement, f"it is not said where the {statement.kind} lies", fix="add the column path and its value"
         )
     return Registration(statement.name or "", location, source, columns, options)
+
+
+def told_of(outcomes: Iterable[Outcome]) -> RowsAnswer:
+    """What became of each of many models."""
+    rows = [
+        {
+            "name": outcome.name,
+            "status": outcome.status,
+            "modality": outcome.model and outcome.model.modality,
+            "num_params": outcome.model and outcome.model.num_params,
+            "size_bytes": outcome.model and outcome.model.size_bytes,
+            "is_local": outcome.model and outcome.model.is_local,
+            "reason": outcome.reason,
+        }
+        for outcome in outcomes
+    ]
+    return RowsAnswer(statement="", seconds=0.0, columns=tuple(rows[0]), rows=tuple(rows))
 
 
 def _column(setting: ast.Argument, value: Any, places: Places) -> tuple[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from shiftql import ast
 from shiftql.bound import Declaration
 from shiftql.parser import parse
+from shiftql.places import Places
 from shiftql.printer import to_text
 from shiftql.relations import relation_named
 from storage.errors import PlanError
@@ -14,7 +15,17 @@ from storage.names import fold
 
 
 def declare(declared: Mapping[str, Declaration], statement: ast.Declare, text: str) -> dict[str, Declaration]:
-    """The declared names after a DECLARE; a name declared again means the new query from here on."""
+    """The declared names after a DECLARE; a name declared again means the new query from here on.
+
+    Raises BindingError where it is a relation's name.
+    """
+    if relation_named(statement.name) is not None:
+        places = Places(text)
+        places.fail(
+            places.part(statement, statement.name),
+            f"{statement.name!r} is a relation's name already",
+            fix="declare the query under another name",
+        )
     number = 1 + max((each.number for each in declared.values()), default=0)
     return {**declared, fold(statement.name): Declaration(statement.name, statement, text, dict(declared), number)}
 

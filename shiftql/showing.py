@@ -10,6 +10,10 @@ from sqlalchemy import Select as SqlSelect
 from sqlalchemy import select
 from sqlmodel import col
 
+from shiftql import ast
+from shiftql.answers import RowsAnswer
+from shiftql.places import Places
+from shiftql.vocabulary import SHOWN
 from shiftql.watching import WATCH_COLUMNS, watch_rows
 from storage.catalog import DatasetRecord, ModelRecord, is_local
 from storage.database import Database
@@ -69,7 +73,13 @@ def _runs() -> SqlSelect[Any]:
 _QUERIES: Mapping[str, Callable[[], SqlSelect[Any]]] = {"MODELS": _models, "DATASETS": _datasets, "RUNS": _runs}
 
 
-def rows_of(what: str, database: Database) -> tuple[tuple[str, ...], Sequence[Mapping[str, Any]]]:
+def show(statement: ast.Show, text: str, database: Database) -> RowsAnswer:
+    """The answer to a SHOW. Raises BindingError where it names nothing that can be shown."""
+    columns, rows = _rows_of(Places(text).one_of(SHOWN, statement.what, statement), database)
+    return RowsAnswer(statement=statement.text, seconds=0.0, columns=columns, rows=tuple(rows))
+
+
+def _rows_of(what: str, database: Database) -> tuple[tuple[str, ...], Sequence[Mapping[str, Any]]]:
     """Columns and rows of one of the things that vocabulary.SHOWN lists."""
     if what == "RANKERS":
         return _rankers()

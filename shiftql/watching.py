@@ -13,6 +13,7 @@ from shiftql.answers import Answer, RankingAnswer, RowsAnswer
 from shiftql.binder import bind
 from shiftql.bound import BoundAverage, Declaration, Question
 from shiftql.parser import parse
+from shiftql.places import Places
 from shiftql.plan import Evaluate, PlanNode
 from shiftql.preparation import prepare
 from shiftql.printer import to_text, worded_duration
@@ -27,6 +28,7 @@ _NAMES = ("name", "model_name", "dataset_name")
 _SCORES = ("distance", "score", "value", "accuracy")
 # Without EVERY a question is asked again so long after it was, whatever is registered.
 DAY = 86_400.0
+_MAKE_ONE = "WATCH best AS SELECT … makes one"
 
 WATCH_COLUMNS = ("name", "statement", "every", "first", "changes", "ranked", "last_asked", "failure")
 
@@ -92,9 +94,25 @@ def chosen_watches(names: Iterable[str], database: Database) -> list[str]:
                 f"there is no watch {name!r}",
                 subject=name,
                 allowed=watched,
-                fix=f"did you mean {' or '.join(meant)}?" if meant else "WATCH best AS SELECT … makes one",
+                fix=f"did you mean {' or '.join(meant)}?" if meant else _MAKE_ONE,
             )
     return chosen or watched
+
+
+def unwatch(statement: ast.Unwatch, text: str, database: Database) -> str:
+    """Remove a watch with its history, and say so. Raises BindingError where there is none of that name."""
+    store, name = WatchStore(database), statement.name
+    if store.find(name) is None:
+        places, names = Places(text), [watch.name for watch in store.all()]
+        places.fail(
+            places.part(statement, name),
+            f"there is no watch {name!r}",
+            name,
+            names,
+            fix=None if names else _MAKE_ONE,
+        )
+    store.remove(name)
+    return f"{name} is watched no longer; its history is deleted"
 
 
 def is_due(watch: WatchRecord, now: float) -> bool:

@@ -20,6 +20,7 @@ from deployments import deploy as deploying
 from deployments.automations import AUTOMATIONS
 from deployments.deploy import FILE, deploy, flow_of, read_deployments
 from deployments.pools import POOLS
+from flows import server
 from shiftql.cli import main
 from storage.errors import StoreError
 
@@ -148,6 +149,7 @@ def test_the_command_says_what_changed(api_url: str, home: Path, monkeypatch: py
 
 
 def test_without_a_server_it_says_how_to_get_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "is_api_configured", lambda: False)
     ran = CliRunner().invoke(main, ["deploy"])
     assert ran.exit_code == 1
     assert "start one with 'shiftql up', or set PREFECT_API_URL" in ran.output

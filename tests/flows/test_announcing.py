@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from flows import announcing
+from flows import announcing, server
 from flows.registration import register_dataset, register_model, register_models
 from shiftql.progress import Progress, progress
 from storage.catalog import Catalog
@@ -139,7 +139,7 @@ def test_a_secret_of_the_server_is_sent_along(
 def test_without_a_server_none_is_started_and_nothing_is_said(
     empty: Catalog, pool: Any, notes: list[str], home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announcing, "is_api_configured", lambda: False)
+    monkeypatch.setattr(server, "is_api_configured", lambda: False)
     monkeypatch.setattr(announcing, "_post", lambda *_: pytest.fail("somebody was told"))
     register_model(empty, "mine", str(pool.models["bert"]))
     assert notes == []
