@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,7 @@ from shiftql.simulation import (
 from shiftql.strategies.successive_halving import RowRace, schedule
 from storage.errors import PlanError
 
+LIVE = Path(__file__).parent / "fixtures" / "simulation" / "live.json"
 # Seconds of the published cost model: load, inference a row, nothing to fit, linear proxy a test row.
 LINEAR = ModelCosts(3.0, 0.0175, 0.0, 0.005, 0.06)
 SLOW, QUICK = ModelCosts(10.0, 0.1, 0.0, 0.005, 0.4), ModelCosts(0.5, 0.002, 0.0, 0.005, 0.01)
@@ -210,3 +213,19 @@ def test_rounds_are_apart_by_what_is_done_between_them() -> None:
 
 def test_a_pool_of_another_size_has_the_same_models_in_turn() -> None:
     assert pool_of([SLOW, QUICK], 5) == [SLOW, QUICK, SLOW, QUICK, SLOW]
+
+
+def test_queries_took_about_what_is_simulated_of_them_by_what_their_home_had_learned() -> None:
+    """As benchmarks/simulation.py measured it on one core with nothing else to do: `--json` makes the fixture."""
+    measured = json.loads(LIVE.read_text(encoding="utf-8"))
+    models = [ModelCosts(**each) for each in measured["models"]]
+    setting = Setting(**{**measured["setting"], "system": System(**measured["setting"]["system"])})
+    took = {each["query"]: each["took"] for each in measured["queries"]}
+    simulated = {"plain": simulate_plain(models, setting).seconds}
+    for query, rounds in (("BUDGET 21", halved(budget=21)), ("CHUNK AUTO BUDGET AUTO", raced)):
+        race = rounds(len(models), setting)
+        assert race is not None
+        simulated[query] = expected(models, race, setting).seconds
+    assert simulated.keys() == took.keys()
+    assert all(1 / 1.5 < simulated[query] / took[query] < 1.5 for query in took)
+    assert sorted(simulated, key=simulated.__getitem__) == sorted(took, key=took.__getitem__)
