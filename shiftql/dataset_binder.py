@@ -136,7 +136,7 @@ class DatasetBinder(Places):
         rankers: Iterable[BoundRanker],
         is_implied: bool = False,
     ) -> None:
-        """Refuse a dataset of other rows than the first, or of a task that some ranker or its metric is not for.
+        """Refuse a dataset of other rows or another task than the first, or of a task that some ranker is not for.
 
         Rankers that are implied are not written anywhere.
         """
@@ -145,6 +145,12 @@ class DatasetBinder(Places):
                 place,
                 f"{dataset.name} holds {dataset.modality} rows and {first.name} {first.modality}",
                 fix="train and test on the same kind of rows",
+            )
+        if dataset.task != first.task:
+            self.fail(
+                place,
+                f"{dataset.name} is for {dataset.task} and {first.name} for {first.task}",
+                fix="label both alike, or register one of them with the task of the other",
             )
         for ranker in rankers:
             if dataset.task not in ranker.spec.tasks:

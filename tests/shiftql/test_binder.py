@@ -152,6 +152,12 @@ ERRORS = {
         "holds image rows and reviews-train text",
         None,
     ),
+    "datasets for two tasks": (
+        "SELECT * FROM models ORDER BY Linear TRAINED ON reviews-train TESTED ON prices",
+        "prices",
+        "prices is for regression and reviews-train for classification",
+        None,
+    ),
     "a task the ranker is not for": (
         "SELECT * FROM models ORDER BY LEEP TRAINED ON prices TESTED ON reviews-test",
         "prices",
