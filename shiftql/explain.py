@@ -13,6 +13,8 @@ from shiftql.plan import PlanNode, Saving, Waiting
 from shiftql.wording import worded_seconds
 
 _NOTHING = Actual()
+# What rounds to less is told as nothing.
+_TOLD_SECONDS = 0.05
 
 
 def explained(statement: ast.Explain, plan: PlanNode, actual: Mapping[int, Actual] | None) -> ExplainAnswer:
@@ -98,7 +100,7 @@ def _parts(saving: Saving) -> Iterator[str]:
     for number, noun in ((saving.evaluations, "evaluation"), (saving.rows, "row")):
         if number:
             yield f"{number} {noun}{'' if number == 1 else 's'}"
-    if saving.seconds:
+    if saving.seconds >= _TOLD_SECONDS:
         yield worded_seconds(saving.seconds)
 
 

@@ -65,7 +65,9 @@ def optimize(plan: PlanNode, knowledge: Knowledge) -> PlanNode:
         if rule.__name__ in _off.get():
             continue
         after = rule(plan, knowledge)
-        if after is not plan and rule not in _NECESSARY:
+        # What a rule does to a variant that is not taken is no part of the plan.
+        is_told = after is not plan and rule not in _NECESSARY
+        if is_told and forget_variants(after, knowledge) != forget_variants(plan, knowledge):
             savings.append(_saving(rule, plan, after))
         plan = after
     return replace(plan, savings=tuple(savings))

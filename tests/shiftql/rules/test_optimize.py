@@ -63,6 +63,21 @@ def test_a_rule_that_saves_nothing_says_so(draft: Draft) -> None:
     assert rules_as_text(plan) == "Rule share_embeddings put the same work in another order"
 
 
+def test_less_than_is_told_of_seconds_is_no_saving(draft: Draft) -> None:
+    plan = draft("SELECT name FROM models")
+    object.__setattr__(plan, "savings", (Saving("order_for_cost", seconds=0.01),))
+    assert rules_as_text(plan) == "Rule order_for_cost put the same work in another order"
+
+
+def test_what_a_rule_does_to_a_plan_that_is_not_taken_is_not_told(draft: Draft) -> None:
+    plan = draft("SELECT name FROM models TRAINED ON reviews-train TESTED ON reviews-test")
+    ((_, variant),) = plan.variants
+    known = Knowledge(known=frozenset(each.evaluation.fingerprint for each in variant.evaluates[0].evaluations))
+    with without(["choose_strategy"]):
+        assert "reuse_known_results" not in {saving.rule for saving in optimize(plan, known).savings}
+    assert "reuse_known_results" in {saving.rule for saving in optimize(plan, known).savings}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_rules_are_named_in_any_spelling(name: str) -> None:
     assert rule_names([name.upper().replace("_", "-")]) == {name}
