@@ -165,6 +165,8 @@ class Computation:
         # Of the models that are embedded with now.
         self._turns_held: set[str] = set()
         self._notes: set[str] = set()
+        # Bytes of features that may be written before all are looked at, which takes the longer the more there are.
+        self._room = 0
         # Which model is opened after another in the same process, where that is certain.
         self._following: dict[Subject, Subject] = {}
 
@@ -336,12 +338,18 @@ class Computation:
                 self._work.embedded_parts += embedded > 0
                 if result["dropped"]:
                     self._note_computed_anew(model, "damaged")
+                await self._make_room(result["written_bytes"])
             if embedded:
-                await asyncio.to_thread(evict_features, current_settings())
                 tell("embedded", model=model.name, dataset=planned.part.dataset.name, rows=embedded)
             self._work.embedded_rows += embedded
             self._work.reused_rows += embedding.part.num_rows - embedded
         return seconds
+
+    async def _make_room(self, written_bytes: int) -> None:
+        self._room -= written_bytes
+        if self._room < 0:
+            # Others may write as well.
+            self._room = await asyncio.to_thread(evict_features, current_settings()) // 2
 
     async def _embedded(self, embedding: Embedding, arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """What embedding a dataset came to; None where Prefect knows that it was done before."""

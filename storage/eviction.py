@@ -42,14 +42,19 @@ def features_in_use(settings: Settings) -> Iterator[None]:
     evict_features(settings)
 
 
-def evict_features(settings: Settings) -> None:
-    """Delete features so that the rest fits the limit, but for what queries that run have used since they began."""
+def evict_features(settings: Settings) -> int:
+    """Delete features so that the rest fits the limit, but for what queries that run have used since they began.
+
+    Returns for how many bytes there is room now, 0 where something had to go. It looks at all features.
+    """
     kept = [Kept((each.key, each.name), each.size_bytes, each.last_used) for each in segments_in(settings.features)]
-    if sum(each.size_bytes for each in kept) <= settings.features_limit:
-        return
+    room = settings.features_limit - sum(each.size_bytes for each in kept)
+    if room >= 0:
+        return room
     started = start_of_the_oldest_query(settings.running)
     for key, name in least_used(kept, settings.features_limit, lambda each: each.last_used >= started):
         Segment(settings.features / key, name).delete()
+    return 0
 
 
 def start_of_the_oldest_query(running: Path) -> float:

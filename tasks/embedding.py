@@ -63,7 +63,8 @@ def embed_dataset(
     Models and datasets are named as in the catalog; the fingerprints say which content is meant. `then` is the
     model (name, fingerprint) that will be asked for next. One at a time embeds with a model (storage.turns). Returns
     how many rows were embedded, the seconds it took once all files were here and how many of these to open the model,
-    whether the process had computed before (`was_warm`), and how many torn segments of features were `dropped` before.
+    whether the process had computed before (`was_warm`), how many torn segments of features were `dropped` before, and
+    about how many bytes were written.
     Raises EvaluationError with the reason when the model cannot be opened, does not fit the rows, or the files changed
     meanwhile, and StoreError when the disk refuses the features.
     """
@@ -73,7 +74,7 @@ def embed_dataset(
     catalog = Catalog(Database(settings))
     store = open_features(settings)
     manifest = load_manifest(settings.manifests, dataset_fingerprint)
-    opening_seconds, was_warm = 0.0, _is_warm
+    opening_seconds, was_warm, written_bytes = 0.0, _is_warm, 0
     wanted = rows_in(spans)
     lacking = unembedded(store, model_fingerprint, manifest, wanted, list(starmap(View, views)))
     missing = union(lacking)
@@ -93,6 +94,7 @@ def embed_dataset(
                 segments[view].add(manifest.take(numbers).feature_hashes, vectors)
         for segment in segments.values():
             segment.write()
+        written_bytes = sum(segment.written_bytes for segment in segments.values())
         _is_warm = True
     return {
         "embedded_rows": len(missing),
@@ -100,6 +102,7 @@ def embed_dataset(
         "opening_seconds": opening_seconds,
         "was_warm": was_warm,
         "dropped": dropped,
+        "written_bytes": written_bytes,
     }
 
 
@@ -167,6 +170,7 @@ class _Segment:
         self._key = key
         self._size = size
         self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+        self.written_bytes = 0
 
     def add(self, row_hashes: np.ndarray, vectors: np.ndarray) -> None:
         self._parts.append((row_hashes, vectors))
@@ -177,6 +181,7 @@ class _Segment:
         if self._parts:
             row_hashes, vectors = zip(*self._parts, strict=True)
             self._store.write(self._key, np.concatenate(row_hashes), np.concatenate(vectors))
+            self.written_bytes += sum(part.nbytes for part in chain(row_hashes, vectors))
             self._parts.clear()
 
 

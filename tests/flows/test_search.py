@@ -35,10 +35,11 @@ from storage.database import Database
 from storage.derivation import rows_in
 from storage.errors import EvaluationError, LostFeaturesError, StoreError
 from storage.evaluations import Evaluation, Measurement
+from storage.eviction import evict_features
 from storage.features import FeatureStore, open_features
 from storage.manifests import load_manifest
 from storage.results import EvaluationRecord, ResultStore
-from storage.settings import current_settings
+from storage.settings import Settings, current_settings
 from storage.turns import TurnRecord, Turns
 from storage.unembedded import unembedded, union
 from storage.views import LAST
@@ -468,6 +469,21 @@ def test_a_query_that_needs_more_features_than_the_limit_is_answered_and_leaves_
     assert left <= 5000
 
 
+def test_stored_features_are_not_all_looked_at_again_for_every_model(
+    here: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms: list[int] = []
+
+    def evict(settings: Settings) -> int:
+        rooms.append(evict_features(settings))
+        return rooms[-1]
+
+    monkeypatch.setattr(computing, "evict_features", evict)
+    assert ask(LINEAR).work["embedded_rows"] > 0
+    assert len(rooms) == 1
+    assert rooms[0] > 0
+
+
 def test_a_machine_that_shares_features_embeds_nothing_that_another_did(
     here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -522,7 +538,14 @@ def test_askers_of_different_rankers_and_overlapping_rows_embed_every_row_once(
         if len(rows):
             store.write(store.key(model_fingerprint), hashes, hashes.astype(np.float32))
         embedded.extend((model_fingerprint, each.tobytes()) for each in hashes)
-        return {"embedded_rows": len(rows), "seconds": 0.0, "opening_seconds": 0.0, "was_warm": True, "dropped": 0}
+        return {
+            "embedded_rows": len(rows),
+            "seconds": 0.0,
+            "opening_seconds": 0.0,
+            "was_warm": True,
+            "dropped": 0,
+            "written_bytes": 0,
+        }
 
     def call(host: Host, function: str, **arguments: Any) -> Any:
         return embed_rows(**arguments) if function.endswith(":embed_dataset") else original(host, function, **arguments)
