@@ -9,7 +9,7 @@ from flows.registration import update_model
 from storage.catalog import Catalog, ModelRecord
 from storage.errors import StoreError
 from storage.locations import divide, exists, full_name
-from storage.names import near
+from storage.names import did_you_mean
 from tasks.host import host
 from tasks.registration import changed_model
 from tasks.shared_datasets import local_dataset
@@ -26,12 +26,11 @@ def predict(catalog: Catalog, name: str, data: str) -> Mapping[str, Any]:
     dataset = registered.get(data) or registered.get(full_name(data))
     if dataset is None and not exists(data):
         names = [each.name for each in catalog.datasets()]
-        meant = near(data, names)
         raise StoreError(
             f"there is neither a file nor a dataset {data!r}",
             subject=data,
             allowed=names,
-            fix=f"did you mean {' or '.join(meant)}?" if meant else "check the path",
+            fix=did_you_mean(data, names) or "check the path",
         )
     if dataset is not None:
         here = local_dataset(dataset)

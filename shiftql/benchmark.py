@@ -26,7 +26,7 @@ from storage.database import Database
 from storage.errors import BindingError, ShiftError
 from storage.evaluations import Measurement
 from storage.locations import TEST_SPLITS, full_name
-from storage.names import near
+from storage.names import did_you_mean
 from storage.results import ResultStore
 from tasks.rankers.specs import all_rankers
 
@@ -127,12 +127,11 @@ def chosen(written: str, names: Sequence[str], kind: str) -> list[str]:
     for each in filter(None, map(str.strip, written.split(","))):
         matching = [each] if each in names else [name for name in names if fnmatchcase(name, each)]
         if not matching:
-            meant = near(each, names, 1)
             raise BindingError(
                 f"there is no {kind} {each!r}",
                 subject=each,
                 allowed=names,
-                fix=f"did you mean {meant[0]}?" if meant else f"'shiftql {kind}s list' shows all; '*' stands for them",
+                fix=did_you_mean(each, names, 1) or f"'shiftql {kind}s list' shows all; '*' stands for them",
             )
         wanted |= set(matching)
     return [name for name in names if name in wanted]

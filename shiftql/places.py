@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from shiftql import ast
 from storage.errors import BindingError
-from storage.names import fold, near
+from storage.names import did_you_mean, fold
 
 
 class Places:
@@ -29,8 +29,8 @@ class Places:
     ) -> NoReturn:
         """Raise a BindingError at a node; with `name`, near candidates are proposed and all are allowed."""
         candidates = list(candidates)
-        if name is not None and (matches := near(name, candidates)):
-            fix = f"did you mean {' or '.join(matches)}?"
+        if name is not None:
+            fix = did_you_mean(name, candidates) or fix
         raise self.placed(BindingError(message, subject=name, allowed=allowed or candidates, fix=fix), node)
 
     def placed(self, error: BindingError, node: ast.Node) -> BindingError:

@@ -16,7 +16,7 @@ from shiftql.relations import RELATION_NAMES, RELATIONS
 from shiftql.shortcuts import SHORTCUTS
 from shiftql.vocabulary import KEYWORDS, PURGED, SHOWN
 from storage.errors import BindingError
-from storage.names import fold, near
+from storage.names import did_you_mean, fold
 from tasks.rankers.specs import RANKERS, Argument, RankerSpec, all_rankers
 
 
@@ -293,12 +293,11 @@ def as_markdown() -> str:
 
 
 def _fail(topic: str) -> None:
-    names = near(topic, topics())
     raise BindingError(
         f"there is no help for {topic!r}",
         subject=topic,
         allowed=list(map(_plural, KINDS)),
-        fix=f"did you mean {' or '.join(names)}?" if names else "HELP alone lists every topic",
+        fix=did_you_mean(topic, topics()) or "HELP alone lists every topic",
     )
 
 

@@ -8,7 +8,7 @@ from shiftql.progress import progress
 from shiftql.recorded import Records
 from shiftql.replaying import unfit
 from storage.errors import BindingError
-from storage.names import near
+from storage.names import did_you_mean
 
 
 def check_names(tables: Sequence[Records]) -> None:
@@ -51,8 +51,7 @@ def choose_targets(
 def _check_known(tables: Sequence[Records], target: str) -> None:
     known = list(dict.fromkeys(name for table in tables for name in table.datasets))
     if target not in known:
-        meant = near(target, known, 1)
-        fix = f"did you mean {meant[0]}?" if meant else "name one of those"
+        fix = did_you_mean(target, known, 1) or "name one of those"
         names = " and ".join(table.name for table in tables)
         has = "have" if len(tables) > 1 else "has"
         raise BindingError(f"{names} {has} no dataset {target}", subject=target, allowed=known, fix=fix)

@@ -9,7 +9,7 @@ from typing import Protocol
 from shiftql.printer import quoted
 from shiftql.relations import RELATION_NAMES, relation_named
 from storage.errors import BindingError
-from storage.names import near
+from storage.names import did_you_mean
 
 LEAVE = "\\q"
 
@@ -75,9 +75,9 @@ def _described(name: str, names: CatalogNames) -> str:
     for relation, known in (("models", names.models), ("datasets", names.datasets)):
         if name in known:
             return f"SELECT * FROM {relation} WHERE name = {quoted(name)}"
-    candidates = near(name, [*RELATION_NAMES, *names.models, *names.datasets])
+    known_names = [*RELATION_NAMES, *names.models, *names.datasets]
     raise BindingError(
         f"there is no relation, model or dataset {name!r}",
         subject=name,
-        fix=f"did you mean {' or '.join(candidates)}?" if candidates else "\\m and \\d list what there is",
+        fix=did_you_mean(name, known_names) or "\\m and \\d list what there is",
     )

@@ -20,7 +20,7 @@ from shiftql.printer import to_text, worded_duration
 from shiftql.script import read_script, relation_names, write_script
 from storage.database import Database
 from storage.errors import BindingError
-from storage.names import near
+from storage.names import did_you_mean
 from storage.watches import Asked, Place, Reason, WatchRecord, WatchStore
 
 # What rows are told apart by, where they have such a column; else it is their first.
@@ -89,12 +89,11 @@ def chosen_watches(names: Iterable[str], database: Database) -> list[str]:
     chosen = list(names)
     for name in chosen:
         if name not in watched:
-            meant = near(name, watched)
             raise BindingError(
                 f"there is no watch {name!r}",
                 subject=name,
                 allowed=watched,
-                fix=f"did you mean {' or '.join(meant)}?" if meant else _MAKE_ONE,
+                fix=did_you_mean(name, watched) or _MAKE_ONE,
             )
     return chosen or watched
 

@@ -13,7 +13,7 @@ from sqlmodel import Field, SQLModel, col, select
 
 from storage.database import Database
 from storage.errors import StoreError
-from storage.names import near
+from storage.names import did_you_mean
 
 # Columns of a model that its files do not tell.
 TOLD: Mapping[str, type] = {
@@ -229,11 +229,7 @@ class Catalog:
 
 
 def _missing(kind: str, name: str, names: list[str]) -> Any:
-    candidates = near(name, names)
-    if candidates:
-        hint = f"did you mean {' or '.join(candidates)}?"
-    elif names:
-        hint = f"'shiftql {kind}s list' shows all {len(names)}"
-    else:
-        hint = f"register one with 'shiftql {kind}s add', or make some with 'shiftql playground'"
-    raise StoreError(f"there is no {kind} named {name!r}", subject=name, fix=hint)
+    listed = f"'shiftql {kind}s list' shows all {len(names)}"
+    made = f"register one with 'shiftql {kind}s add', or make some with 'shiftql playground'"
+    fix = did_you_mean(name, names) or (listed if names else made)
+    raise StoreError(f"there is no {kind} named {name!r}", subject=name, fix=fix)

@@ -25,3 +25,13 @@ def near(name: str, candidates: Iterable[str], limit: int = 3, cutoff: float = 0
         by_fold.setdefault(fold(candidate), candidate)
     matches = difflib.get_close_matches(fold(name), by_fold, n=limit, cutoff=cutoff)
     return [by_fold[match] for match in matches]
+
+
+def did_you_mean(name: str, candidates: Iterable[str], limit: int = 3) -> str | None:
+    """Asks whether a person who typed `name` meant those that are near; None where none is.
+
+    >>> did_you_mean("vitt", ["vit", "vits", "bert"])
+    'did you mean vit or vits?'
+    """
+    matches = near(name, candidates, limit)
+    return f"did you mean {' or '.join(matches)}?" if matches else None

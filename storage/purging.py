@@ -14,7 +14,7 @@ from storage.database import Database
 from storage.errors import StoreError
 from storage.features import open_features
 from storage.live_runs import METHOD, training_of
-from storage.names import near
+from storage.names import did_you_mean
 from storage.neighbours import forget_searches
 from storage.results import EvaluationRecord
 from storage.segments import Segment
@@ -89,11 +89,10 @@ def fingerprints_of(database: Database, model: str) -> set[str]:
         if named:
             return named
         names = {*session.exec(select(ModelRecord.name)), *session.exec(select(table.model_name).distinct())}
-    likely = near(model, names)
     raise StoreError(
         f"there is no model named {model!r}, and no result of one",
         subject=model,
-        fix=f"did you mean {' or '.join(likely)}?" if likely else "'shiftql models list' shows all",
+        fix=did_you_mean(model, names) or "'shiftql models list' shows all",
     )
 
 

@@ -29,7 +29,7 @@ from shiftql.rules.share_embeddings import share_embeddings
 from shiftql.rules.share_preparation import share_preparation
 from shiftql.rules.stop_at_limit import stop_at_limit
 from storage.errors import BindingError
-from storage.names import fold, near
+from storage.names import did_you_mean, fold
 
 Rule: TypeAlias = Callable[[PlanNode, Knowledge], PlanNode]
 
@@ -79,12 +79,11 @@ def rule_names(written: Iterable[str]) -> frozenset[str]:
     for name in written:
         matches = [rule for rule in NAMES if fold(rule) == fold(name)]
         if not matches:
-            alike = near(name, NAMES)
             raise BindingError(
                 f"there is no rule {name!r} to turn off",
                 subject=name,
                 allowed=NAMES,
-                fix=f"did you mean {' or '.join(alike)}?" if alike else "write one of the allowed names",
+                fix=did_you_mean(name, NAMES) or "write one of the allowed names",
             )
         found.update(matches)
     return frozenset(found)

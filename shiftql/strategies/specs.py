@@ -11,7 +11,7 @@ from typing import Any
 
 from shiftql.strategies.base import Problem, Strategy
 from storage.errors import BindingError
-from storage.names import fold, near
+from storage.names import did_you_mean, fold
 
 # How LEEP is shared within a cluster by TwoPhase.
 MODES = ("own", "representative")
@@ -65,8 +65,7 @@ def read_strategy(text: str) -> NamedStrategy:
     written, positional, named = _read_call(text)
     known = {fold(each): each for each in STRATEGIES}
     if fold(written) not in known:
-        meant = near(written, STRATEGIES, 1)
-        fix = f"did you mean {meant[0]}?" if meant else "name one of those"
+        fix = did_you_mean(written, STRATEGIES, 1) or "name one of those"
         raise BindingError(f"there is no strategy {written}", subject=written, allowed=list(STRATEGIES), fix=fix)
     name = known[fold(written)]
     _, *parameters = inspect.signature(_kind(name)).parameters.values()

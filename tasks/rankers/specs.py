@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, NoReturn
 
 from storage.errors import BindingError
-from storage.names import fold, near
+from storage.names import did_you_mean, fold
 
 
 @dataclass(frozen=True)
@@ -448,7 +448,7 @@ def find_ranker(name: str) -> RankerSpec:
         f"there is no ranker {name!r}",
         subject=name,
         allowed=labels,
-        fix=_did_you_mean(name, labels) or "write one of the allowed names, in any spelling",
+        fix=did_you_mean(name, labels) or "write one of the allowed names, in any spelling",
     )
 
 
@@ -552,7 +552,7 @@ def _find_argument(spec: RankerSpec, name: str) -> Argument:
         f"{spec.label} has no argument {name!r}",
         subject=name,
         allowed=names,
-        fix=_did_you_mean(name, spellings)
+        fix=did_you_mean(name, spellings)
         or ("write one of the allowed names" if names else f"{spec.label} takes no arguments: leave them out"),
     )
 
@@ -563,7 +563,7 @@ def _checked(spec: RankerSpec, argument: Argument, value: Any, written: str) -> 
             f"the value of {spec.label}'s {argument.name} is {value!r}, but must be {requirement}",
             subject=written,
             allowed=[str(choice) for choice in argument.allowed],
-            fix=_did_you_mean(str(value), list(map(str, argument.allowed)))
+            fix=did_you_mean(str(value), list(map(str, argument.allowed)))
             or (
                 f"leave {argument.name} out to have it chosen for each model"
                 if argument.default is None
@@ -593,8 +593,3 @@ def _checked(spec: RankerSpec, argument: Argument, value: Any, written: str) -> 
     if argument.allowed and value not in argument.allowed:
         refuse("one of the allowed values" + (" or a whole number" if argument.may_be_number else ""))
     return value
-
-
-def _did_you_mean(name: str, candidates: Sequence[str]) -> str | None:
-    matches = near(name, candidates)
-    return f"did you mean {' or '.join(matches)}?" if matches else None

@@ -11,7 +11,7 @@ import numpy as np
 
 from storage.catalog import DATASET_TASKS
 from storage.errors import StoreError
-from storage.names import fold, near
+from storage.names import did_you_mean, fold
 
 Kind: TypeAlias = Literal["text", "pair", "words", "image", "vector"]
 MODALITIES: Mapping[Kind, str] = {
@@ -375,9 +375,8 @@ class _Search:
         if len(found) > 1:
             self._fail(f"{option} may be {' and '.join(map(repr, found))}")
         if wanted is not None and not found:
-            meant = near(wanted, self._header)
-            guess = f"; did you mean {' or '.join(meant)}?" if meant else ""
-            self._fail(f"there is no column {wanted!r}{guess}")
+            guess = did_you_mean(wanted, self._header)
+            self._fail(f"there is no column {wanted!r}{'' if guess is None else f'; {guess}'}")
         return found[0] if found else None
 
     def _first_of(self, groups: Sequence[Sequence[str]], columns: Sequence[str]) -> list[str]:
