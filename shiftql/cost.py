@@ -29,7 +29,7 @@ _CALL_SECONDS = 0.03
 # What a training takes to begin and to save; a step is as much as some forward passes, by what of a model is trained,
 # and costs something besides.
 _TRAINING_SECONDS = 0.3
-_TRAINING_FACTOR = {"full": 4.8, "lora": 3.5, "head": 1.9}
+_TRAINING_FACTOR = {"full": 4.8, "lora": 3.5}
 _TASK_FACTOR = 5.6
 _STEP_SECONDS = 0.006
 _VALIDATION_SHARE = 0.2
@@ -295,14 +295,16 @@ def _task_seconds(model: ModelRecord, rows: int) -> float:
 def _finetuning_seconds(
     model: ModelRecord, train_rows: int, test_rows: int, epochs: int, params: Mapping[str, Any]
 ) -> float:
-    # Rows are read once, and pass a model in every epoch.
+    # Rows are read once.
     read = (train_rows + test_rows) * _ROW_SECONDS
     validated = round(train_rows * _VALIDATION_SHARE)
     forward = operations_per_row(model) / _OPERATIONS_PER_SECOND
-    factor = _TRAINING_FACTOR[params.get("mode", "full")]
-    step = factor * forward + _STEP_SECONDS / params.get("batch_size", _DEFAULT_BATCH)
-    epoch = (train_rows - validated) * step + validated * forward
-    return _TRAINING_SECONDS + _opening_seconds(model) + read + epochs * epoch + test_rows * forward
+    step = _STEP_SECONDS / params.get("batch_size", _DEFAULT_BATCH)
+    # Below a head alone rows pass once.
+    passed, epoch = train_rows * forward, (train_rows - validated) * step
+    if factor := _TRAINING_FACTOR.get(params.get("mode", "full")):
+        passed, epoch = 0.0, epoch + (factor * (train_rows - validated) + validated) * forward
+    return _TRAINING_SECONDS + _opening_seconds(model) + read + passed + epochs * epoch + test_rows * forward
 
 
 def _starting_seconds(started: Collection[str]) -> float:

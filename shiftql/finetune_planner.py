@@ -21,6 +21,8 @@ _UNTRAINABLE = {
 # Up to this many parameters a model is fine-tuned at the highest default learning rate.
 _SMALL_MODEL_PARAMETERS = 1e6
 _HIGHEST_LEARNING_RATE = 1e-3
+# Of heads alone, which are trained on features that were computed in other batches since.
+_HEAD_VERSION = 2
 
 
 def plan_finetunes(planning: Planning, ranker: BoundRanker) -> Evaluate:
@@ -42,6 +44,8 @@ def plan_rungs(
     """Fine-tuning in rungs of so many epochs, the last of which is tested, each going on from the one before."""
     params = {**ranker.params, "lr": ranker.params["lr"] or default_learning_rate(model)}
     subject, version = subject_of(model), str(ranker.spec.version)
+    if params.get("mode") == "head":
+        version += f"+head{_HEAD_VERSION}"
     planned: list[PlannedEvaluation] = []
     seen = 0
     for epochs in rungs:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from tasks.finetuning.modes import Trainable
 from tasks.finetuning.options import EXPLOSION, LARGEST_GRADIENT, Options
 from tasks.finetuning.runs import Diverged
 from tasks.finetuning.schedules import rate
+from tasks.finetuning.sleeping import SleepingOutputs, begin_keeping, heard, standing_in
 from tasks.sources.failures import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ class TorchTraining:
         steps = -(-len(self._fit) // options.batch_size)
         self._steps = steps
         self._prepared_validation = inputs.prepare(validation)
+        # Of the rows of every epoch, what is kept of the part that sleeps.
+        self._kept: dict[int, SleepingOutputs | None] = {}
 
     def merged(self) -> Any:
         """The network with all that was learnt in weights of its own; not to be trained any more."""
@@ -76,6 +80,9 @@ class TorchTraining:
         from transformers import set_seed
 
         started = time.perf_counter()
+        for items in (self._fit, self._prepared_validation):
+            if id(items) not in self._kept:
+                self._kept[id(items)] = self._outputs_kept(items)
         seed = int(np.random.SeedSequence([self._options.seed, epoch]).generate_state(1)[0])
         set_seed(seed)
         _reset_peak_memory(self._device)
@@ -158,17 +165,41 @@ class TorchTraining:
 
     def _backward(self, part: np.ndarray, rows: np.ndarray) -> torch.Tensor:
         """Add the gradient of a part of the rows to a step's; the part's share of the loss."""
-        items = [self._fit.items[row] for row in part]
         targets = self._targets[np.concatenate([self._fit.of_item[row] for row in part])]
         answered = sum(len(self._fit.of_item[row]) for row in rows)
-        logits = self._logits(items)
+        logits = self._logits(self._fit, part)
         loss = _loss(self._measure.goal, logits, targets.to(logits.device)) / max(answered, 1)
         self._accelerator.backward(loss)
         return loss.detach()
 
-    def _logits(self, items: Sequence[Any]) -> torch.Tensor:
-        outputs = self._network(**self._inputs.batch(items, self._device))
-        return self._inputs.answers(outputs.logits.float(), items)
+    def _logits(self, items: Items, rows: np.ndarray) -> torch.Tensor:
+        asked = [items.items[row] for row in rows]
+        batch = self._inputs.batch(asked, self._device)
+        kept = self._kept.get(id(items))
+        if kept is None:
+            outputs = self._network(**batch)
+        else:
+            with standing_in(self._trainable.asleep, kept.of(rows.tolist())):
+                outputs = self._network(**batch)
+        return self._inputs.answers(outputs.logits.float(), asked)
+
+    def _outputs_kept(self, items: Items) -> SleepingOutputs | None:
+        """What the part that sleeps says of all rows; None where it says something else after a step, or too much."""
+        import torch
+
+        body = self._trainable.asleep
+        if body is None or any(weights.requires_grad for weights in body.parameters()):
+            return None
+        self._network.eval()
+        kept: SleepingOutputs | None = None
+        with torch.no_grad():
+            for part in _by_length(items):
+                run = partial(self._logits, items, part)
+                if kept is None and (kept := begin_keeping(body, len(items), len(part), run)) is None:
+                    return None
+                _, outputs = heard(body, run)
+                kept.add(part.tolist(), [_length(items.items[row]) for row in part], outputs)
+        return kept
 
     def _checked(self, losses: Sequence[torch.Tensor]) -> float:
         """The sum of the losses of steps. Raises Diverged."""
@@ -189,12 +220,11 @@ class TorchTraining:
 
         self._network.eval()
         scores = np.zeros((items.total, self._measure.goal.outputs), np.float32)
-        # Alike in length side by side, the longest first; of a word that two items share, the first part counts.
-        order = np.argsort([-_length(item) for item in items.items], kind="stable")
+        # Of a word that two items share, the first part counts.
         found: dict[int, np.ndarray] = {}
         with torch.inference_mode():
-            for part in _parts(order, _EVALUATION_ROWS):
-                answers = self._logits([items.items[row] for row in part]).cpu().numpy()
+            for part in _by_length(items):
+                answers = self._logits(items, part).cpu().numpy()
                 edges = np.cumsum([len(items.of_item[row]) for row in part])
                 found |= dict(zip(part.tolist(), np.split(answers, edges[:-1]), strict=True))
         for row in reversed(range(len(items))):
@@ -225,6 +255,12 @@ class TorchTraining:
 def _parts(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
+
+
+def _by_length(items: Items) -> Iterator[np.ndarray]:
+    """All rows in batches, alike in length side by side, the longest first."""
+    order = np.argsort([-_length(item) for item in items.items], kind="stable")
+    yield from _parts(order, _EVALUATION_ROWS)
 
 
 def _length(item: Any) -> int:

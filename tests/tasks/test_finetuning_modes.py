@@ -19,6 +19,7 @@ from storage.errors import EvaluationError
 from storage.evaluations import Subject
 from storage.parts import whole
 from storage.settings import current_settings
+from tasks.finetuning import sleeping
 from tasks.finetuning.exporting import export_model
 from tasks.finetuning.huggingface import finetune_model
 from tasks.finetuning.schedules import rate
@@ -61,8 +62,13 @@ def test_less_than_the_whole_model_learns_too(catalog: Catalog, mode: str, model
     assert _tune(catalog, model, data, mode=mode, epochs=40)["metrics"]["train_loss"] < 0.3
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("model", "data"), [("bert", "nature"), ("vit", "colours")])
+@pytest.mark.parametrize(
+    ("mode", "model", "data"),
+    [
+        *((mode, model, data) for mode in MODES for model, data in (("bert", "nature"), ("vit", "colours"))),
+        ("head", "resnet", "photos"),
+    ],
+)
 def test_rungs_are_one_long_run_in_every_mode(catalog: Catalog, mode: str, model: str, data: str) -> None:
     once = _tune(catalog, model, data, "once", mode=mode)
     _tune(catalog, model, data, "rungs", rung=1, mode=mode)
@@ -70,6 +76,48 @@ def test_rungs_are_one_long_run_in_every_mode(catalog: Catalog, mode: str, model
     assert (rungs["curve"], rungs["per_row_correct"]) == (once["curve"], once["per_row_correct"])
     weights, others = (load_file(_checkpoint(key) / "best.safetensors") for key in ("once", "rungs"))
     assert all(np.array_equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "body"),
+    [
+        ("bert", "nature", "BertModel"),
+        ("roberta", "nature", "RobertaModel"),
+        ("vit", "colours", "ViTModel"),
+        ("resnet", "photos", "ResNetModel"),
+    ],
+)
+def test_in_mode_head_the_rest_is_run_once_however_many_epochs_there_are(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, model: str, data: str, body: str
+) -> None:
+    import transformers
+
+    network, runs = getattr(transformers, body), list[int]()
+    forward = network.forward
+
+    def counted(self: Any, *arguments: Any, **named: Any) -> Any:
+        outputs = forward(self, *arguments, **named)
+        runs.append(len(outputs[0]))
+        return outputs
+
+    monkeypatch.setattr(network, "forward", counted)
+    _tune(catalog, model, data, epochs=2, mode="head")
+    few = sum(runs)
+    runs.clear()
+    _tune(catalog, model, data, epochs=6, mode="head")
+    assert sum(runs) == few
+
+
+@pytest.mark.parametrize(("model", "data"), [("bert", "nature"), ("vit", "colours"), ("resnet", "photos")])
+def test_in_mode_head_what_is_kept_is_learnt_from_as_what_is_computed_again(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, model: str, data: str
+) -> None:
+    kept = _tune(catalog, model, data, "kept", mode="head")
+    monkeypatch.setattr(sleeping, "_MOST_BYTES", 0)
+    again = _tune(catalog, model, data, "again", mode="head")
+    assert kept["metrics"]["train_loss"] == pytest.approx(again["metrics"]["train_loss"], rel=1e-4)
+    weights, others = (load_file(_checkpoint(key) / "best.safetensors") for key in ("kept", "again"))
+    assert all(np.allclose(weights[name], others[name], rtol=1e-3, atol=1e-5) for name in weights)
 
 
 def test_only_the_head_changes_in_mode_head(catalog: Catalog, pool: Any, tmp_path: Path) -> None:

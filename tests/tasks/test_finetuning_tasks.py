@@ -15,6 +15,7 @@ from storage.catalog import Catalog
 from storage.errors import EvaluationError
 from storage.evaluations import Subject
 from storage.parts import Part, whole
+from tasks.finetuning import sleeping
 from tasks.finetuning.exporting import export_model
 from tasks.finetuning.huggingface import finetune_model
 from tasks.finetuning.results import measurement_of
@@ -79,6 +80,18 @@ def test_what_can_be_learnt_is_learnt(datasets: Catalog, task: str, metric: str,
     assert (result["metric"], result["higher_is_better"]) == (metric, True)
     assert result["value"] > reached
     assert result["metrics"][f"validation_{metric}"] == max(result["curve"])
+
+
+@pytest.mark.parametrize("model", ["bert", "roberta"])
+@pytest.mark.parametrize("task", ["pairs", "words", "several", "numbers"])
+def test_a_head_alone_learns_from_what_is_kept_as_from_what_is_computed_again(
+    datasets: Catalog, monkeypatch: pytest.MonkeyPatch, task: str, model: str
+) -> None:
+    kept = _tune(datasets, task, model, mode="head", epochs=2)
+    monkeypatch.setattr(sleeping, "_MOST_BYTES", 0)
+    again = _tune(datasets, task, model, mode="head", epochs=2)
+    assert kept["metrics"]["train_loss"] == pytest.approx(again["metrics"]["train_loss"], rel=1e-4)
+    assert kept["value"] == pytest.approx(again["value"], rel=1e-3)
 
 
 def test_numbers_are_learnt_on_their_own_scale_and_less_error_is_better(datasets: Catalog) -> None:
