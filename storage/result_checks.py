@@ -80,14 +80,15 @@ def _rows(database: Database) -> list[_Row]:
 def _dead_claims(rows: Iterable[_Row], settings: Settings, database: Database) -> tuple[Finding, ...]:
     expired = time.time() - settings.claim_seconds
     table = EvaluationRecord
-    is_dead = (col(table.status) == "claimed") & (col(table.heartbeat) < expired)
+    # What was given back, as when an interrupt ended a query, has none.
+    is_dead = (col(table.status) == "claimed") & (col(table.heartbeat) > 0) & (col(table.heartbeat) < expired)
 
     def forget() -> None:
         with database.session() as session:
             session.execute(delete(table).where(is_dead))
             session.commit()
 
-    dead = [str(row) for row in rows if row.status == "claimed" and row.heartbeat < expired]
+    dead = [str(row) for row in rows if row.status == "claimed" and 0 < row.heartbeat < expired]
     return finding("claimed by somebody who gives no sign of life", dead, "the claims are forgotten", forget)
 
 

@@ -156,7 +156,8 @@ def _write_a_second_run(_: ResultStore) -> None:
 def _die_while_computing(results: ResultStore) -> None:
     claim = results.claim(replace(BERT, version="2"))
     assert claim is not None
-    results.release(claim)
+    its_own = EvaluationRecord.fingerprint == claim.evaluation.fingerprint
+    Database(current_settings()).change(update(EvaluationRecord).where(its_own).values(heartbeat=1.0))
 
 
 def _alter_features(_: ResultStore) -> None:
@@ -338,6 +339,13 @@ def test_rebuilding_replaces_nothing_that_is_there(results: ResultStore) -> None
     forget(VIT)
     assert check_stores(rebuild=True)["restored"] == 1
     assert known(results)[BERT.fingerprint].layer == "another"
+
+
+def test_what_was_given_back_uncomputed_is_nothing_wrong(results: ResultStore) -> None:
+    claim = results.claim(replace(BERT, version="2"))
+    assert claim is not None
+    results.release(claim)
+    assert check_stores()["findings"] == []
 
 
 def test_rebuilding_takes_the_place_of_dead_claims_and_of_no_others(results: ResultStore) -> None:
