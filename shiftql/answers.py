@@ -117,8 +117,9 @@ class RankingAnswer(Answer):
     """Models ranked by one or several rankers.
 
     `rankings` maps each ranker's label to its rows, best first. `failed` lists models that could not be
-    evaluated. `evaluated` and `reused` count evaluations. `running` are models still being evaluated elsewhere,
-    None where the answer was waited for. `chance` is the probability that the first model is within 1 % of the best,
+    evaluated. `evaluated` and `reused` count evaluations. One that is `partial` was ended by a limit, or, when
+    `interrupted`, by the user. `running` are models still being evaluated elsewhere, None where the answer was waited
+    for. `chance` is the probability that the first model is within 1 % of the best,
     where a strategy tells it.
     """
 
@@ -127,6 +128,7 @@ class RankingAnswer(Answer):
     evaluated: int = 0
     reused: int = 0
     partial: bool = False
+    interrupted: bool = False
     running: tuple[str, ...] | None = None
     chance: float | None = None
     work: Mapping[str, Any] = field(default_factory=dict)

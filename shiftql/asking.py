@@ -82,10 +82,8 @@ def status(answer: Answer) -> int:
     match answer:
         case ErrorAnswer():
             return _status_of(answer.error)
-        case RankingAnswer(running=None, failed=failed, partial=partial) if (failed or partial) and not _has_models(
-            answer
-        ):
-            return INTERRUPTED if partial else NOT_ANSWERED
+        case RankingAnswer(running=None) if (answer.failed or answer.partial) and not _has_models(answer):
+            return INTERRUPTED if answer.interrupted else NOT_ANSWERED
         case MatrixAnswer() if not answer.has_values:
             return INTERRUPTED if answer.interrupted else NOT_ANSWERED
         case _:

@@ -20,6 +20,7 @@ from shiftql.script import declarations_for
 from storage.errors import PositionedError, ShiftError, StoreError
 
 SEARCH = "search/search"
+_CANCELLED = {"CANCELLED", "CANCELLING"}
 # What is said of a path where nothing lies.
 _NO_FILE = ("there is no file or folder", "nothing lies at that path")
 
@@ -70,7 +71,7 @@ def followed(remote: Remote, run: Run, statements: int = 1) -> Answer:
         raise _unanswered(run, ended)
     answer = answers[-1]
     if isinstance(answer, RankingAnswer) and ended.state != "COMPLETED" and not answer.failed:
-        return replace(answer, partial=True)
+        return replace(answer, partial=True, interrupted=ended.state in _CANCELLED)
     return answer
 
 
@@ -83,7 +84,7 @@ def _show(lines: str, statements: int) -> None:
 
 
 def _unanswered(run: Run, ended: Ended) -> BaseException:
-    if ended.state in {"CANCELLED", "CANCELLING"}:
+    if ended.state in _CANCELLED:
         return KeyboardInterrupt()
     message = f": {ended.message}" if ended.message else ""
     return StoreError(f"the run ended as {ended.state.lower()}{message}", subject=run.url, fix=f"see {run.url}")

@@ -122,6 +122,8 @@ class Questions:
             work = {**work, "computed": sorted(_known_in(plan) - _known_in(planned))}
         say_what_is_left_out(plan)
         found = answer(bound, plan, self._database, work, partial=partial)
+        if isinstance(found, RankingAnswer):
+            found = replace(found, interrupted=not is_complete)
         if not partial:
             learn_run(planned, work, time.perf_counter() - started, self._database)
         return Ran(found, work, planned, plan, is_complete)

@@ -760,6 +760,7 @@ def test_an_interrupted_query_answers_with_what_is_known(here: None, no_flow: py
     no_flow.setattr(run_module, "run_search", interrupt)
     answer = ask(BOTH)
     assert answer.partial
+    assert answer.interrupted
     assert (answer.evaluated, answer.reused) == (0, 2)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -75,6 +75,16 @@ def two_rankings() -> RankingAnswer:
 @pytest.fixture
 def all_failed() -> RankingAnswer:
     return RankingAnswer(statement="…", seconds=1.0, rankings={"Linear": (MAJORITY,)}, failed=(FAILED,))
+
+
+@pytest.fixture
+def out_of_time(no_model: RankingAnswer) -> RankingAnswer:
+    return replace(no_model, partial=True)
+
+
+@pytest.fixture
+def interrupted(out_of_time: RankingAnswer) -> RankingAnswer:
+    return replace(out_of_time, interrupted=True)
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from shiftql.asking import ask
         ("ranking", 0),
         ("no_model", 0),
         ("all_failed", 1),
+        ("out_of_time", 1),
+        ("interrupted", 130),
         ("unreadable", 1),
         ("misnamed", 2),
     ],

@@ -207,6 +207,15 @@ def test_an_interrupt_cancels_the_run_and_answers_with_what_is_known(far: Far, r
     assert "the best so far" in ran.stdout or "failed" in ran.stdout
 
 
+def test_an_interrupt_before_any_model_is_known_is_told_by_the_status(far: Far, no_model: RankingAnswer) -> None:
+    def interrupt(state: str) -> None:
+        far.when = lambda state: None
+        raise KeyboardInterrupt
+
+    far.states, far.when, far.answer = ["RUNNING", "RUNNING"], interrupt, told(no_model)
+    assert run("-c", QUESTION).exit_code == 130
+
+
 def test_a_run_that_waits_is_given_up_at_once(far: Far) -> None:
     def interrupt(state: str) -> None:
         far.when = lambda state: None
