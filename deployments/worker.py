@@ -12,19 +12,18 @@ import argparse
 import asyncio
 import contextlib
 import os
-import random
 import signal
 import socket
 import sys
 import warnings
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import anyio
 import httpx
-from anyio.abc import TaskStatus
 from prefect import Flow
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -43,17 +42,18 @@ from prefect.flows import load_flow_from_flow_run
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOCAL_STORAGE_PATH,
     PREFECT_WORKER_HEARTBEAT_SECONDS,
     PREFECT_WORKER_QUERY_SECONDS,
     temporary_settings,
 )
 from prefect.states import AwaitingRetry
 from prefect.types._datetime import now
-from prefect.workers.process import ProcessJobConfiguration, ProcessWorker, ProcessWorkerResult
+from prefect.workers.process import ProcessWorker
 
 from flows.certificates import few_certificates
 from flows.metrics import serve_metrics
-from flows.pools import EVALUATIONS, POOLS, QUERIES, name_of_worker
+from flows.pools import EVALUATIONS, POOLS, QUERIES, is_for_queries, name_of_worker
 from flows.run import HEARTBEAT_SECONDS
 from storage.errors import StoreError
 from storage.settings import current_settings
@@ -98,8 +98,9 @@ class WarmWorker(ProcessWorker):
         self._queue = queue
         # Set when work may wait for this worker.
         self._told = asyncio.Event()
-        # Of this pool, with this one.
-        self._alive = 1
+        # The workers of this queue that are alive.
+        self._peers = [name]
+        self._flows: dict[UUID, Flow[..., Any]] = {}
         self._running: dict[UUID, tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = {}
         self._cancelled: set[UUID] = set()
         # Runs that ended while the server could not be told so.
@@ -133,29 +134,54 @@ class WarmWorker(ProcessWorker):
     async def _ask_when_told(self) -> None:
         while True:
             await self._told.wait()
-            # The server bears so many who ask, all of whom were told at once.
-            await anyio.sleep(random.uniform(0.0, _ASKING_SECONDS * self._alive))
+            # The server bears so many who ask, all of whom were told at once; the next sees what is left.
+            await anyio.sleep(_ASKING_SECONDS * self._peers.index(self.name))
             self._told.clear()
             with contextlib.suppress(httpx.HTTPError):
                 await self.get_and_submit_flow_runs()
 
-    async def run(
-        self,
-        flow_run: FlowRun,
-        configuration: ProcessJobConfiguration,
-        task_status: TaskStatus[int] | None = None,
-    ) -> ProcessWorkerResult:
-        """Run a flow here; what comes of it is its state, which the engine tells the server."""
-        flow = await load_flow_from_flow_run(flow_run, use_placeholder_flow=False)
-        if task_status is not None:
-            task_status.started(os.getpid())
+    async def _submit_run(self, flow_run: FlowRun) -> None:
+        """Take a run up and run it here; what comes of it is its state, which the engine tells the server.
+
+        What a worker of Prefect's asks and tells besides is about the infrastructure of a run, and there is none.
+        """
+        try:
+            if await self._propose_pending_state(flow_run):
+                await self._run_and_settle(flow_run)
+        finally:
+            self._submitting_flow_run_ids.discard(flow_run.id)
+            self._release_limit_slot(flow_run.id)
+
+    async def _run_and_settle(self, flow_run: FlowRun) -> None:
+        try:
+            flow = await self._flow_of(flow_run)
+        except Exception as error:
+            await self._propose_crashed_state(flow_run, f"its flow cannot be loaded: {type(error).__name__}: {error}")
+            return
+        assert self._runs_task_group is not None
+        self._runs_task_group.start_soon(self._give_worker_labels_to_flow_run, flow_run.id)
         await anyio.to_thread.run_sync(self._run_here, flow, flow_run)
         if flow_run.id in self._cancelled:
             self._cancelled.remove(flow_run.id)
             await self._mark_flow_run_as_cancelled(flow_run)
         elif self._is_stopping:
             await self._hand_back(flow_run.id, "its worker was stopped")
-        return ProcessWorkerResult(status_code=0, identifier=str(os.getpid()))
+
+    async def _flow_of(self, flow_run: FlowRun) -> Flow[..., Any]:
+        """The flow of a run's deployment, which is loaded once in this process."""
+        assert flow_run.deployment_id is not None
+        if flow_run.deployment_id not in self._flows:
+            flow: Flow[..., Any] = await load_flow_from_flow_run(flow_run, use_placeholder_flow=False)
+            # What comes of it is in the stores. Where else it is kept the server would be asked in every run.
+            self._flows[flow_run.deployment_id] = flow.with_options(
+                persist_result=False, result_storage=Path(PREFECT_LOCAL_STORAGE_PATH.value())
+            )
+        return self._flows[flow_run.deployment_id]
+
+    async def _give_worker_labels_to_flow_run(self, flow_run_id: UUID) -> None:
+        """Note who runs a run, so that it is known whose runs are lost with this worker."""
+        with contextlib.suppress(httpx.HTTPError):
+            await super()._give_worker_labels_to_flow_run(flow_run_id)
 
     def _run_here(self, flow: Flow[..., Any], flow_run: FlowRun) -> None:
         async def main() -> None:
@@ -185,9 +211,9 @@ class WarmWorker(ProcessWorker):
         return await super().get_and_submit_flow_runs()
 
     async def _get_scheduled_flow_runs(self) -> list[WorkerFlowRunResponse]:
-        """The runs that wait, one of the first before the others: workers that ask at once are not to want the same."""
+        """The runs that wait, from this worker's place on: workers that ask at once are not to want the same."""
         runs = await super()._get_scheduled_flow_runs()
-        first = random.randrange(min(len(runs), self._alive) or 1)
+        first = self._peers.index(self.name) % max(1, len(runs))
         return runs[first:] + runs[:first]
 
     def _release_limit_slot(self, flow_run_id: UUID) -> None:
@@ -237,7 +263,8 @@ class WarmWorker(ProcessWorker):
         """Schedule the runs anew whose worker gives no sign of life; the first worker by name does that for all."""
         workers = await self.client.read_workers_for_work_pool(self._work_pool_name)
         alive = {worker.name for worker in workers if worker.status == WorkerStatus.ONLINE}
-        self._alive = len(alive)
+        plans = self._queue == QUERIES
+        self._peers = sorted({self.name, *(name for name in alive if is_for_queries(name) == plans)})
         if self.name != min(alive, default=None):
             return
         under_way = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_UNDER_WAY)))

@@ -18,9 +18,9 @@ from shiftql.answers import Answer
 from shiftql.progress import progress
 from shiftql.render import render
 
-# An answer takes a tenth of a second to make and write: about a thirtieth of the time goes into it. Of 10,000 models it
+# An answer takes a tenth of a second to make and write: about a fiftieth of the time goes into it. Of 10,000 models it
 # takes seconds, and is made the less often.
-_REFRESH_SECONDS = 3.0
+_REFRESH_SECONDS = 5.0
 _WAIT_PER_SECOND = 10.0
 # A page has room for so many characters of code beside each other.
 _WIDTH = 80

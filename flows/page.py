@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 
 from flows.board import Board, as_code
@@ -15,6 +16,9 @@ from shiftql.render import render
 from storage.database import Database
 from storage.results import EvaluationRecord, ResultStore
 from storage.settings import current_settings, tracking_page
+
+# Until then the server has what the work waits for to do.
+_SHOWN_AFTER_SECONDS = 1.0
 
 
 class Page(Board):
@@ -28,14 +32,34 @@ class Page(Board):
         self._database = database
         self._parts: list[str] = []
         self._lines: list[str] = []
-        # Whether the plan of the statement under way is shown.
+        # That of the statement under way, before its work began, and whether it is shown.
+        self._plan: PlanNode | None = None
         self._is_planned = False
 
-    async def begin(self, plan: PlanNode) -> None:
-        """Show what will be done for a question with new work."""
-        self._is_planned = True
-        await self.leave("plan", _plan_as_markdown(self._statement, plan))
-        await self._tell(0.0)
+    @contextlib.asynccontextmanager
+    async def begun(self, plan: PlanNode) -> AsyncIterator[None]:
+        """Within it a question with new work is computed, and what will be done is shown; the work does not wait for
+        that."""
+        self._plan, ended = plan, asyncio.Event()
+
+        async def show() -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SHOWN_AFTER_SECONDS):
+                    await ended.wait()
+                    return
+            with contextlib.suppress(Exception):
+                await self.leave("plan", _plan_as_markdown(self._statement, plan))
+                self._is_planned = True
+                if "progress" not in self._left:
+                    await self._tell(0.0)
+
+        showing = asyncio.create_task(show())
+        try:
+            yield
+        finally:
+            # An artifact that is being made while it is cancelled would be made again.
+            ended.set()
+            await showing
 
     async def put(self, answer: Answer) -> None:
         """Leave an answer as far as it is known, after those of the statements before."""
@@ -45,17 +69,20 @@ class Page(Board):
         """Leave the answer to a statement, and the plan that it followed where it is a question's."""
         records = [] if plan is None else ResultStore(self._database).records(_fingerprints(plan))
         self._lines.append(render(answer, "json"))
-        self._parts.append(await asyncio.to_thread(_as_markdown, answer, records))
+        making = asyncio.create_task(asyncio.to_thread(_as_markdown, answer, records))
         if plan is not None and not self._is_planned:
-            await self.leave("plan", _plan_as_markdown(self._statement, plan))
-        self._is_planned = False
-        if "progress" in self._left:
+            await self.leave("plan", _plan_as_markdown(self._statement, self._plan or plan))
+        if self._plan is not None:
             await self._tell(100.0)
+        self._plan, self._is_planned = None, False
+        self._parts.append(await making)
         await self._show(self._parts, self._lines)
 
     async def _show(self, parts: Sequence[str], lines: Sequence[str]) -> None:
-        await self.leave("ranking", "\n\n---\n\n".join([as_code(self._statement), *parts]))
-        await self.leave("answer", "\n".join(lines), "json")
+        await asyncio.gather(
+            self.leave("ranking", "\n\n---\n\n".join([as_code(self._statement), *parts])),
+            self.leave("answer", "\n".join(lines), "json"),
+        )
 
 
 def _plan_as_markdown(statement: str, plan: PlanNode) -> str:

@@ -31,6 +31,11 @@ def name_of_worker(name: str, queue: str) -> str:
     return f"{name}-{queue}"
 
 
+def is_for_queries(worker: str) -> bool:
+    """Whether a worker of that name only plans and waits."""
+    return name_of_worker("", QUERIES) in worker
+
+
 async def workers_up(client: PrefectClient) -> dict[str, set[str]]:
     """The names of the workers of each pool that are alive, by their heartbeats, but for those that only plan."""
     found: dict[str, set[str]] = {}
@@ -42,5 +47,5 @@ async def workers_up(client: PrefectClient) -> dict[str, set[str]]:
                 raise
             workers = []
         names = {worker.name for worker in workers if worker.status == WorkerStatus.ONLINE}
-        found[pool] = {name for name in names if name_of_worker("", QUERIES) not in name}
+        found[pool] = {name for name in names if not is_for_queries(name)}
     return found

@@ -12,11 +12,12 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 import httpx
+from prefect import Task
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -26,10 +27,9 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.deployments import arun_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Cancelling
+from prefect.states import Cancelled, Cancelling, Pending
 
 from flows.computing import HOSTS_BY_START, Work
 from flows.evaluate import LABELS, TAG
@@ -39,12 +39,15 @@ from shiftql.assignments import Assignment
 from shiftql.plan import PlannedEvaluation
 from shiftql.progress import progress
 from storage.database import Database
+from storage.errors import StoreError
 from storage.evaluations import Measurement, Subject
 from storage.results import ResultStore
 from tasks.sources import HOSTS
 
 # How often results are looked for; of many that takes long, and is done the less often.
 _POLL_SECONDS = 0.2
+# Of what is soon over it is looked for so often.
+_SOON_SECONDS = 0.05
 _WAIT_PER_SECOND = 10.0
 # How often Prefect is asked what became of runs, whose results tell sooner, and which workers there are.
 _LOOK_SECONDS = 2.0
@@ -54,6 +57,8 @@ _LEAST_SECONDS = 2.0
 _TAKING_UP_SECONDS = 1.0
 # Prefect takes half a megabyte of parameters.
 _MOST_BYTES = 250_000
+# And so many runs at a time.
+_MOST_RUNS = 100
 _TRIES = 3
 _LAST_WORDS_SECONDS = 3.0
 _LONGEST_OUTAGE_SECONDS = 600.0
@@ -79,20 +84,21 @@ def batches_of(assignment: Assignment) -> Iterator[Batch]:
     for planned in assignment.evaluations:
         by_model.setdefault(planned.evaluation.model, []).append(planned)
     embedding: dict[Subject, float] = {}
-    sources: dict[Subject, str | None] = {}
     for each in assignment.embeddings:
         seconds = each.row_cost.seconds * each.new_rows + (each.opening_seconds if each.new_rows else 0.0)
         embedding[each.model] = embedding.get(each.model, 0.0) + seconds
-        sources[each.model] = each.source
-
-    def framework(model: Subject) -> int:
-        source = sources.get(model) or next((p.source for p in by_model[model] if p.source), None)
-        return HOSTS_BY_START.index(None if source is None else HOSTS[source])
-
-    for model in sorted(by_model, key=framework):
+    hosts = hosts_by_model(assignment)
+    for model in sorted(by_model, key=lambda model: HOSTS_BY_START.index(hosts.get(model))):
         of_model = by_model[model]
         seconds = embedding.get(model, 0.0) + sum(planned.cost.seconds for planned in of_model)
         yield Batch(tuple(planned.evaluation.fingerprint for planned in of_model), seconds)
+
+
+def hosts_by_model(assignment: Assignment) -> dict[Subject, str | None]:
+    """The host that each model of an assignment is opened in."""
+    sources = {planned.evaluation.model: planned.source for planned in assignment.evaluations if planned.source}
+    sources |= {embedding.model: embedding.source for embedding in assignment.embeddings}
+    return {model: HOSTS[source] for model, source in sources.items()}
 
 
 def next_batch(batches: Sequence[Batch], runs: int) -> Batch:
@@ -151,17 +157,20 @@ class Spread:
         # When workers, and runs, were last looked for.
         self._counted = self._looked = float("-inf")
         self._tag = f"{TAG}{flow_run.id}"
+        # What evaluates in each pool, and the task run that what it runs is shown below on the page of this run.
+        self._deployments: dict[str, UUID] = {}
+        self._parent: UUID | None = None
         self._noted = False
 
     async def run(self) -> None:
         """Return when everything is recorded. Runs that are not needed any more, or not waited for, are cancelled."""
         async with get_client() as client:
-            await self._find_again(client)
+            await asyncio.gather(self._find_again(client), self._begin(client), self._find_workers(client))
             self._reached = time.monotonic()
             try:
                 began = time.monotonic()
                 while await asyncio.to_thread(self._take_note):
-                    pause = max(_POLL_SECONDS, _WAIT_PER_SECOND * (time.monotonic() - began))
+                    pause = max(self._pause(), _WAIT_PER_SECOND * (time.monotonic() - began))
                     with self._outlasting():
                         await self._hand_out(client)
                     await asyncio.sleep(pause)
@@ -173,13 +182,18 @@ class Spread:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LAST_WORDS_SECONDS):
                         while self._errands and not self._needless.fingerprints & self._under_way():
-                            await asyncio.sleep(_POLL_SECONDS)
+                            await asyncio.sleep(_SOON_SECONDS)
                             await self._look(client)
             finally:
                 # What has recorded everything only has to say so.
                 cancelled = [each for each, errand in self._errands.items() if self._is_unsettled(errand)]
                 if cancelled:
                     await asyncio.shield(_cancel(cancelled))
+
+    def _pause(self) -> float:
+        """How long to wait for results: what is all expected soon is looked for the more often."""
+        expected = sum(self._seconds[each] for each in self._left)
+        return min(_POLL_SECONDS, max(_SOON_SECONDS, expected / _WAIT_PER_SECOND))
 
     @contextlib.contextmanager
     def _outlasting(self) -> Iterator[None]:
@@ -214,12 +228,9 @@ class Spread:
     async def _hand_out(self, client: PrefectClient) -> None:
         """Start a run for each worker that has none, or is soon done with it."""
         if time.monotonic() - self._counted > _LOOK_FOR_WORKERS_SECONDS:
-            self._counted = time.monotonic()
-            self._workers = await workers_up(client)
-            self._reached = time.monotonic()
-            self._say_that_nobody_works()
+            await self._find_workers(client)
         room = self._room()
-        starting: list[Awaitable[None]] = []
+        chosen: list[tuple[str, Batch]] = []
         free = set(self._left) - self._under_way() - self._busy
         given_up = {each for each in free if self._tries[each] >= _TRIES}
         await asyncio.to_thread(self._give_up, given_up)
@@ -230,16 +241,34 @@ class Spread:
                 break
             there = [batch for batch in batches if self._pool(batch.fingerprints, {pool: 1})]
             takers = [each for each in room if self._pool(there[0].fingerprints, {each: 1})]
-            chosen = next_batch(there, sum(room[each] for each in takers))
-            starting.append(self._start(client, pool, chosen))
+            batch = next_batch(there, sum(room[each] for each in takers))
+            chosen.append((pool, batch))
             room[pool] -= 1
-            free -= set(chosen.fingerprints)
+            free -= set(batch.fingerprints)
+        handed_out = [
+            (pool, batch, self._to_help(pool, batch, chosen[number - 1][1]))
+            for number, (pool, batch) in enumerate(chosen)
+        ]
         for pool in room:
             while room[pool] and (half := self._take_half(pool)):
-                starting.append(self._start(client, pool, half))
+                handed_out.append((pool, half, None))
                 room[pool] -= 1
-        # Who is told of a run first asks the server so much that the next would come late.
-        await asyncio.gather(*starting)
+        for pool in room:
+            await self._start(client, pool, [(batch, then) for each, batch, then in handed_out if each == pool])
+
+    def _to_help(self, pool: str, batch: Batch, other: Batch) -> Assignment | None:
+        """What a run in a pool, when it is done with a batch, may do of another's: its last first, and what is opened
+        in a framework that is loaded then."""
+        if other is batch:
+            return None
+        part = self._assignment.of(other.fingerprints)
+        loaded, needed = set(hosts_by_model(self._assignment.of(batch.fingerprints)).values()), hosts_by_model(part)
+        helped = tuple(
+            each
+            for each in part.evaluations[::-1]
+            if needed.get(each.evaluation.model) in loaded and self._pool([each.evaluation.fingerprint], {pool: 1})
+        )
+        return replace(part, evaluations=helped) if helped else None
 
     def _room(self) -> dict[str, int]:
         """How many more runs each pool takes. No more than one waits for a worker, however soon all are expected to be
@@ -277,23 +306,63 @@ class Spread:
         methods = {self._planned[each].evaluation.method for each in fingerprints}
         return pool_for(methods, room, {pool: len(names) for pool, names in self._workers.items()})
 
-    async def _start(self, client: PrefectClient, pool: str, batch: Batch) -> None:
+    async def _start(
+        self, client: PrefectClient, pool: str, batches: Sequence[tuple[Batch, Assignment | None]]
+    ) -> None:
+        """Start runs in a pool, all at once: who is told of the first asks so much that others would be late.
+
+        Raises StoreError where the server does not take one.
+        """
+        parts = [(self._fitting(batch), then) for batch, then in batches]
+        for start in range(0, len(parts), _MOST_RUNS):
+            some = parts[start : start + _MOST_RUNS]
+            response = await client.request(
+                "POST",
+                "/deployments/{id}/create_flow_run/bulk",  # type: ignore[arg-type]
+                path_params={"id": str(self._deployments[pool])},
+                json=[
+                    {
+                        "name": _title(part),
+                        "parameters": {"assignment": part.json, "then": then and then.json},
+                        "tags": [self._tag],
+                        "parent_task_run_id": str(self._parent),
+                    }
+                    for part, then in some
+                ],
+            )
+            for (part, _), result in zip(some, response.json()["results"], strict=True):
+                if result["error"] is not None:
+                    raise StoreError(f"Prefect's server takes no run: {result['error']}", subject=_title(part))
+                fingerprints = frozenset(evaluation.fingerprint for evaluation in part.new_evaluations)
+                self._errands[UUID(result["flow_run_id"])] = Errand(pool, fingerprints)
+
+    def _fitting(self, batch: Batch) -> Assignment:
+        """As much of a batch as Prefect takes as a parameter."""
         part = self._assignment.of(batch.fingerprints)
-        while len(json.dumps(written := part.json)) > _MOST_BYTES and len(part.evaluations) > 1:
+        while len(json.dumps(part.json)) > _MOST_BYTES and len(part.evaluations) > 1:
             half = [evaluation.fingerprint for evaluation in part.new_evaluations[: len(part.evaluations) // 2]]
             part = self._assignment.of(half)
-        fingerprints = frozenset(evaluation.fingerprint for evaluation in part.new_evaluations)
-        started = await arun_deployment(
-            f"evaluate/{pool}",
-            client=client,
-            parameters={"title": _title(part), "assignment": written},
-            timeout=0,
-            tags=[self._tag],
-        )
-        self._errands[started.id] = Errand(pool, fingerprints)
+        return part
+
+    async def _find_workers(self, client: PrefectClient) -> None:
+        self._counted = time.monotonic()
+        self._workers = await workers_up(client)
+        self._reached = time.monotonic()
+        missing = [pool for pool, names in self._workers.items() if names and pool not in self._deployments]
+        for pool in missing:
+            self._deployments[pool] = (await client.read_deployment_by_name(f"evaluate/{pool}")).id
+        self._say_that_nobody_works()
+
+    async def _begin(self, client: PrefectClient) -> None:
+        """Have a place on the page of this run for those that it starts; the same where it was begun before."""
+        place = Task(lambda: None, name="evaluations")
+        run = UUID(str(flow_run.id))
+        self._parent = (await client.create_task_run(place, run, dynamic_key="evaluations", state=Pending())).id
 
     async def _find_again(self, client: PrefectClient) -> None:
         """Take up the runs that an earlier attempt at this run started."""
+        if flow_run.run_count == 1:
+            return
         tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[self._tag]), state=_UNFINISHED)
         for run in await client.read_flow_runs(flow_run_filter=tagged):
             assignment = Assignment.from_json(run.parameters["assignment"])

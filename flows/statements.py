@@ -93,11 +93,11 @@ class _Work:
             raise KeyboardInterrupt from None
 
     async def _run(self, script: str, plan: PlanNode, asked_at: float) -> dict[str, Any]:
-        await self._page.begin(plan)
-        if isinstance(plan, Finetune):
-            _, done = await finetune_and_keep(script, self._database, self._page)
-        else:
-            _, done = await answer_question(script, self._database, self._page, asked_at)
+        async with self._page.begun(plan):
+            if isinstance(plan, Finetune):
+                _, done = await finetune_and_keep(script, self._database, self._page)
+            else:
+                _, done = await answer_question(script, self._database, self._page, asked_at)
         # The session answers from what is recorded now, which is what is added to the page.
         return done
 
