@@ -1,4 +1,4 @@
-"""Homes to ask questions in, each by whole processes of the console command."""
+"""Homes to ask questions in, by whole processes of the console command or one after the other in a session."""
 
 from __future__ import annotations
 
@@ -21,6 +21,19 @@ _START_SERVER = (
 )
 
 
+# A notebook's: every line is a question, and every line written its answer.
+_SESSION = """
+import json, sys
+import shiftql
+for line in sys.stdin:
+    try:
+        answer = shiftql.query(json.loads(line)).to_json()
+    except shiftql.ShiftError as error:
+        answer = {"failed": str(error)}
+    print(json.dumps(answer), flush=True)
+"""
+
+
 class CommandError(Exception):
     """A command failed; says what it wrote."""
 
@@ -31,7 +44,7 @@ class Asked:
 
     `estimated` are the seconds by the clock that its plan says beforehand, when `known` evaluations had been made in
     the home, and `estimated_work` those of its steps. `seconds` is what it took by the clock, `work` those of the
-    evaluations that were made for it, `wall` those of the whole process.
+    evaluations that were made for it, `wall` what was waited for the answer, with the start of a process for it.
     """
 
     text: str
@@ -68,12 +81,23 @@ class Home:
     def query(self, text: str) -> dict[str, Any]:
         return json.loads(self.shiftql("--format", "json", "-c", text))
 
-    def ask(self, text: str) -> Asked:
-        """Answer a question, and measure it."""
-        total = self.query(f"EXPLAIN JSON {text}")["plan"]["total"]
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A process to ask questions in, one after the other; frameworks that one of them started go on running."""
+        command = [sys.executable, "-c", _SESSION]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self._environment
+        ) as process:
+            yield Session(process)
+            process.communicate()
+
+    def ask(self, text: str, session: Session | None = None) -> Asked:
+        """Answer a question, in a session or by a process of its own, and measure it."""
+        query = self.query if session is None else session.query
+        total = query(f"EXPLAIN JSON {text}")["plan"]["total"]
         known, before = self._recorded()
         started = time.perf_counter()
-        answer = self.query(text)
+        answer = query(text)
         wall = time.perf_counter() - started
         return Asked(
             text,
@@ -106,8 +130,31 @@ class Home:
             return database.execute(query, values).fetchone()
 
     def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "SHIFT_HOME": str(self.path)}
-        return subprocess.run(command, capture_output=True, text=True, env=environment)
+        return subprocess.run(command, capture_output=True, text=True, env=self._environment)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "SHIFT_HOME": str(self.path)}
+
+
+class Session:
+    """A process that answers questions."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def query(self, text: str) -> dict[str, Any]:
+        """The answer as JSON. Raises CommandError where there is none."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(text) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        answer = json.loads(line) if line else {"failed": "the process ended"}
+        # Of an answer it is a list of models.
+        if isinstance(answer.get("failed"), str):
+            raise CommandError(f"{text} failed:\n{answer['failed']}")
+        return answer
 
 
 @contextmanager

@@ -51,11 +51,11 @@ _BYTES_PER_ACTIVATION = 4
 _START_SECONDS = {"server": 8.0, "prefect": 4.0, "torch": 6.0, "tensorflow": 9.0, "training": 3.0}
 # A run as such, and each of its evaluations and of the parts it embeds: claims, task runs, records.
 _RUN_SECONDS = 0.7
-_TASK_SECONDS = 0.05
+_TASK_SECONDS = 0.03
 # What a round takes besides its work: its models are chosen and planned, and the last of them is waited for.
 ROUND_SECONDS = 0.5
 # Features are computed by several models side by side, others are trained one after the other.
-_FEATURES, _SIDE_BY_SIDE = "features", 0.7
+_FEATURES, _SIDE_BY_SIDE = "features", 0.5
 
 # Stages of work whose ratios are learned.
 _OPENING, _EMBEDDING, _SCORING, _TRAINING, _TASK = "opening", "embedding", "scoring", "training", "task embedding"

@@ -70,19 +70,19 @@ def test_json_tells_of_every_execution_what_it_takes() -> None:
         assert beside == pytest.approx(0.7 + 0.5 * (len(rounds) - 1))
         assert isinstance(found[name]["break_even_rows"], int)
     assert found["finetuning"]["epochs"] == 3
-    assert found["plain"]["seconds"] == pytest.approx(0.7 + 3 * (0.15 + 3 + 0.0175 * 2300 + 0.005 * 300))
+    assert found["plain"]["seconds"] == pytest.approx(0.7 + 3 * (0.09 + 3 + 0.0175 * 2300 + 0.005 * 300))
 
 
 def test_costs_are_of_each_model() -> None:
     costs = ("--load", "1", "--inference", "0.01", "--fit", "0.002", "--proxy", "0.003", "--training", "0.1")
     found = answer(*POOL, *costs, "--epochs", "2")
-    assert found["plain"]["seconds"] == pytest.approx(0.7 + 12 * (0.15 + 1 + 0.01 * 2300 + 0.002 * 2000 + 0.003 * 300))
+    assert found["plain"]["seconds"] == pytest.approx(0.7 + 12 * (0.09 + 1 + 0.01 * 2300 + 0.002 * 2000 + 0.003 * 300))
     assert found["finetuning"]["seconds"] == pytest.approx(0.7 + 12 * (1 + 0.1 * 2000 * 2 + 0.01 * 300))
 
 
 def test_published_execution_opens_models_twice_and_pays_for_each_evaluation() -> None:
     ours, published = answer(*POOL), answer(*POOL, "--published")
-    assert published["plain"]["seconds"] - ours["plain"]["seconds"] == pytest.approx(12 * (3 + 1.5 - 0.15) - 0.7)
+    assert published["plain"]["seconds"] - ours["plain"]["seconds"] == pytest.approx(12 * (3 + 1.5 - 0.09) - 0.7)
 
 
 def test_a_chunk_and_a_budget_make_the_rounds_of_a_question() -> None:
