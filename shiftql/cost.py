@@ -32,7 +32,8 @@ _TRAINING_SECONDS = 0.3
 _TRAINING_FACTOR = {"full": 4.8, "lora": 3.5}
 _TASK_FACTOR = 5.6
 _STEP_SECONDS = 0.006
-_VALIDATION_SHARE = 0.2
+# Of the training rows, what is held out to choose the epoch by.
+VALIDATION_SHARE = 0.2
 _DEFAULT_BATCH = 32
 _SCORE_SECONDS = 0.02
 _FIT_SECONDS_PER_ROW = {"linear": 5e-5, "euclidean_nn": 2e-6, "cosine_nn": 2e-6, "nleep": 1.5e-4}
@@ -297,7 +298,7 @@ def _finetuning_seconds(
 ) -> float:
     # Rows are read once.
     read = (train_rows + test_rows) * _ROW_SECONDS
-    validated = round(train_rows * _VALIDATION_SHARE)
+    validated = round(train_rows * VALIDATION_SHARE)
     forward = operations_per_row(model) / _OPERATIONS_PER_SECOND
     step = _STEP_SECONDS / params.get("batch_size", _DEFAULT_BATCH)
     # Below a head alone rows pass once.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from shiftql.bound import BoundRanker
+from shiftql.cost import VALIDATION_SHARE
 from shiftql.plan import Evaluate, PlannedEvaluation
 from shiftql.planning import Planning, subject_of
 from shiftql.strategies.base import Strategy
@@ -31,6 +32,16 @@ def plan_finetunes(planning: Planning, ranker: BoundRanker) -> Evaluate:
     evaluations = [each.evaluation for each in planned]
     tries = _tries(planning, Retried(Batch(evaluations), evaluations), planned)
     return Evaluate(ranker, (*planned, *tries), planning.scan)
+
+
+def in_epochs(ranker: BoundRanker, num_rows: int) -> BoundRanker:
+    """The same training, of so many rows, in the fewest whole epochs that have the steps it was told in, if it was."""
+    params = dict(ranker.params)
+    steps = params.pop("steps", None)
+    if steps is None:
+        return ranker
+    steps_of_an_epoch = -(-(num_rows - round(VALIDATION_SHARE * num_rows)) // params["batch_size"])
+    return replace(ranker, params=params | {"epochs": -(-steps // max(1, steps_of_an_epoch))})
 
 
 def plan_training(planning: Planning, ranker: BoundRanker, model: ModelRecord) -> PlannedEvaluation:

@@ -17,7 +17,7 @@ from shiftql.bound import (
     BoundSet,
     Question,
 )
-from shiftql.finetune_planner import plan_finetunes, refused
+from shiftql.finetune_planner import in_epochs, plan_finetunes, refused
 from shiftql.plan import (
     Choice,
     Combine,
@@ -148,6 +148,7 @@ def _evaluate(
         case "strategy":
             return plan_strategy(planning, ranker)
         case "finetune":
+            ranker = in_epochs(ranker, planning.train.num_rows)
             return plan_epoch_race(planning, ranker) or plan_finetunes(planning, ranker)
         case _:
             return plan_proxies(planning, ranker, question.train[0].record.modality, race)
@@ -226,7 +227,8 @@ def _plan_finetuning(question: BoundFinetune, stores: Stores, inputs: tuple[Plan
     are_all_kept = question.name is None or question.train[0].record.task == _KEPT_TASK
     kept = [model for model in question.models if are_all_kept or model.source == _KEPT]
     planning = Planning(kept, train, None, scan, stores)
-    evaluates = (plan_finetunes(planning, BoundRanker(question.spec, params)) for params in question.grid)
+    rankers = (in_epochs(BoundRanker(question.spec, params), train.num_rows) for params in question.grid)
+    evaluates = (plan_finetunes(planning, ranker) for ranker in rankers)
     unkept = (
         (model.name, f"a {model.source} model that is no classifier of single rows cannot be kept; leave out AS")
         for model in question.models

@@ -27,7 +27,7 @@ class Argument:
     A `default` of None is chosen by the planner for each model. An argument that `is_dropped_at_default` is then no
     part of the parameters, so that scores from before there was the argument stay known. Text that `may_be_number`
     may also be a whole number. One that `chooses_features` says which features are scored, not how: rankers do not
-    get it.
+    get it. One that stands `in_place_of` another is not given beside it.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Argument:
     is_dropped_at_default: bool = False
     may_be_number: bool = False
     chooses_features: bool = False
+    in_place_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,8 @@ RANKERS: dict[str, RankerSpec] = {
                 Argument("warmup", float, 0.1, minimum=0, is_dropped_at_default=True),
                 # Epochs without anything better, after which it ends; 0 never ends it early.
                 Argument("patience", int, 0, minimum=0, is_dropped_at_default=True),
+                # The planner makes whole epochs of them.
+                Argument("steps", int, None, minimum=1, is_dropped_at_default=True, in_place_of="epochs"),
             ),
             tasks=_ALL_TASKS,
             needs_test=True,
@@ -510,8 +513,8 @@ def bind_arguments(spec: RankerSpec, positional: Sequence[Any], named: Mapping[s
     """Every argument's value by its canonical name, defaults filled in (but those that are dropped), in spec order.
 
     A whole number is taken for a float and a whole float for an integer; a truth value is neither.
-    Raises BindingError on an unknown argument, one given twice, and a value of wrong type or size; its subject is
-    the argument as it was named.
+    Raises BindingError on an unknown argument, one given twice or beside the one that it stands for, and a value of
+    wrong type or size; its subject is the argument as it was named.
     """
     names = [argument.name for argument in spec.arguments]
     if len(positional) > len(names):
@@ -534,6 +537,13 @@ def bind_arguments(spec: RankerSpec, positional: Sequence[Any], named: Mapping[s
                 fix=f"give {argument.name} once; by position it is number {names.index(argument.name) + 1}",
             )
         given[argument.name] = _checked(spec, argument, value, name)
+    for argument in spec.arguments:
+        if argument.name in given and argument.in_place_of in given:
+            raise BindingError(
+                f"{spec.label} is given {argument.in_place_of} and {argument.name}",
+                subject=argument.name,
+                fix=f"give {argument.in_place_of} or {argument.name}",
+            )
     bound = ((argument, given.get(argument.name, argument.default)) for argument in spec.arguments)
     return {
         argument.name: value

@@ -180,7 +180,7 @@ def test_a_ranker_of_two_words_is_completed_in_quotes(typed):
     assert suggested(f"SELECT * FROM models ORDER BY {typed}") == ['"Cosine NN"']
 
 
-AFTER_THE_SEED = ["metric=", "mode=", "warmup=", "patience="]
+AFTER_THE_SEED = ["metric=", "mode=", "warmup=", "patience=", "steps="]
 
 
 @pytest.mark.parametrize(
