@@ -21,7 +21,8 @@ from storage.settings import current_settings
 from storage.unembedded import unembedded, union
 from storage.views import LAST, View
 from tasks.prepared_rows import PreparedRows, size_of
-from tasks.reading import read_rows
+from tasks.readers.base import CHUNK_ROWS, Rows
+from tasks.reading import read_chunks
 from tasks.registration import changed_model
 from tasks.shared_datasets import local_dataset
 from tasks.shared_models import local_model
@@ -37,6 +38,8 @@ _WINDOW_ROWS = 4096
 _WINDOW_BYTES = 128 << 20
 _WINDOW_VECTORS = 1 << 16
 _PREPARED_BYTES = 512 << 20
+# And of the rows that were read, of which a halved query wants others in each round.
+_READ_BYTES = 128 << 20
 
 # The model opened last stays open: its other split usually comes next.
 _opened: tuple[str, Model] | None = None
@@ -47,6 +50,8 @@ _loader = ThreadPoolExecutor(1)
 _is_warm = False
 _AHEAD_BYTES = 512 << 20
 _prepared = PreparedRows(_PREPARED_BYTES)
+_read = PreparedRows(_READ_BYTES)
+_UNPREPARED = ""
 
 
 def embed_dataset(
@@ -120,17 +125,35 @@ def _prepare(
     model: Model, dataset: DatasetRecord, rows: np.ndarray, hashes: np.ndarray
 ) -> Iterator[tuple[list[int], list[Any]]]:
     """The rows as the model takes them, with their numbers, chunk by chunk; only those not at hand are read."""
-    is_at_hand = np.fromiter(((model.preparation, hashes[row].tobytes()) in _prepared for row in rows), bool, len(rows))
-    for row in rows[is_at_hand].tolist():
-        yield [row], [_prepared.get(model.preparation, hashes[row].tobytes())]
-    to_read = rows[~is_at_hand]
-    if not len(to_read):
-        return
-    for chunk, numbers in read_rows(dataset, to_read, hashes):
-        items = model.prepare(chunk)
+
+    def prepared(numbers: np.ndarray, rows: Rows) -> tuple[list[int], list[Any]]:
+        items = model.prepare(rows)
         for number, item in zip(numbers, items, strict=True):
             _prepared.put(model.preparation, hashes[number].tobytes(), item)
-        yield numbers.tolist(), items
+        return numbers.tolist(), items
+
+    is_at_hand = _are_in(_prepared, model.preparation, hashes[rows])
+    for row in rows[is_at_hand].tolist():
+        yield [row], [_prepared.get(model.preparation, hashes[row].tobytes())]
+    rows = rows[~is_at_hand]
+    was_read = _are_in(_read, _UNPREPARED, hashes[rows])
+    for numbers in np.array_split(rows[was_read], range(CHUNK_ROWS, int(was_read.sum()), CHUNK_ROWS)):
+        if len(numbers):
+            kept: list[Any] = [_read.get(_UNPREPARED, hashes[number].tobytes()) for number in numbers]
+            yield prepared(numbers, kept)
+    rows = rows[~was_read]
+    if not len(rows):
+        return
+    for chunk, start, found in read_chunks(dataset, rows, hashes):
+        for number, row in enumerate(chunk, start):
+            _read.put(_UNPREPARED, hashes[number].tobytes(), row)
+        if len(found):
+            yield prepared(start + found, [chunk[index] for index in found])
+
+
+def _are_in(kept: PreparedRows, preparation: str, hashes: np.ndarray) -> np.ndarray:
+    """Which of the rows with these hashes are kept so prepared, as bools."""
+    return np.fromiter(((preparation, each.tobytes()) in kept for each in hashes), bool, len(hashes))
 
 
 def _windows(

@@ -21,6 +21,18 @@ from tasks.shared_datasets import local_dataset
 def read_rows(dataset: DatasetRecord, wanted: np.ndarray, row_hashes: np.ndarray) -> Iterator[tuple[Rows, np.ndarray]]:
     """The rows whose numbers are `wanted`, with these numbers, ascending and chunk by chunk.
 
+    `row_hashes` are those of all rows of the dataset. Raises what `read_chunks` does.
+    """
+    for rows, start, found in read_chunks(dataset, wanted, row_hashes):
+        if len(found):
+            yield [rows[index] for index in found], start + found  # type: ignore[misc, call-overload]
+
+
+def read_chunks(
+    dataset: DatasetRecord, wanted: np.ndarray, row_hashes: np.ndarray
+) -> Iterator[tuple[Rows, int, np.ndarray]]:
+    """Chunks of rows, the number of the first of each, and the places in it of the rows whose numbers are `wanted`.
+
     `row_hashes` are those of all rows of the dataset. Raises a transient EvaluationError when the files are of
     other content, and StoreError when there are none; what stands after the last wanted row is not looked at.
     """
@@ -37,8 +49,7 @@ def read_rows(dataset: DatasetRecord, wanted: np.ndarray, row_hashes: np.ndarray
         if not np.array_equal(chunk.row_hashes, row_hashes[start:stop]):
             raise changed
         found = np.flatnonzero(is_wanted[start:stop])
-        if len(found):
-            yield [chunk.rows[index] for index in found], start + found  # type: ignore[misc, call-overload]
+        yield chunk.rows, start, found
         left -= len(found)
         start = stop
     if left:

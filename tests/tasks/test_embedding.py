@@ -32,6 +32,7 @@ def nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "_opened", None)
     monkeypatch.setattr(embedding, "_coming", None)
     monkeypatch.setattr(embedding, "_prepared", PreparedRows(1 << 20))
+    monkeypatch.setattr(embedding, "_read", PreparedRows(1 << 20))
 
 
 @pytest.fixture
@@ -89,6 +90,22 @@ def test_embedding_again_embeds_nothing_and_opens_no_model(catalog: Catalog, mon
     monkeypatch.setattr(embedding, "_open", None)
     assert _embed(catalog, "bert", "nature-test") == 0
     np.testing.assert_array_equal(_features(catalog, "bert", "nature-test"), before)
+
+
+@pytest.mark.parametrize("dataset", ["nature-test", "colours-test"])
+def test_rows_of_a_later_round_are_not_read_again(
+    catalog: Catalog, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = "bert" if dataset == "nature-test" else "vit"
+    num_rows = catalog.dataset(dataset).num_rows
+    assert _embed(catalog, model, dataset, (0, 1), (num_rows - 1, num_rows)) > 0
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding, "read_chunks", None)
+        assert _embed(catalog, model, dataset) > 0
+    in_rounds = _features(catalog, model, dataset)
+    shutil.rmtree(current_settings().features)
+    _embed(catalog, model, dataset)
+    np.testing.assert_allclose(in_rounds, _features(catalog, model, dataset), rtol=1e-4, atol=1e-5)
 
 
 def test_relabelled_rows_keep_their_features(catalog: Catalog, tmp_path: Path) -> None:
