@@ -62,7 +62,7 @@ _FEATURES, _SIDE_BY_SIDE = "features", 0.5
 _OPENING, _EMBEDDING, _SCORING, _TRAINING, _TASK = "opening", "embedding", "scoring", "training", "task embedding"
 # What is learned of plans as a whole: how long it takes until they begin, and which share of their seconds passes by
 # the clock, as steps run side by side or the cores have other work.
-_STARTING, _PASSING = "starting", "passing"
+_STARTING, _PASSING = "starting", "clock"
 # The machine in general, told by every stage that computes with models.
 _MACHINE: Level = ("", "")
 _BOOKKEEPING: Level = ("bookkeeping", "")
@@ -182,12 +182,12 @@ class CostModel:
         bookkeeping, working = self.bookkeeping(tasks), work * self._share_of_clock(kind)
         if bookkeeping >= working:
             return Observation(max(_LEAST_SECONDS, seconds - working) / _bookkeeping_seconds(tasks), [_BOOKKEEPING])
-        return Observation(max(_LEAST_SECONDS, seconds - bookkeeping) / work, _passing_levels(kind))
+        usual = work * _usual_share(kind)
+        return Observation(max(_LEAST_SECONDS, seconds - bookkeeping) / usual, _passing_levels(kind))
 
     def _share_of_clock(self, kind: str) -> float:
         """Seconds by the clock in which a second of work of a kind is done."""
-        usual = _SIDE_BY_SIDE if kind == _FEATURES else 1.0
-        return math.exp(self._logarithm(_passing_levels(kind), math.log(usual)))
+        return _usual_share(kind) * self._times(_passing_levels(kind))
 
     def bookkeeping(self, tasks: int) -> float:
         """Seconds of a run of so many tasks beside their work."""
@@ -266,6 +266,10 @@ def _training_levels(model: ModelRecord, params: Mapping[str, Any]) -> tuple[Lev
 
 def _starting_levels(started: Collection[str]) -> tuple[Level, ...]:
     return (_STARTING, ""), (f"{_STARTING} {'+'.join(sorted(started))}", "")
+
+
+def _usual_share(kind: str) -> float:
+    return _SIDE_BY_SIDE if kind == _FEATURES else 1.0
 
 
 def _passing_levels(kind: str) -> tuple[Level, ...]:

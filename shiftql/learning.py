@@ -25,11 +25,12 @@ def learn_run(plan: PlanNode, work: Mapping[str, Any], seconds: float, database:
         return
     learned = LearnedCosts(database)
     costs = CostModel(learned.of([""]))
-    done, kind = seconds_of_work(work, database), plan.kind_of_work
+    # Side by side models take longer each than was expected of them, and all together less.
+    done, kind = min(seconds_of_work(work, database), plan.total_cost.seconds), plan.kind_of_work
     passed = max(_LEAST_SECONDS, seconds - work["download_seconds"])
     if starts := plan.waiting.starts:
         # What is computed first takes longer, for it sets things up.
-        usual = costs.passing(min(done, plan.total_cost.seconds), tasks, kind)
+        usual = costs.passing(done, tasks, kind)
         learned.learn([starting_took(starts, max(_LEAST_SECONDS, passed - usual))])
     else:
         learned.learn([costs.ran(done, tasks, kind, passed)])

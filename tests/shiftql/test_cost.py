@@ -208,6 +208,15 @@ def test_more_work_or_tasks_take_longer_by_the_clock(seconds: float, more: float
     assert busy.passing(seconds, tasks, "features") > base
 
 
+@given(st.floats(0.2, 5))
+def test_how_much_passes_side_by_side_says_nothing_of_what_is_trained_alone(times: float) -> None:
+    seconds = times * (COSTS.passing(100, 1, "features") - COSTS.bookkeeping(1)) + COSTS.bookkeeping(1)
+    costs = learned_from(COSTS.ran(100, 1, "features", seconds))
+    before, after = (each.passing(100, 1, "finetune") - each.bookkeeping(1) for each in (COSTS, costs))
+    # Half of a deviation may be the machine's.
+    assert after / before == pytest.approx(times**0.5)
+
+
 def test_a_model_that_is_here_is_not_downloaded() -> None:
     away = model(num_params=10**6, size_bytes=2 * 10**7, handle="hub/away", path="")
     assert COSTS.downloading(away) == Cost(2.0, download_bytes=2 * 10**7)
