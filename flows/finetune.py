@@ -39,30 +39,32 @@ _SHORT = 12
 
 
 @flow(name="finetune", flow_run_name=run_name)
-async def finetune(statement: str) -> dict[str, Any]:
+async def finetune(statement: str, asked_at: float | None = None) -> dict[str, Any]:
     """Fine-tune what a FINETUNE asks for, keep the best on validation, and leave the answer as an artifact.
 
-    Returns what flows.search.search does.
+    Takes and returns what flows.search.search does.
     """
     settings = current_settings()
     with features_in_use(settings), told_run(statement):
         board = Board(statement)
-        found, done = await finetune_and_keep(statement, Database(settings), board)
+        found, done = await finetune_and_keep(statement, Database(settings), board, asked_at)
         await board.put(found)
         return done
 
 
-async def finetune_and_keep(statement: str, database: Database, board: Board) -> tuple[Answer, dict[str, Any]]:
+async def finetune_and_keep(
+    statement: str, database: Database, board: Board, asked_at: float | None = None
+) -> tuple[Answer, dict[str, Any]]:
     """Fine-tune what a FINETUNE asks for, the answer so far on the board, and keep the best; what `answer_question`
     returns."""
-    question, attempted, done = await evaluate(statement, database, board)
+    question, attempted, done = await evaluate(statement, database, board, asked_at)
     plan = prepare(question, database, attempted)
     assert isinstance(question, BoundFinetune)
     assert isinstance(plan, Finetune)
     winner = to_be_kept(question, plan, database)
     if winner is not None:
         await _keep(winner, question, plan, Catalog(database))
-    found = answer(question, plan, database, done)
+    found = answer(question, plan, database, done, partial=done["partial"])
     tell_answer(found)
     return found, done
 

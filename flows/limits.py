@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from flows.slots import hosts_needed
-from shiftql.plan import Rank, Step
+from shiftql.plan import Finetune, Rank, Step
 from shiftql.progress import progress
 from storage.results import ResultStore
 from tasks.host import host
@@ -19,11 +19,13 @@ _POLL_SECONDS = 0.25
 class Limits:
     """The limits of the steps of one question, which was asked at a time (seconds since 1970).
 
-    Whoever goes beyond one is cancelled: what is recorded by then stays, and what is under way is given up.
+    Whoever goes beyond one is cancelled: what is recorded by then stays, and what is under way is given up. What is
+    given the whole question by the clock (`within`, in seconds) is given to each step that it rests on, too.
     """
 
-    def __init__(self, asked_at: float) -> None:
+    def __init__(self, asked_at: float, within: float | None = None) -> None:
         self._asked_at = asked_at
+        self._within = within
         self._ended: set[str] = set()
 
     @property
@@ -38,7 +40,11 @@ class Limits:
     @contextlib.asynccontextmanager
     async def of(self, step: str, plan: Step, results: ResultStore, computed: Sequence[str]) -> AsyncIterator[None]:
         """Within it the work of a step ends when a limit of its plan is reached; `computed` grows as work is done."""
-        if not isinstance(plan, Rank) or (plan.within is None and plan.budget is None):
+        limited = plan if isinstance(plan, Rank | Finetune) else None
+        budget = None if limited is None else limited.budget
+        given = [each for each in (self._within, None if limited is None else limited.within) if each is not None]
+        within = min(given, default=None)
+        if within is None and budget is None:
             yield
             return
         reached: list[str] = []
@@ -49,17 +55,17 @@ class Limits:
         async def watch() -> None:
             done, began, spent = -1, 0.0, 0.0
             while not reached:
-                if plan.budget is not None:
+                if budget is not None:
                     if len(computed) != done:
                         done, began = len(computed), time.monotonic()
                         spent = await asyncio.to_thread(_spent, plan, results)
                     if not all(host(name).is_ready() for name in hosts):
                         # That frameworks are loading is no evaluation's cost.
                         began = time.monotonic()
-                    if spent + time.monotonic() - began >= plan.budget:
-                        reached.append(f"BUDGET {plan.budget:g}s")
-                if plan.within is not None and time.time() - self._asked_at >= plan.within:
-                    reached.append(f"WITHIN {plan.within:g}s")
+                    if spent + time.monotonic() - began >= budget:
+                        reached.append(f"BUDGET {budget:g}s")
+                if within is not None and time.time() - self._asked_at >= within:
+                    reached.append(f"WITHIN {within:g}s")
                 await asyncio.sleep(0 if reached else _POLL_SECONDS)
             working.cancel()
 
@@ -70,13 +76,14 @@ class Limits:
             # Somebody else may have cancelled it too, as by an interrupt.
             if not reached or working.uncancel() > 0:
                 raise
+            if not self._ended:
+                progress.get().note(f"{reached[0]} is over: this is the answer so far; asking again goes on from here")
             self._ended.add(step)
-            progress.get().note(f"{reached[0]} is over: this is the answer so far; asking again goes on from here")
         finally:
             watching.cancel()
 
 
-def _spent(plan: Rank, results: ResultStore) -> float:
+def _spent(plan: Step, results: ResultStore) -> float:
     """The seconds that those evaluations of a plan took that are known by now."""
     evaluations = {
         planned.evaluation.fingerprint

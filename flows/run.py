@@ -36,9 +36,10 @@ def run_search(statement: str, plan: PlanNode, settings: Settings, asked_at: flo
     return _run_flow("flows.search:search", parameters, hosts_needed(plan), settings)
 
 
-def run_finetuning(statement: str, plan: PlanNode, settings: Settings) -> dict[str, Any]:
+def run_finetuning(statement: str, plan: PlanNode, settings: Settings, asked_at: float) -> dict[str, Any]:
     """Run the flow that fine-tunes models and keeps the best, and return what it did; see flows.finetune."""
-    return _run_flow("flows.finetune:finetune", {"statement": statement}, hosts_needed(plan), settings)
+    parameters = {"statement": statement, "asked_at": asked_at}
+    return _run_flow("flows.finetune:finetune", parameters, hosts_needed(plan), settings)
 
 
 def run_benchmark(parameters: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from flows.computing import Work, compute
 from flows.downloading import Downloads
 from flows.limits import Limits
 from flows.telemetry import tell_answer, told_run
+from shiftql import ast
 from shiftql.answering import answer, look_up
 from shiftql.answers import Answer, RankingAnswer
 from shiftql.binder import bind
@@ -84,7 +85,8 @@ async def evaluate(
     attempted: set[str] = set()
     tries: Counter[str] = Counter()
     downloads = Downloads(database)
-    limits = Limits(time.time() if asked_at is None else asked_at)
+    within = question.within if isinstance(question, ast.Select | ast.Finetune) else None
+    limits = Limits(time.time() if asked_at is None else asked_at, within)
     results = ResultStore(database)
     while True:
         bound = bind(question, database, statement, declared, look_up(database, attempted))

@@ -95,7 +95,7 @@ class _Work:
     async def _run(self, script: str, plan: PlanNode, asked_at: float) -> dict[str, Any]:
         async with self._page.begun(plan):
             if isinstance(plan, Finetune):
-                _, done = await finetune_and_keep(script, self._database, self._page)
+                _, done = await finetune_and_keep(script, self._database, self._page, asked_at)
             else:
                 _, done = await answer_question(script, self._database, self._page, asked_at)
         # The session answers from what is recorded now, which is what is added to the page.

@@ -246,7 +246,7 @@ def answer_finetuning(
         seconds=0.0,
         rankings={question.spec.label: rank_finetuned(plan, measured)},
         failed=failures(plan, measured, partial=partial),
-        partial=partial,
+        partial=partial or plan.is_cut,
         kept=None if kept is None else describe_kept(kept),
         **_figures(evaluations, measured, work),
     )

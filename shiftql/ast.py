@@ -325,12 +325,17 @@ class Print(Statement):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finetune(Statement):
-    """Fine-tunes models on datasets and keeps the result, under `name` where one is given."""
+    """Fine-tunes models on datasets and keeps the result, under `name` where one is given.
+
+    Its limits are those of a Select.
+    """
 
     models: tuple[str, ...] | Query
     datasets: tuple[Dataset, ...]
     arguments: tuple[Argument, ...] = ()
     name: str | None = None
+    budget: Budget | None = None
+    within: float | None = None
     wait: bool | None = None
 
 

@@ -886,7 +886,8 @@ class _Binder(Places):
                     f"models are not fine-tuned for {dataset.record.task}, the task of {dataset.label}",
                     fix=f"name a dataset for {' or '.join(sorted(spec.tasks))}",
                 )
-        statement = write_script(replace(written, wait=None), self._declared)
+        unlimited = replace(written, budget=None, within=None, wait=None)
+        statement = write_script(unlimited, self._declared)
         earlier = self._kept_before(written)
         if earlier is not None and earlier.statement == statement:
             # What is in the pool by now, the model that was kept not least, is no part of the question.
@@ -896,6 +897,8 @@ class _Binder(Places):
         else:
             models = self._models_to_finetune(written, train[0].record, inputs)
             candidates = tuple(map(subject_of, models))
+        grid = self._grid(spec, written)
+        self._check_budget(written, min(params["epochs"] for params in grid))
         bound = BoundFinetune(
             text=written.text,
             statement=statement,
@@ -903,8 +906,10 @@ class _Binder(Places):
             models=models,
             candidates=candidates,
             train=train,
-            grid=self._grid(spec, written),
+            grid=grid,
             name=written.name,
+            budget=written.budget,
+            within=written.within,
             inputs=tuple(inputs),
         )
         rankings = (each for each in steps_in(inputs) if isinstance(each, BoundRanking | BoundDistances))
@@ -917,6 +922,24 @@ class _Binder(Places):
                 fix=f"keep the result under another name, or first 'shiftql models remove {written.name}'",
             )
         return bound
+
+    def _check_budget(self, written: ast.Finetune, epochs: int) -> None:
+        """Refuse a budget that no training of so many epochs can end within."""
+        budget = written.budget
+        if budget is None:
+            return
+        if budget.unit == "pulls" or budget.amount is None:
+            self.fail(
+                budget,
+                "models are fine-tuned for epochs, and pulls are rows that a proxy sees",
+                fix="write a budget in epochs or time, as BUDGET 50 epochs or BUDGET 2h",
+            )
+        if budget.unit == "epochs" and budget.amount < epochs:
+            self.fail(
+                budget,
+                f"{budget.amount:g} epochs are too few for a model that is trained for {epochs}",
+                fix=f"give at least {epochs}, or train for fewer epochs, as (epochs={budget.amount:g})",
+            )
 
     def _kept_before(self, written: ast.Finetune) -> Lineage | None:
         """The lineage of the model that has the name already. Refuses a name of one that FINETUNE did not make."""

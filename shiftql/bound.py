@@ -167,7 +167,8 @@ class BoundDistances(BoundQuery):
 class BoundFinetune:
     """Models to fine-tune on datasets with every combination of arguments of `spec`; the best is kept as `name`.
 
-    `statement` is all that was asked, in one spelling. Of the `candidates` it is about, `models` are still there.
+    `statement` is what was asked, in one spelling and without limits. Of the `candidates` it is about, `models` are
+    still there.
     """
 
     text: str
@@ -178,6 +179,8 @@ class BoundFinetune:
     train: tuple[BoundDataset, ...]
     grid: tuple[Mapping[str, Any], ...]
     name: str | None
+    budget: ast.Budget | None = None
+    within: float | None = None
     inputs: tuple[BoundQuery, ...] = ()
 
     @cached_property

@@ -406,10 +406,10 @@ class Session:
                 return self._ask(query, text).answer
             case ast.Select() | ast.SetOperation() | ast.DeclaredName() | ast.Finetune():
                 answer = self._ask(statement, text).answer
-                if isinstance(statement, ast.Finetune) and statement.name is None:
+                if isinstance(statement, ast.Finetune):
                     from shiftql.remarks import say_what_is_not_kept
 
-                    say_what_is_not_kept(answer)
+                    say_what_is_not_kept(answer, statement.name)
                 return answer
             case ast.Purge(what=what):
                 from shiftql.places import Places
@@ -550,7 +550,7 @@ class Session:
         from shiftql.plan import Finetune
 
         if isinstance(plan, Finetune):
-            return run_finetuning(script, plan, current_settings())
+            return run_finetuning(script, plan, current_settings(), asked_at)
         return run_search(script, plan, current_settings(), asked_at)
 
     def _detach(self, script: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
@@ -189,14 +189,14 @@ class _TreeBuilder(Transformer_NonRecursive):
         datasets: tuple[Dataset, ...],
         arguments: tuple[Argument, ...] | None,
         name: Token | None,
-        wait: Token | None,
+        *limits: tuple[str, Any, Meta],
     ) -> Finetune:
         return Finetune(
             models=models,
             datasets=datasets,
             arguments=arguments or (),
             name=_text(name),
-            wait=None if wait is None else wait.type == "WAIT",
+            **self._each_once(limits),
             **self._statement(meta),
         )
 
@@ -313,15 +313,20 @@ class _TreeBuilder(Transformer_NonRecursive):
         sources: tuple[Relation | SubSelect, ...],
         *clauses: tuple[str, Any, Meta],
     ) -> Select:
+        given = self._each_once(clauses)
+        select = Select(items=items, sources=sources, distinct=distinct is not None, **given, **self._statement(meta))
+        inner = [source.query for source in sources if isinstance(source, SubSelect)]
+        return self._nested(meta, select, (*inner, given.get("where"), given.get("other_than")), levels=2)
+
+    def _each_once(self, clauses: Iterable[tuple[str, Any, Meta]]) -> dict[str, Any]:
+        """The values of clauses by their names."""
         given: dict[str, Any] = {}
         for clause, value, place in clauses:
             if clause in given:
                 phrase = clause.replace("_", " ").upper()
                 raise self._error(place, f"{phrase} is given twice", f"keep one {phrase}")
             given[clause] = value
-        select = Select(items=items, sources=sources, distinct=distinct is not None, **given, **self._statement(meta))
-        inner = [source.query for source in sources if isinstance(source, SubSelect)]
-        return self._nested(meta, select, (*inner, given.get("where"), given.get("other_than")), levels=2)
+        return given
 
     def rank(self, meta: Meta, *parts: Any) -> Select:
         """RANK is a SELECT that says BY for ORDER BY and may leave out what is selected."""

@@ -564,7 +564,10 @@ class Rank(PlanNode):
 
 @dataclass(frozen=True)
 class Finetune(PlanNode):
-    """Models fine-tuned, a step below for each combination of arguments; the best on validation is kept as `name`."""
+    """Models fine-tuned, a step below for each combination of arguments; the best on validation is kept as `name`.
+
+    `within` and `budget` are those of a Rank, `epochs` those that all trainings may take together.
+    """
 
     evaluates: tuple[Evaluate, ...]
     train: Split
@@ -572,6 +575,9 @@ class Finetune(PlanNode):
     scan: Scan
     refused: tuple[tuple[str, str], ...] = ()
     download: Download | None = None
+    within: float | None = None
+    budget: float | None = None
+    epochs: float | None = None
 
     @property
     def description(self) -> str:
@@ -579,7 +585,16 @@ class Finetune(PlanNode):
         tries = f", {len(self.evaluates)} combinations of arguments each" if len(self.evaluates) > 1 else ""
         refused = f", {_count(len(self.refused), 'model')} refused" if self.refused else ""
         under = f", the best kept as {self.name}" if self.name else ""
-        return f"Fine-tune {models} on {self.train.subject.name}{tries}{under}{refused}"
+        return f"Fine-tune {models} on {self.train.subject.name}{tries}{''.join(self._limits)}{under}{refused}"
+
+    @property
+    def _limits(self) -> Iterator[str]:
+        if self.within is not None:
+            yield f", within {self.within:g} s"
+        if self.budget is not None:
+            yield f", budget {self.budget:g} seconds"
+        if self.epochs is not None:
+            yield f", budget {self.epochs:g} epochs"
 
     @property
     def rows(self) -> int:

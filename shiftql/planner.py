@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from shiftql import ast
 from shiftql.bound import (
     BoundAverage,
     BoundDataset,
@@ -135,7 +136,7 @@ def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode
         refused=refused(question.models) if finetunes else (),
         unneeded=question.unneeded,
         within=question.within,
-        budget=question.budget.amount if question.budget and question.budget.unit == "seconds" else None,
+        budget=_amount(question.budget, "seconds"),
     )
 
 
@@ -192,12 +193,11 @@ def _embedding(probe: ModelRecord, datasets: Sequence[BoundDataset], stores: Sto
 def _schedule(question: BoundRanking, train: Split | None) -> Schedule | None:
     """The rounds of a question that names a chunk or a number of pulls."""
     chunk = question.chunk.rows if question.chunk else None
-    budget = question.budget if question.budget and question.budget.unit == "pulls" else None
-    pulls = None if budget is None or budget.amount is None else int(budget.amount)
+    pulls = _amount(question.budget, "pulls")
     if train is None or (chunk is None and pulls is None):
         return None
     arms = {model.fingerprint for model in question.models}
-    return schedule_of(len(arms), train.num_rows, chunk, pulls)
+    return schedule_of(len(arms), train.num_rows, chunk, None if pulls is None else int(pulls))
 
 
 def _strategy(question: BoundRanking, schedule: Schedule | None, choice: Choice | None) -> str:
@@ -240,4 +240,12 @@ def _plan_finetuning(question: BoundFinetune, stores: Stores, inputs: tuple[Plan
         question.name,
         scan,
         tuple({**dict(unkept), **dict(refused(question.models))}.items()),
+        within=question.within,
+        budget=_amount(question.budget, "seconds"),
+        epochs=_amount(question.budget, "epochs"),
     )
+
+
+def _amount(budget: ast.Budget | None, unit: str) -> float | None:
+    """What may be spent of a unit; None where nothing limits it."""
+    return budget.amount if budget is not None and budget.unit == unit else None

@@ -120,7 +120,7 @@ def _finetune(node: ast.Finetune) -> str:
     text = f"FINETUNE {models} WITH {_one_or_list(map(to_text, node.datasets))}"
     if node.arguments:
         text += f" ({_listed(node.arguments)})"
-    return text + _alias(node.name) + _wait(node.wait)
+    return text + _alias(node.name) + _limits(node)
 
 
 def _register(node: ast.Register) -> str:
@@ -170,11 +170,9 @@ def _select(node: ast.Select) -> str:
         text += f" OTHER THAN {_name_or_query(node.other_than)}"
     if node.limit is not None:
         text += f" LIMIT {node.limit}"
-    for clause in (node.retrieve, node.chunk, node.budget):
+    for clause in (node.retrieve, node.chunk):
         text += f" {to_text(clause)}" if clause else ""
-    if node.within is not None:
-        text += f" WITHIN {worded_duration(node.within)}"
-    return text + _wait(node.wait)
+    return text + _limits(node)
 
 
 def _predicate(node: ast.Node) -> str:
@@ -238,8 +236,11 @@ def _direction(is_descending: bool) -> str:
     return " DESC" if is_descending else ""
 
 
-def _wait(wait: bool | None) -> str:
-    return "" if wait is None else " WAIT" if wait else " NOWAIT"
+def _limits(node: ast.Select | ast.Finetune) -> str:
+    text = f" {to_text(node.budget)}" if node.budget else ""
+    if node.within is not None:
+        text += f" WITHIN {worded_duration(node.within)}"
+    return text if node.wait is None else f"{text} {'WAIT' if node.wait else 'NOWAIT'}"
 
 
 def _literal(value: str | int | float | bool) -> str:

@@ -43,7 +43,12 @@ def say_what_is_shared(plan: PlanNode) -> None:
             )
 
 
-def say_what_is_not_kept(answer: Answer) -> None:
-    """That the best of a FINETUNE without a name is kept by one."""
-    if isinstance(answer, FinetuneAnswer) and answer.ranking:
+def say_what_is_not_kept(answer: Answer, name: str | None) -> None:
+    """That the best of a FINETUNE without a name is kept by one, or why nothing is kept under its name yet."""
+    if not isinstance(answer, FinetuneAnswer) or answer.kept is not None:
+        return
+    if name is None and answer.ranking:
         progress.get().note(f"nothing is kept: AS 'name' keeps the best, {answer.ranking[0]['model']}")
+    if name is not None and answer.partial and answer.running is None:
+        why = "it was interrupted" if answer.interrupted else "no training came to its end"
+        progress.get().note(f"nothing is kept as {name}: {why}")

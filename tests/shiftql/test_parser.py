@@ -63,6 +63,7 @@ def test_query_makes_the_recorded_tree(path):
         ("RANK m BY 'LEEP(k=1)' TRAINED ON d", "SELECT * FROM m TRAINED ON d ORDER BY LEEP(k=1)"),
         ("RANK (SELECT a FROM m) BY LEEP", "RANK * FROM (SELECT a FROM m) BY LEEP()"),
         ("FINETUNE m WITH d", "FINETUNE [m] WITH [d] ()"),
+        ("FINETUNE m WITH d AS n BUDGET 2h WITHIN 30m", "FINETUNE m WITH d AS n WITHIN '30 m' BUDGET 120m"),
         ("USE localhost:4200", "USE 'localhost:4200'"),
         ('SELECT a FROM m ORDER BY "Linear"(k=1)', "SELECT a FROM m ORDER BY Linear ( k = 1 )"),
     ],

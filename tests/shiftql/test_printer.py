@@ -135,6 +135,8 @@ finetunes = node(
     datasets=many(datasets, least=1),
     arguments=many(arguments),
     name=st.none() | names,
+    budget=st.none() | budgets,
+    within=st.none() | seconds,
     wait=st.sampled_from([None, True, False]),
 )
 registrations = node(

@@ -1,4 +1,4 @@
-"""A budget of evaluation seconds: what it leaves out, and that what is known counts."""
+"""A budget of evaluation seconds or epochs: what it leaves out, and that what is known counts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from shiftql.plan import Rank
 from shiftql.rules import optimize
 from shiftql.rules.keep_within_budget import keep_within_budget
 from shiftql.rules.knowledge import Knowledge
+from shiftql.strategies.retried import second_chance
 
 Draft = Callable[[str], Any]
 QUESTION = "SELECT * FROM models ORDER BY Linear TRAINED ON reviews-train TESTED ON reviews-test"
@@ -73,6 +74,26 @@ def test_what_is_known_is_kept_and_counts_at_what_it_took(draft: Draft, spent: f
     assert isinstance(after, Rank)
     assert first in _models(after)
     assert (second in _models(after)) is kept
+
+
+@pytest.mark.parametrize(("epochs", "known", "kept"), [(9, 0, 1), (10, 0, 2), (10, 1, 1), (15, 1, 2)])
+def test_epochs_pay_for_whole_trainings_and_known_ones_count(draft: Draft, epochs: int, known: int, kept: int) -> None:
+    plan = draft("FINETUNE bert-old WITH reviews-train (lr=[0.1, 0.01, 0.001], epochs=5)")
+    fingerprints = [each.evaluations[0].evaluation.fingerprint for each in plan.evaluates]
+    after = optimize(replace(plan, epochs=epochs), Knowledge(frozenset(fingerprints[:known])))
+    assert len(after.new_evaluations) == kept
+    assert after.is_cut is (known + kept < 3)
+
+
+def test_a_second_try_comes_on_top_of_a_budget_of_epochs(draft: Draft) -> None:
+    plan = draft("FINETUNE bert-old WITH reviews-train (epochs=5)")
+    (evaluate,) = plan.evaluates
+    (first,) = evaluate.evaluations
+    again = second_chance(first.evaluation)
+    assert again is not None
+    tried = replace(evaluate, evaluations=(replace(first, known=True), replace(first, evaluation=again)))
+    after = keep_within_budget(replace(plan, evaluates=(tried,), epochs=5), Knowledge())
+    assert after.new_evaluations == (again,)
 
 
 def test_nothing_is_embedded_for_what_is_left_out(draft: Draft) -> None:
