@@ -21,14 +21,17 @@ from shiftql.bound import (
     nothing_known,
 )
 from shiftql.catalog_ranking import rank_by_catalog
+from shiftql.history import FULL
 from shiftql.keeping import describe_kept, find_kept
 from shiftql.plan import Distances, Finetune, PlannedEvaluation, PlanNode, Query, Rank
 from shiftql.preparation import prepare
 from shiftql.ranking import failures, rank_chosen, rank_finetuned, rank_models
+from storage.checkpoints import CheckpointStore, training_key
 from storage.database import Database
 from storage.errors import EvaluationError
 from storage.evaluations import Measurement
 from storage.results import ResultStore
+from storage.settings import current_settings
 
 
 def look_up(database: Database, attempted: Collection[str] | None = frozenset()) -> Lookup:
@@ -228,6 +231,7 @@ def answer_ranking(
         rankings=rankings,
         failed=failures(plan, measured, partial=partial),
         partial=partial or plan.is_cut,
+        begun=_begun(evaluations, measured) if partial else (),
         # Of the worst first it would say nothing.
         chance=None if plan.descending else chance,
         **_figures(evaluations, measured, work),
@@ -247,9 +251,30 @@ def answer_finetuning(
         rankings={question.spec.label: rank_finetuned(plan, measured)},
         failed=failures(plan, measured, partial=partial),
         partial=partial or plan.is_cut,
+        begun=_begun(evaluations, measured) if partial else (),
         kept=None if kept is None else describe_kept(kept),
         **_figures(evaluations, measured, work),
     )
+
+
+def _begun(evaluations: Sequence[PlannedEvaluation], measured: Mapping[str, Measurement]) -> tuple[dict[str, Any], ...]:
+    """What is known of trainings none of whose rungs is measured, best first."""
+    trainings = {
+        training_key(each.evaluation): each.evaluation for each in evaluations if each.evaluation.method == FULL
+    }
+    reached = {training_key(each.evaluation) for each in evaluations if each.evaluation.fingerprint in measured}
+    checkpoints = CheckpointStore(current_settings())
+    begun: list[tuple[float, dict[str, Any]]] = []
+    for key in trainings.keys() - reached:
+        epochs, noted, evaluation = checkpoints.epochs(key), checkpoints.noted(key), trainings[key]
+        if not epochs or noted is None:
+            continue
+        sign = 1 if noted.get("higher_is_better", True) else -1
+        best = max(sign * value for value in noted["curve"][:epochs])
+        told = {"model": evaluation.model.name, "lr": evaluation.params["lr"], "epochs": epochs}
+        figures = {"of": evaluation.params["epochs"], "score": sign * best, "metric": noted["metric"]}
+        begun.append((-best, {**told, **figures}))
+    return tuple(told for _, told in sorted(begun, key=lambda each: (each[0], each[1]["model"])))
 
 
 def _figures(

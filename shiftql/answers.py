@@ -119,8 +119,9 @@ class RankingAnswer(Answer):
     `rankings` maps each ranker's label to its rows, best first. `failed` lists models that could not be
     evaluated. `evaluated` and `reused` count evaluations. One that is `partial` was ended by a limit, or, when
     `interrupted`, by the user. `running` are models still being evaluated elsewhere, None where the answer was waited
-    for. `chance` is the probability that the first model is within 1 % of the best,
-    where a strategy tells it.
+    for. `chance` is the probability that the first model is within 1 % of the best, where a strategy tells it. `begun`
+    are trainings that a partial one saw no end of, best first: `model`, `lr`, `epochs` until the checkpoint that they
+    go on from, `of` how many, and the `score` by then.
     """
 
     rankings: Mapping[str, tuple[Mapping[str, Any], ...]]
@@ -131,6 +132,7 @@ class RankingAnswer(Answer):
     interrupted: bool = False
     running: tuple[str, ...] | None = None
     chance: float | None = None
+    begun: tuple[Mapping[str, Any], ...] = ()
     work: Mapping[str, Any] = field(default_factory=dict)
 
     kind = "ranking"
@@ -152,6 +154,7 @@ class RankingAnswer(Answer):
             "partial": self.partial,
             **({} if self.running is None else {"running": list(self.running)}),
             **({} if self.chance is None else {"chance": self.chance}),
+            **({"begun": list(self.begun)} if self.begun else {}),
             "work": dict(self.work),
         }
 

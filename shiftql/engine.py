@@ -458,12 +458,14 @@ class Session:
 
     def _explain(self, statement: ast.Explain, text: str) -> Answer:
         from shiftql.explain import explained
+        from shiftql.remarks import say_what_is_too_short
 
         question = statement.statement
         if not statement.analyze:
             inquiry = self._inquiry(question, text)
             self._questions.refresh(inquiry)
             _, plan = self._questions.prepare(inquiry)
+            say_what_is_too_short(plan)
             return explained(statement, plan, None)
         from shiftql.actuals import measure_plan
 

@@ -9,7 +9,7 @@ from shiftql import ast
 from shiftql.actuals import Actual
 from shiftql.answers import ExplainAnswer
 from shiftql.cost import worded_bytes
-from shiftql.plan import PlanNode, Saving, Waiting
+from shiftql.plan import PlanNode, Saving
 from shiftql.wording import worded_seconds
 
 _NOTHING = Actual()
@@ -108,14 +108,12 @@ def _total(plan: PlanNode, actual: Actual) -> str:
     """What is waited for, what is stored and what is downloaded."""
     total = plan.total_cost
     took = "" if actual.total_seconds is None else f" (actual {actual.total_seconds:.1f} s)"
-    starts = "" if plan.waiting is None or not plan.waiting.starts else f", {_worded_start(plan.waiting)}"
+    waiting = plan.waiting
+    starts = ""
+    if waiting is not None and waiting.starts:
+        starts = f", {worded_seconds(waiting.starting_seconds)} of it to start {waiting.started}"
     download = f", {worded_bytes(total.download_bytes)} to download" if total.download_bytes else ""
     return f"{worded_seconds(plan.seconds)}{took}{starts}, {worded_bytes(total.size_bytes)}{download}"
-
-
-def _worded_start(waiting: Waiting) -> str:
-    started = dict.fromkeys("Prefect" if name in {"prefect", "server"} else name for name in waiting.starts)
-    return f"{worded_seconds(waiting.starting_seconds)} of it to start {' and '.join(started)}"
 
 
 def _append_children(node: PlanNode, indent: str, lines: list[str], actual: Mapping[int, Actual]) -> None:

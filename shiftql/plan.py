@@ -51,6 +51,11 @@ class Waiting:
     running_seconds: float
 
     @property
+    def started(self) -> str:
+        """What it starts, in words."""
+        return " and ".join(dict.fromkeys("Prefect" if name in {"prefect", "server"} else name for name in self.starts))
+
+    @property
     def seconds(self) -> float:
         return self.starting_seconds + self.running_seconds
 

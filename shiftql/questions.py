@@ -18,7 +18,12 @@ from shiftql.plan import Evaluate, Finetune, PlanNode
 from shiftql.preparation import prepare
 from shiftql.progress import progress
 from shiftql.published import keep_published
-from shiftql.remarks import say_what_is_held_out, say_what_is_left_out, say_what_is_shared
+from shiftql.remarks import (
+    say_what_is_held_out,
+    say_what_is_left_out,
+    say_what_is_shared,
+    say_what_is_too_short,
+)
 from shiftql.script import dataset_names, relation_names, write_script
 from storage.baselines import MAJORITY, RAW
 from storage.database import Database
@@ -108,6 +113,7 @@ class Questions:
         bound, planned = self.prepare(inquiry)
         say_what_is_held_out(planned)
         say_what_is_shared(planned)
+        say_what_is_too_short(planned)
         if not planned.new_evaluations and not self._is_left_to_keep(bound, planned):
             say_what_is_left_out(planned)
             return Ran(answer(bound, planned, self._database, {}), {}, planned, planned)

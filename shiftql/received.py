@@ -35,6 +35,7 @@ def read_answer(told: Mapping[str, Any]) -> Answer:
                 "partial": told["partial"],
                 "running": None if "running" not in told else tuple(told["running"]),
                 "chance": told.get("chance"),
+                "begun": tuple(told.get("begun", ())),
                 "work": told["work"],
             }
             return FinetuneAnswer(**ranking, kept=told["kept"]) if "kept" in told else RankingAnswer(**ranking)

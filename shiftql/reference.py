@@ -201,8 +201,8 @@ _SUBJECTS = (
             'rows: "rows", a list of objects by column.',
             'ranking: "ranking", a list with "rank", "model", "score", "metric", "higher_is_better", "low", "high",'
             ' "tied", "n_test" and "layer"; "rankings" by ranker where there are several; "failed"; "evaluated" and'
-            ' "reused" counts; "partial"; "work"; of FINETUNE also "kept", with "name", "path" and "load" (two lines of'
-            " Python), or null.",
+            ' "reused" counts; "partial"; where it is, trainings that are "begun"; "work"; of FINETUNE also "kept",'
+            ' with "name", "path" and "load" (two lines of Python), or null.',
             '"low" and "high" are the 95 % interval of the score; "tied" models cannot be told from the first one on'
             ' this test set; rows with "baseline" are no models, trainings that are "collapsed" tell all rows alike.',
             'error: "error" with "type", "message", "line" and "column".',

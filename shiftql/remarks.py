@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from shiftql.answers import Answer, FinetuneAnswer
-from shiftql.plan import Evaluate, PlanNode, Rank
+from shiftql.plan import Evaluate, Finetune, PlanNode, Rank
 from shiftql.progress import progress
+from shiftql.wording import worded_seconds
 from storage.settings import current_settings
 
 
@@ -15,6 +16,17 @@ def say_what_is_held_out(plan: PlanNode) -> None:
         if test.is_held_out:
             which = f"{test.num_rows} rows of {test.subject.name}"
             progress.get().note(f"tested on {which}, a fifth (of each class where rows have one), seed 0")
+
+
+def say_what_is_too_short(plan: PlanNode) -> None:
+    """That a time is over before anything new is computed."""
+    if not isinstance(plan, Rank | Finetune) or plan.within is None or plan.waiting is None:
+        return
+    if plan.waiting.starting_seconds >= plan.within:
+        seconds = worded_seconds(plan.waiting.starting_seconds)
+        progress.get().note(
+            f"starting {plan.waiting.started} is expected to take {seconds}, and WITHIN gives {plan.within:g} s"
+        )
 
 
 def say_what_is_left_out(plan: PlanNode) -> None:

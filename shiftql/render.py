@@ -109,6 +109,8 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
         parts.append(f"the first is within 1 % of the best there is with a probability of {likely}")
     if answer.failed:
         parts.append(_listed("failed", _with_reasons(answer.failed, "model")))
+    if answer.begun:
+        parts.append(_listed("begun, and gone on with when asked again", map(_worded_begun, answer.begun)))
     if answer.running:
         unfinished = f"; still being evaluated: {', '.join(answer.running)}"
     else:
@@ -117,6 +119,12 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
     if isinstance(answer, FinetuneAnswer) and answer.kept is not None:
         parts += [f"kept as {answer.kept['name']}, which loads with", Verbatim("\n".join(answer.kept["load"]))]
     return parts
+
+
+def _worded_begun(training: Mapping[str, Any]) -> tuple[str, str]:
+    """Which training it is, and how far it is."""
+    epochs = f"{training['epochs']} of {training['of']} epochs"
+    return f"{training['model']} (lr {training['lr']:g})", f"{epochs}, {training['metric']} {training['score']:.3f}"
 
 
 def _matrix_parts(answer: MatrixAnswer) -> list[TextTable | str]:

@@ -54,7 +54,7 @@ def collapse_of(diverged: Diverged) -> dict[str, Any]:
 def note_of(measure: Measure, progress: Progress) -> dict[str, Any]:
     """What people may look at while it trains; see storage.live_runs."""
     told = {"curve": progress.curve, "figures": progress.figures, "ended": progress.ended}
-    return {"metric": f"validation_{measure.metric}", **told}
+    return {"metric": f"validation_{measure.metric}", "higher_is_better": measure.higher_is_better, **told}
 
 
 def measurement_of(result: Mapping[str, Any]) -> Measurement:

@@ -14,7 +14,7 @@ import pytest
 from prefect.exceptions import TerminationSignal
 from sqlmodel import col, select
 
-from flows import computing, limits, search
+from flows import computing, limits, search, starting
 from flows import run as run_module
 from shiftql.answers import FinetuneAnswer, RankingAnswer
 from shiftql.engine import query
@@ -196,10 +196,13 @@ def test_a_finetune_that_ends_none_keeps_nothing_and_goes_on_from_its_checkpoint
     before = ask(f"{FINETUNE} WITHIN 10m")
     assert isinstance(before, FinetuneAnswer)
     assert (before.ranking, before.kept, before.partial) == ([], None, True)
+    (begun,) = before.begun
+    assert (begun["model"], begun["lr"], begun["epochs"], begun["of"]) == ("bert", 0.01, 1, 3)
+    assert (begun["metric"], 0 <= begun["score"] <= 1) == ("validation_accuracy", True)
     assert notes[-1] == "nothing is kept as reader: no training came to its end"
     after = ask(FINETUNE)
     assert isinstance(after, FinetuneAnswer)
-    assert after.kept is not None
+    assert (after.kept is not None, after.begun) == (True, ())
     assert min(epochs_trained()) < 3
 
 
@@ -224,6 +227,19 @@ def test_a_budget_of_seconds_begins_no_training_that_it_cannot_pay_for(
         "the budget leaves out 2 evaluations; a larger one goes on from here",
         "nothing is kept as reader: no training came to its end",
     ]
+
+
+@pytest.mark.parametrize("prefix", ["EXPLAIN ", ""])
+def test_a_time_that_starting_alone_takes_is_said_to_be_too_short(
+    prefix: str, monkeypatch: pytest.MonkeyPatch, notes: list[str]
+) -> None:
+    monkeypatch.setattr(starting, "to_start", lambda _: {"torch"})
+    monkeypatch.setattr(run_module, "run_search", lambda *_: {"partial": True})
+    query(f"{prefix}{QUESTION} WITHIN 1h")
+    assert notes == []
+    query(f"{prefix}{QUESTION} WITHIN 0.5s")
+    assert [note.partition(" is expected to take ")[0] for note in notes] == ["starting torch"]
+    assert notes[0].endswith(", and WITHIN gives 0.5 s")
 
 
 def test_the_time_of_a_question_is_that_of_the_questions_it_rests_on(stuck: threading.Event) -> None:

@@ -83,6 +83,13 @@ def out_of_time(no_model: RankingAnswer) -> RankingAnswer:
 
 
 @pytest.fixture
+def begun(out_of_time: RankingAnswer) -> RankingAnswer:
+    figures = {"lr": 0.001, "of": 10, "metric": "validation_accuracy"}
+    far, near = ({"model": "vit", "epochs": 7, "score": 0.75}, {"model": "bert", "epochs": 1, "score": 0.5})
+    return replace(out_of_time, begun=({**far, **figures}, {**near, **figures}))
+
+
+@pytest.fixture
 def interrupted(out_of_time: RankingAnswer) -> RankingAnswer:
     return replace(out_of_time, interrupted=True)
 

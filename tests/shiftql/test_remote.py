@@ -105,7 +105,9 @@ def told(*answers: Answer) -> str:
     return "\n".join(render(answer, "json") for answer in answers)
 
 
-@pytest.mark.parametrize("name", ["ranking", "two_rankings", "all_failed", "no_model", "rows", "no_rows", "plan"])
+@pytest.mark.parametrize(
+    "name", ["ranking", "two_rankings", "all_failed", "no_model", "begun", "rows", "no_rows", "plan"]
+)
 @pytest.mark.parametrize("format", ["table", "json", "csv", "markdown"])
 def test_an_answer_reads_the_same_from_a_distance(name: str, format: str, request: pytest.FixtureRequest) -> None:
     answer = request.getfixturevalue(name)

@@ -42,6 +42,11 @@ def test_models_that_failed_for_the_same_reason_share_a_line(ranking):
     assert lines[lines.index("failed") + 1 : -1] == ["- a, c: the hub cannot be reached", "- b: no weights"]
 
 
+def test_trainings_that_did_not_come_to_their_end_are_told_with_how_far_they_are(begun):
+    text = render(begun, "table")
+    assert "- vit (lr 0.001): 7 of 10 epochs, validation_accuracy 0.750\n- bert (lr 0.001): 1 of 10 epochs" in text
+
+
 def test_models_that_tell_all_rows_alike_are_said_beneath_their_ranking(ranking):
     ((label, (best, *others)),) = ranking.rankings.items()
     told = replace(ranking, rankings={label: (best | {"collapsed": True}, *others)})
