@@ -179,7 +179,7 @@ def failures(
 ) -> tuple[dict[str, str], ...]:
     """Models that could not be evaluated, each once with each of its reasons, in the order of their names.
 
-    In a `partial` answer those that were not reached are no failures.
+    Of two tries the first tells why. In a `partial` answer those that were not reached are no failures.
     """
     reasons = set(plan.refused)
     for evaluate in plan.evaluates:
@@ -189,6 +189,7 @@ def failures(
             if (outcome := measured.get(planned.evaluation.fingerprint)) and outcome.status == "completed"
         }
         names = {} if evaluate.choice is None else evaluate.choice.names
+        failed = set[tuple[Subject, str, str]]()
         for planned in evaluate.evaluations:
             measurement = measured.get(planned.evaluation.fingerprint)
             model = planned.evaluation.model
@@ -198,8 +199,10 @@ def failures(
                     reasons.add((model.name, _GONE))
                 continue
             # A run that collapsed may have done well on its other try.
-            is_made_up_for = measurement.collapsed and run_of(planned.evaluation) in completed
-            if measurement.status == "failed" and not is_made_up_for:
+            run = run_of(planned.evaluation)
+            is_made_up_for = measurement.collapsed and run in completed
+            if measurement.status == "failed" and not is_made_up_for and run not in failed:
+                failed.add(run)
                 reasons |= {(name, measurement.reason or "unknown") for name in names.get(model, (model.name,))}
     return tuple({"model": name, "reason": reason} for name, reason in sorted(reasons))
 

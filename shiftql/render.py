@@ -95,6 +95,8 @@ def _ranking_parts(answer: RankingAnswer) -> list[TextTable | str]:
     for label, ranking in answer.rankings.items():
         if len(answer.rankings) > 1:
             parts += ["", f"by {label}"] if parts else [f"by {label}"]
+        if not ranking and (answer.failed or answer.partial):
+            continue
         table = tabulate_ranking(ranking)
         parts.append(table)
         if any(TIED in row for row in (*table.rows, *table.beneath)):

@@ -216,6 +216,24 @@ def test_failures_are_told_once_in_the_order_of_names() -> None:
     )
 
 
+def test_of_two_tries_that_failed_the_first_tells_why() -> None:
+    first = replace(_evaluation("a"), params={"seed": 0})
+    second = second_chance(first)
+    assert second is not None
+    planned = tuple(PlannedEvaluation(each, Cost()) for each in (first, second))
+    plan = Rank(
+        "Enumerate",
+        (replace(_evaluate([]), evaluations=planned),),
+        None,
+        None,
+        None,
+        descending=False,
+        limit=None,
+    )
+    lost = {each.fingerprint: _failed(f"the loss grew to {n}") for n, each in enumerate((first, second), start=200)}
+    assert failures(plan, lost, partial=False) == ({"model": "a", "reason": "the loss grew to 200"},)
+
+
 def test_what_was_planned_and_has_no_result_is_a_failure_unless_the_answer_is_partial() -> None:
     plan = Rank("Enumerate", (_evaluate(["a"]),), None, None, None, descending=False, limit=None)
     (failure,) = failures(plan, {}, partial=False)

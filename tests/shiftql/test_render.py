@@ -47,6 +47,12 @@ def test_trainings_that_did_not_come_to_their_end_are_told_with_how_far_they_are
     assert "- vit (lr 0.001): 7 of 10 epochs, validation_accuracy 0.750\n- bert (lr 0.001): 1 of 10 epochs" in text
 
 
+@pytest.mark.parametrize("name", ["all_failed", "out_of_time"])
+def test_where_no_model_is_ranked_there_is_no_table(name, request):
+    answer = replace(request.getfixturevalue(name), rankings={"FineTune": ()})
+    assert "rank " not in render(answer, "table")
+
+
 def test_models_that_tell_all_rows_alike_are_said_beneath_their_ranking(ranking):
     ((label, (best, *others)),) = ranking.rankings.items()
     told = replace(ranking, rankings={label: (best | {"collapsed": True}, *others)})
