@@ -32,6 +32,7 @@ from shiftql.bound import (
     steps_in,
 )
 from shiftql.dataset_binder import DatasetBinder
+from shiftql.finetune_planner import finetunable
 from shiftql.places import Places
 from shiftql.predicates import Predicates, kind_of
 from shiftql.probe_binder import ProbeBinder
@@ -57,6 +58,7 @@ from shiftql.scope import (
     with_models,
 )
 from shiftql.script import write_script
+from shiftql.strategies.rungs import least_epochs
 from shiftql.strategies.successive_halving import least_budget
 from shiftql.tables import RANKING_KEYS
 from storage.catalog import Catalog, DatasetRecord, ModelRecord
@@ -606,7 +608,7 @@ class _Binder(Places):
         columns = self._items(select.items, scope)
         beside = self._beside(select, columns)
         models, values = self._pool(scope.base, model_id, train[0].record.modality if train else None, beside)
-        self._check_limits(select, rankers, len({model.fingerprint for model in models}))
+        self._check_limits(select, rankers, models)
         hidden = {**self._hidden(scope, {}), "model_id": Column(model_id, MODEL)}
         return BoundRanking(
             text=select.text,
@@ -627,7 +629,7 @@ class _Binder(Places):
             is_unordered=not select.order_by,
         )
 
-    def _check_limits(self, select: ast.Select, rankers: Sequence[BoundRanker], num_models: int) -> None:
+    def _check_limits(self, select: ast.Select, rankers: Sequence[BoundRanker], models: Sequence[ModelRecord]) -> None:
         budget = select.budget
         halved = select.chunk or (budget if budget is not None and budget.unit == "pulls" else None)
         trained = next((ranker for ranker in rankers if ranker.spec.kind in _TRAINED), None)
@@ -643,12 +645,27 @@ class _Binder(Places):
                 f"{rankers[0].spec.label} trains no epochs",
                 fix="write a budget in time or pulls, as BUDGET 10m or BUDGET 160, or ORDER BY FineTune",
             )
+        if budget is not None and trained is not None and trained.spec.kind == "finetune" and budget.unit == "epochs":
+            self._check_epochs(
+                budget, trained.params["epochs"], len({each.fingerprint for each in finetunable(models)})
+            )
+        num_models = len({model.fingerprint for model in models})
         least = least_budget(num_models)
         if budget is not None and budget.unit == "pulls" and budget.amount is not None and budget.amount < least:
             self.fail(
                 budget,
                 f"{budget.amount:g} pulls are too few to halve {num_models} models",
                 fix=f"give at least {least}, a pull for each model in each round",
+            )
+
+    def _check_epochs(self, budget: ast.Budget, epochs: int, num_models: int) -> None:
+        """Refuse a budget that is too small for any race of so many models over so many epochs."""
+        least = least_epochs(num_models, epochs)
+        if num_models and budget.amount is not None and budget.amount < least:
+            self.fail(
+                budget,
+                f"{budget.amount:g} epochs are too few to choose among {num_models} models trained for {epochs}",
+                fix=f"give at least {least}, train for fewer epochs, or narrow the models down by WHERE",
             )
 
     def _models_of(self, select: ast.Select, scope: _Scope) -> Table:

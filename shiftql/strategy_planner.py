@@ -16,7 +16,7 @@ from shiftql.planning import Planning, ranker_named, subject_of
 from shiftql.strategies.base import Arm, Offer, Problem
 from shiftql.strategies.known import is_little_known
 from shiftql.strategies.retried import run_of
-from shiftql.strategies.rungs import EpochRace, fit_race, least_epochs, rungs_of
+from shiftql.strategies.rungs import EpochRace, fit_race, rungs_of
 from shiftql.strategies.specs import NamedStrategy
 from shiftql.strategies.successive_halving import RowRace, row_race
 from storage.catalog import ModelRecord
@@ -40,10 +40,7 @@ def plan_strategy(planning: Planning, ranker: BoundRanker) -> Evaluate:
 
 
 def plan_epoch_race(planning: Planning, ranker: BoundRanker) -> Evaluate | None:
-    """Fine-tuning as a race over epochs, where the limits cannot pay for all of it; None where they can.
-
-    Raises PlanError where a budget of epochs is too small for any race.
-    """
+    """Fine-tuning as a race over epochs, where the limits cannot pay for all of it; None where they can."""
     raced = _epoch_race(planning, ranker)
     if raced is None:
         return None
@@ -61,15 +58,7 @@ def _epoch_race(planning: Planning, ranker: BoundRanker) -> EpochRace | None:
         limits.append(budget.amount if budget.unit == "epochs" else budget.amount / max(seconds, 1e-9))
     if not finals or min(limits, default=math.inf) >= models * epochs:
         return None
-    fitting = fit_race(models, epochs, min(limits))
-    least = least_epochs(models, epochs)
-    if fitting is None and budget is not None and budget.unit == "epochs" and (budget.amount or 0) < least:
-        raise PlanError(
-            f"{budget.amount:g} epochs are too few to choose among {models} models that are trained for {epochs}",
-            subject="BUDGET",
-            fix=f"give at least {least}, train for fewer epochs, or narrow the models down by WHERE",
-        )
-    return fitting
+    return fit_race(models, epochs, min(limits))
 
 
 def _choose(planning: Planning, ranker: BoundRanker, rungs: Sequence[int], strategy: NamedStrategy | None) -> Evaluate:

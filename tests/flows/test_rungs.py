@@ -16,7 +16,7 @@ from shiftql.answers import ErrorAnswer, ExplainAnswer, RankingAnswer
 from shiftql.engine import Session, query
 from storage.catalog import Catalog
 from storage.database import Database
-from storage.errors import PlanError
+from storage.errors import BindingError
 from storage.results import EvaluationRecord
 from storage.settings import current_settings
 
@@ -125,7 +125,8 @@ def test_too_few_epochs_are_refused_with_how_many_it_takes() -> None:
     text = f"SELECT name FROM image_models ORDER BY FineTune(epochs={EPOCHS}) {COLOURS} BUDGET 6 epochs"
     (answer,) = Session().run(text)
     assert isinstance(answer, ErrorAnswer)
-    assert isinstance(answer.error, PlanError)
+    assert isinstance(answer.error, BindingError)
+    assert answer.error.column == text.index("BUDGET") + 1
     assert "at least 7" in str(answer.error)
 
 
