@@ -646,9 +646,8 @@ class _Binder(Places):
                 fix="write a budget in time or pulls, as BUDGET 10m or BUDGET 160, or ORDER BY FineTune",
             )
         if budget is not None and trained is not None and trained.spec.kind == "finetune" and budget.unit == "epochs":
-            self._check_epochs(
-                budget, trained.params["epochs"], len({each.fingerprint for each in finetunable(models)})
-            )
+            arms = {model.fingerprint for model in finetunable(models, trained)}
+            self._check_epochs(budget, trained.params["epochs"], len(arms))
         num_models = len({model.fingerprint for model in models})
         least = least_budget(num_models)
         if budget is not None and budget.unit == "pulls" and budget.amount is not None and budget.amount < least:

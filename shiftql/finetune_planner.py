@@ -19,6 +19,8 @@ _UNTRAINABLE = {
     "torch": "an exported program has no gradients to train by; register the Hugging Face directory it was made of",
     "pca": "principal components are fitted and not trained; rank them by Linear",
 }
+# The source whose models alone take low-rank changes.
+_TAKES_LORA = "huggingface"
 # Up to this many parameters a model is fine-tuned at the highest default learning rate.
 _SMALL_MODEL_PARAMETERS = 1e6
 _HIGHEST_LEARNING_RATE = 1e-3
@@ -28,7 +30,7 @@ _HEAD_VERSION = 2
 
 def plan_finetunes(planning: Planning, ranker: BoundRanker) -> Evaluate:
     """Every model that can be fine-tuned, with the second tries of what collapsed."""
-    planned = [plan_training(planning, ranker, model) for model in finetunable(planning.models)]
+    planned = [plan_training(planning, ranker, model) for model in finetunable(planning.models, ranker)]
     evaluations = [each.evaluation for each in planned]
     tries = _tries(planning, Retried(Batch(evaluations), evaluations), planned)
     return Evaluate(ranker, (*planned, *tries), planning.scan)
@@ -71,18 +73,22 @@ def plan_rungs(
     return planned
 
 
-def finetunable(models: Sequence[ModelRecord]) -> list[ModelRecord]:
-    """Those of the models that can be fine-tuned."""
-    return [model for model in models if model.source not in _UNTRAINABLE]
+def finetunable(models: Sequence[ModelRecord], ranker: BoundRanker) -> list[ModelRecord]:
+    """Those of the models that can be fine-tuned as the ranker says."""
+    return [model for model in models if _obstacle(model, ranker) is None]
 
 
-def refused(models: Sequence[ModelRecord]) -> tuple[tuple[str, str], ...]:
-    """The models that cannot be fine-tuned, with the reason."""
-    return tuple(
-        (model.name, f"FineTune is not available for {model.source} models: {_UNTRAINABLE[model.source]}")
-        for model in models
-        if model.source in _UNTRAINABLE
-    )
+def refused(models: Sequence[ModelRecord], ranker: BoundRanker) -> tuple[tuple[str, str], ...]:
+    """The models that cannot be fine-tuned as the ranker says, with the reason."""
+    return tuple((model.name, why) for model in models if (why := _obstacle(model, ranker)) is not None)
+
+
+def _obstacle(model: ModelRecord, ranker: BoundRanker) -> str | None:
+    if model.source in _UNTRAINABLE:
+        return f"FineTune is not available for {model.source} models: {_UNTRAINABLE[model.source]}"
+    if ranker.params.get("mode") == "lora" and model.source != _TAKES_LORA:
+        return f"mode='lora' is not available for {model.source} models: write mode='full' or mode='head'"
+    return None
 
 
 def default_learning_rate(model: ModelRecord) -> float:

@@ -121,7 +121,8 @@ def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode
     scan = Scan(title, question.condition, len(question.models), inputs)
     schedule = _schedule(question, train)
     race = question.race if schedule is None else schedule.race(test.num_rows if test else 0)
-    finetunes = any(ranker.spec.kind in {"finetune", "strategy"} for ranker in question.rankers)
+    finetuning = (ranker for ranker in question.rankers if ranker.spec.kind in {"finetune", "strategy"})
+    untrainable = {pair for ranker in finetuning for pair in refused(question.models, ranker)}
     limits = question.budget, question.within
     planning = Planning(question.models, train, test, scan, stores, *limits) if train else None
     evaluates = tuple(_evaluate(ranker, planning, question, scan, race) for ranker in question.rankers)
@@ -133,7 +134,7 @@ def _plan_ranking(question: BoundRanking, stores: Stores, inputs: tuple[PlanNode
         test=test,
         descending=question.descending,
         limit=question.limit,
-        refused=refused(question.models) if finetunes else (),
+        refused=tuple(sorted(untrainable)),
         unneeded=question.unneeded,
         within=question.within,
         budget=_amount(question.budget, "seconds"),
@@ -227,8 +228,9 @@ def _plan_finetuning(question: BoundFinetune, stores: Stores, inputs: tuple[Plan
     are_all_kept = question.name is None or question.train[0].record.task == _KEPT_TASK
     kept = [model for model in question.models if are_all_kept or model.source == _KEPT]
     planning = Planning(kept, train, None, scan, stores)
-    rankers = (in_epochs(BoundRanker(question.spec, params), train.num_rows) for params in question.grid)
+    rankers = [in_epochs(BoundRanker(question.spec, params), train.num_rows) for params in question.grid]
     evaluates = (plan_finetunes(planning, ranker) for ranker in rankers)
+    untrainable = {pair for ranker in rankers for pair in refused(question.models, ranker)}
     unkept = (
         (model.name, f"a {model.source} model that is no classifier of single rows cannot be kept; leave out AS")
         for model in question.models
@@ -239,7 +241,7 @@ def _plan_finetuning(question: BoundFinetune, stores: Stores, inputs: tuple[Plan
         train,
         question.name,
         scan,
-        tuple({**dict(unkept), **dict(refused(question.models))}.items()),
+        tuple({**dict(unkept), **dict(sorted(untrainable))}.items()),
         within=question.within,
         budget=_amount(question.budget, "seconds"),
         epochs=_amount(question.budget, "epochs"),

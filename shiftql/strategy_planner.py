@@ -49,7 +49,7 @@ def plan_epoch_race(planning: Planning, ranker: BoundRanker) -> Evaluate | None:
 
 def _epoch_race(planning: Planning, ranker: BoundRanker) -> EpochRace | None:
     """How fine-tuning is halved; None where all models can be trained to the end within the limits, or none raced."""
-    finals = [plan_training(planning, ranker, model) for model in finetunable(planning.models)]
+    finals = [plan_training(planning, ranker, model) for model in finetunable(planning.models, ranker)]
     epochs, models = ranker.params["epochs"], len({each.evaluation.model.fingerprint for each in finals})
     seconds = sum(each.cost.seconds for each in finals) / max(1, len(finals) * epochs)
     budget = planning.budget
@@ -110,7 +110,7 @@ def _open(
     """
     # Copies of a model are one arm.
     copies: dict[str, list[ModelRecord]] = {}
-    for model in finetunable(planning.models):
+    for model in finetunable(planning.models, ranker):
         copies.setdefault(model.fingerprint, []).append(model)
     models = [first for first, *_ in copies.values()]
     full = _trained_by(ranker)

@@ -63,6 +63,10 @@ def test_fine_tuning_embeds_nothing_and_has_no_baselines(draft: Draft) -> None:
     assert all(planned.evaluation.params["lr"] for planned in plan.evaluates[0].evaluations)
 
 
+LORA = (
+    "SELECT * FROM models ORDER BY FineTune(mode='lora') TRAINED ON digits-train TESTED ON digits-test",
+    "FINETUNE (SELECT name FROM models) WITH digits-train (mode=['lora', 'head'])",
+)
 FINETUNED = "SELECT * FROM models ORDER BY FineTune TRAINED ON digits-train TESTED ON digits-test"
 
 
@@ -234,3 +238,12 @@ def test_auto_looks_at_models_in_the_rounds_of_a_race(draft_of_pool: Draft) -> N
     assert problem.eta == race.eta
     for arm in problem.arms:
         assert [offer.evaluation.fidelity["rows"] for offer in arm.glances] == list(race.rows[:-1])
+
+
+@pytest.mark.parametrize("question", LORA)
+def test_what_a_model_cannot_be_tuned_by_is_refused_and_costs_nothing(draft: Draft, question: str) -> None:
+    plan = draft(question)
+    assert dict(plan.refused)["hub-mobile"].startswith("mode='lora' is not available for tfhub models: ")
+    trained = {each.params["mode"] for each in plan.new_evaluations if each.model.name == "hub-mobile"}
+    assert trained <= {"head"}
+    assert {each.params["mode"] for each in plan.new_evaluations if each.model.name == "vit-letters"} >= {"lora"}
