@@ -16,6 +16,7 @@ from flows.certificates import few_certificates
 from flows.detached import RUN_VARIABLE
 from flows.server import ensure_server, is_api_configured
 from flows.slots import hosts_needed
+from shiftql.interrupts import interrupts
 from shiftql.plan import PlanNode
 from shiftql.progress import progress
 from storage.errors import ShiftError, StoreError
@@ -118,13 +119,26 @@ def _run(start: Callable[[], Awaitable[Any]]) -> Any:
     async def call() -> Any:
         task = asyncio.current_task()
         assert task is not None
-        running.append((asyncio.get_running_loop(), task))
-        return await start()
+        loop = asyncio.get_running_loop()
+        running.append((loop, task))
+
+        def end() -> None:
+            task.cancel()
+            # It may be waiting for something to happen.
+            loop.call_soon_threadsafe(lambda: None)
+
+        with interrupts.ending(end):
+            return await start()
 
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(call())
+        try:
+            return asyncio.run(call())
+        except asyncio.CancelledError as ended:
+            if not interrupts.were_heard:
+                raise
+            raise KeyboardInterrupt from ended
     context = contextvars.copy_context()
     with ThreadPoolExecutor(max_workers=1) as executor:
         outcome = executor.submit(context.run, asyncio.run, call())

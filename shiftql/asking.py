@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 import click
 
 from shiftql.answers import Answer, ErrorAnswer, MatrixAnswer, RankingAnswer, RowsAnswer
+from shiftql.interrupts import INTERRUPTED
 from shiftql.render import render
 from shiftql.terminal import shown_progress
 from storage.errors import BindingError, PositionedError, ShiftError
@@ -16,7 +17,7 @@ from storage.errors import BindingError, PositionedError, ShiftError
 if TYPE_CHECKING:
     from shiftql.engine import Session
 
-ANSWERED, NOT_ANSWERED, BAD_QUERY, INTERRUPTED = 0, 1, 2, 130
+ANSWERED, NOT_ANSWERED, BAD_QUERY = 0, 1, 2
 
 NO_MODELS = (
     "there are no models yet: 'shiftql playground DIR' makes an offline pool of models and datasets, "

@@ -12,6 +12,7 @@ import click
 
 from shiftql.benchmark_commands import benchmark
 from shiftql.catalog_commands import datasets, models
+from shiftql.interrupts import INTERRUPTED, interrupts
 from shiftql.options import format_option
 from shiftql.prediction_commands import predict
 from shiftql.replay_commands import replay
@@ -59,7 +60,7 @@ class QueryGroup(click.Group):
         return super().resolve_command(context, arguments)
 
     def invoke(self, context: click.Context) -> Any:
-        from shiftql.asking import INTERRUPTED, tell
+        from shiftql.asking import tell
 
         try:
             return super().invoke(context)
@@ -139,6 +140,7 @@ def _read_standard_input(context: click.Context) -> str:
 def _answer(context: click.Context, text: str, format: str) -> None:
     from shiftql.asking import ask
 
+    interrupts.hear()
     # Who is told to end answers with what is known, as after Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     context.exit(ask(_session(context), text, format))

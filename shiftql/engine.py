@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from shiftql import ast
 from shiftql.answers import Answer, ErrorAnswer, MatrixAnswer, RowsAnswer, TextAnswer, said
+from shiftql.interrupts import interrupts
 from shiftql.parser import parse
 from shiftql.progress import progress
 from storage.errors import BindingError, PlanError, ShiftError, StoreError
@@ -121,6 +122,7 @@ class Session:
             yield ErrorAnswer(statement=text, seconds=time.perf_counter() - started, error=error)
             return
         for statement in statements:
+            interrupts.begin()
             started, self._asked_at = time.perf_counter(), time.time()
             written = text[statement.position.start : statement.position.end]
             self._new_paths, self.plan = [], None
