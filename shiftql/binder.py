@@ -18,6 +18,7 @@ from sqlmodel import col
 from shiftql import ast
 from shiftql.bound import (
     BoundAverage,
+    BoundDataset,
     BoundDistances,
     BoundFinetune,
     BoundQuery,
@@ -32,7 +33,7 @@ from shiftql.bound import (
     steps_in,
 )
 from shiftql.dataset_binder import DatasetBinder
-from shiftql.finetune_planner import finetunable
+from shiftql.finetune_planner import finetunable, in_epochs
 from shiftql.places import Places
 from shiftql.predicates import Predicates, kind_of
 from shiftql.probe_binder import ProbeBinder
@@ -608,7 +609,7 @@ class _Binder(Places):
         columns = self._items(select.items, scope)
         beside = self._beside(select, columns)
         models, values = self._pool(scope.base, model_id, train[0].record.modality if train else None, beside)
-        self._check_limits(select, rankers, models)
+        self._check_limits(select, rankers, models, train)
         hidden = {**self._hidden(scope, {}), "model_id": Column(model_id, MODEL)}
         return BoundRanking(
             text=select.text,
@@ -629,7 +630,13 @@ class _Binder(Places):
             is_unordered=not select.order_by,
         )
 
-    def _check_limits(self, select: ast.Select, rankers: Sequence[BoundRanker], models: Sequence[ModelRecord]) -> None:
+    def _check_limits(
+        self,
+        select: ast.Select,
+        rankers: Sequence[BoundRanker],
+        models: Sequence[ModelRecord],
+        train: Sequence[BoundDataset],
+    ) -> None:
         budget = select.budget
         halved = select.chunk or (budget if budget is not None and budget.unit == "pulls" else None)
         trained = next((ranker for ranker in rankers if ranker.spec.kind in _TRAINED), None)
@@ -647,7 +654,7 @@ class _Binder(Places):
             )
         if budget is not None and trained is not None and trained.spec.kind == "finetune" and budget.unit == "epochs":
             arms = {model.fingerprint for model in finetunable(models, trained)}
-            self._check_epochs(budget, trained.params["epochs"], len(arms))
+            self._check_epochs(budget, _epochs_of(trained, train), len(arms))
         num_models = len({model.fingerprint for model in models})
         least = least_budget(num_models)
         if budget is not None and budget.unit == "pulls" and budget.amount is not None and budget.amount < least:
@@ -914,7 +921,8 @@ class _Binder(Places):
             models = self._models_to_finetune(written, train[0].record, inputs)
             candidates = tuple(map(subject_of, models))
         grid = self._grid(spec, written)
-        self._check_budget(written, min(params["epochs"] for params in grid))
+        rankers = (BoundRanker(spec, params) for params in grid)
+        self._check_budget(written, min(_epochs_of(ranker, train) for ranker in rankers))
         bound = BoundFinetune(
             text=written.text,
             statement=statement,
@@ -1038,6 +1046,11 @@ def _without_computed(table: Table) -> Table:
 
 def _names_of(parts: Mapping[str, Table]) -> list[str]:
     return [table.name if fold(table.name) == name else name for name, table in parts.items()]
+
+
+def _epochs_of(ranker: BoundRanker, train: Sequence[BoundDataset]) -> int:
+    """How many epochs a training of all rows of these datasets has."""
+    return int(in_epochs(ranker, sum(each.record.num_rows for each in train)).params["epochs"])
 
 
 def _name_of(table: Table) -> ColumnElement[Any]:

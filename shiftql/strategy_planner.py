@@ -16,7 +16,7 @@ from shiftql.planning import Planning, ranker_named, subject_of
 from shiftql.strategies.base import Arm, Offer, Problem
 from shiftql.strategies.known import is_little_known
 from shiftql.strategies.retried import run_of
-from shiftql.strategies.rungs import EpochRace, fit_race, rungs_of
+from shiftql.strategies.rungs import EpochRace, fit_race, least_epochs, rungs_of
 from shiftql.strategies.specs import NamedStrategy
 from shiftql.strategies.successive_halving import RowRace, row_race
 from storage.catalog import ModelRecord
@@ -58,7 +58,9 @@ def _epoch_race(planning: Planning, ranker: BoundRanker) -> EpochRace | None:
         limits.append(budget.amount if budget.unit == "epochs" else budget.amount / max(seconds, 1e-9))
     if not finals or min(limits, default=math.inf) >= models * epochs:
         return None
-    return fit_race(models, epochs, min(limits))
+    # Steps make more epochs where some of the rows are held out, which a budget is not refused for.
+    least = least_epochs(models, epochs) if budget is not None and budget.unit == "epochs" else 0
+    return fit_race(models, epochs, max(least, min(limits)))
 
 
 def _choose(planning: Planning, ranker: BoundRanker, rungs: Sequence[int], strategy: NamedStrategy | None) -> Evaluate:
