@@ -4,7 +4,8 @@
 
 `stub` hands 1,000 evaluations of 10 ms to 4 workers; `sleep` 120 of half a second to one worker and to two; no model is
 opened. `query` asks the linear proxy of the full playground's Torch models with one worker on one core, and with two on
-one each, after a question on another dataset that starts their frameworks. `kill` asks that of the small playground
+one each, after a question on another dataset that starts their frameworks; once on the playground's own test rows, and
+once on as many as benchmarks/live.py tests on. `kill` asks that of the small playground
 again and again, kills a worker at random each time, and starts another; answers are held against that of one process.
 """
 
@@ -25,10 +26,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from homes import Home
+
+from tasks.playground.sizes import SIZES, TargetSpec
+from tasks.playground.targets import split_path, write
 
 PARTS = ("stub", "sleep", "query", "kill")
 STUBS, STUB_SECONDS, STUB_WORKERS = 1000, 0.01, 4
@@ -36,6 +41,7 @@ SLEEPS, SLEEP_SECONDS = 120, 0.5
 MOST_ORCHESTRATION = 0.06
 LEAST_SLEEPING, LEAST_ASKING = 1.8, 1.4
 WARMING, ASKED = "counting-shapes", "drawn-digits"
+TEST_ROWS, SEED = 2000, 1
 # TensorFlow takes longer to start than all else together, and the worker that gets its models starts it.
 _TORCH = " WHERE source = huggingface"
 _STUB_VARIABLE = "SHIFT_STUB_SECONDS"
@@ -75,17 +81,30 @@ def _measure(part: str, directory: Path, playground: Path, kills: int) -> dict[s
     home = Home(directory)
     home.shiftql("playground", str(playground), "--size", "full" if part == "query" else "small")
     with deployed(home):
-        return _killed(home, kills) if part == "kill" else _asked(home)
+        return _killed(home, kills) if part == "kill" else _asked(home, directory.with_name("target"))
 
 
-def _asked(home: Home) -> dict[str, Any]:
-    seconds = []
+def _asked(home: Home, target: Path) -> dict[str, Any]:
+    asked = (ASKED, _with_more_test_rows(home, target))
+    seconds: dict[str, list[float]] = {name: [] for name in asked}
     for workers in (1, 2):
         home.shiftql("purge", "all", "--yes")
         with working(home.path, workers):
             trigger(question(WARMING, _TORCH))
-            seconds.append(trigger(question(ASKED, _TORCH)))
-    return {"one": seconds[0], "two": seconds[1], "times": seconds[0] / seconds[1]}
+            for name in asked:
+                seconds[name].append(trigger(question(name, _TORCH)))
+    return {name: {"one": one, "two": two, "times": one / two} for name, (one, two) in seconds.items()}
+
+
+def _with_more_test_rows(home: Home, target: Path) -> str:
+    """Write and register other rows of the target that is asked about; its name."""
+    name = f"{ASKED}-{TEST_ROWS}"
+    spec = next(each for each in SIZES["full"] if isinstance(each, TargetSpec) and each.name == ASKED)
+    target.mkdir()
+    write(replace(spec, test_rows=TEST_ROWS), target, SEED)
+    for split in ("train", "test"):
+        home.shiftql("datasets", "add", f"{name}-{split}", str(split_path(target, split, spec.reader)))
+    return name
 
 
 def _killed(home: Home, kills: int) -> dict[str, Any]:
@@ -349,12 +368,13 @@ def worded(found: dict[str, Any]) -> Iterator[str]:
             f"{each:.1f} ms each besides (at most {1000 * MOST_ORCHESTRATION:g}), or {STUB_WORKERS * each:.1f} ms of a "
             "worker's time"
         )
-    for part, least in (("sleep", LEAST_SLEEPING), ("query", LEAST_ASKING)):
-        if times := found.get(part):
-            yield (
-                f"{part}: {times['one']:.1f} s with one worker, {times['two']:.1f} s with two: {times['times']:.2f} "
-                f"times faster (at least {least:g})"
-            )
+    compared = [("sleep", found["sleep"], LEAST_SLEEPING)] if "sleep" in found else []
+    compared += [(name, times, LEAST_ASKING) for name, times in found.get("query", {}).items()]
+    for name, times, least in compared:
+        yield (
+            f"{name}: {times['one']:.1f} s with one worker, {times['two']:.1f} s with two: {times['times']:.2f} "
+            f"times faster (at least {least:g})"
+        )
     if killed := found.get("kill"):
         yield (
             f"{killed['kills']} workers killed: {killed['differing']} answers differ, {killed['repeated']} of "
