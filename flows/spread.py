@@ -55,10 +55,10 @@ _LOOK_FOR_WORKERS_SECONDS = 5.0
 # A run costs about a second besides its work, most of it until a worker takes it up.
 _LEAST_SECONDS = 2.0
 _TAKING_UP_SECONDS = 1.0
-# Prefect takes half a megabyte of parameters.
+# Prefect takes half a megabyte of parameters, which are two assignments at most.
 _MOST_BYTES = 250_000
-# And so many runs at a time.
-_MOST_RUNS = 100
+# And 100 runs at a time, which are as much as one request should hold.
+_MOST_RUNS = 20
 _TRIES = 3
 _LAST_WORDS_SECONDS = 3.0
 _LONGEST_OUTAGE_SECONDS = 600.0
@@ -268,7 +268,7 @@ class Spread:
             for each in part.evaluations[::-1]
             if needed.get(each.evaluation.model) in loaded and self._pool([each.evaluation.fingerprint], {pool: 1})
         )
-        return replace(part, evaluations=helped) if helped else None
+        return fitting(replace(part, evaluations=helped)) if helped else None
 
     def _room(self) -> dict[str, int]:
         """How many more runs each pool takes. No more than one waits for a worker, however soon all are expected to be
@@ -313,7 +313,7 @@ class Spread:
 
         Raises StoreError where the server does not take one.
         """
-        parts = [(self._fitting(batch), then) for batch, then in batches]
+        parts = [(fitting(self._assignment.of(batch.fingerprints)), then) for batch, then in batches]
         for start in range(0, len(parts), _MOST_RUNS):
             some = parts[start : start + _MOST_RUNS]
             response = await client.request(
@@ -335,14 +335,6 @@ class Spread:
                     raise StoreError(f"Prefect's server takes no run: {result['error']}", subject=_title(part))
                 fingerprints = frozenset(evaluation.fingerprint for evaluation in part.new_evaluations)
                 self._errands[UUID(result["flow_run_id"])] = Errand(pool, fingerprints)
-
-    def _fitting(self, batch: Batch) -> Assignment:
-        """As much of a batch as Prefect takes as a parameter."""
-        part = self._assignment.of(batch.fingerprints)
-        while len(json.dumps(part.json)) > _MOST_BYTES and len(part.evaluations) > 1:
-            half = [evaluation.fingerprint for evaluation in part.new_evaluations[: len(part.evaluations) // 2]]
-            part = self._assignment.of(half)
-        return part
 
     async def _find_workers(self, client: PrefectClient) -> None:
         self._counted = time.monotonic()
@@ -430,6 +422,14 @@ async def _cancel(runs: Collection[UUID]) -> None:
                     # One that a worker has just taken up is not looked for among those that run.
                     waits = run.state.is_scheduled() or run.state.is_pending()
                     await client.set_flow_run_state(each, Cancelled() if waits else Cancelling(), force=waits)
+
+
+def fitting(part: Assignment) -> Assignment:
+    """As much of it, from its first on, as Prefect takes as a parameter."""
+    while len(json.dumps(part.json)) > _MOST_BYTES and len(part.evaluations) > 1:
+        half = part.new_evaluations[: len(part.evaluations) // 2]
+        part = part.of([evaluation.fingerprint for evaluation in half])
+    return part
 
 
 def _title(assignment: Assignment) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows import spread
 from flows.pools import pool_for
-from flows.spread import Batch, batches_of, next_batch
+from flows.spread import Batch, batches_of, fitting, next_batch
 from shiftql.assignments import Assignment
 from shiftql.cost import Cost
 from shiftql.plan import Embedding, PlannedEvaluation, Split
@@ -52,6 +54,17 @@ def test_what_travels_as_json_comes_back_as_it_was(assignment: Assignment) -> No
     assert back == assignment
     fingerprints = [each.fingerprint for each in assignment.new_evaluations]
     assert [each.fingerprint for each in back.new_evaluations] == fingerprints
+
+
+@given(assignments(), st.integers(100, 20_000))
+def test_what_is_handed_out_begins_with_the_first_and_is_as_much_as_prefect_takes(
+    assignment: Assignment, most: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spread, "_MOST_BYTES", most)
+        part = fitting(assignment)
+    assert part.evaluations == assignment.evaluations[: len(part.evaluations)] != ()
+    assert len(json.dumps(part.json)) <= most or len(part.evaluations) == 1
 
 
 @given(assignments(), st.integers(1, 8))
