@@ -161,11 +161,13 @@ class WarmWorker(ProcessWorker):
         assert self._runs_task_group is not None
         self._runs_task_group.start_soon(self._give_worker_labels_to_flow_run, flow_run.id)
         await anyio.to_thread.run_sync(self._run_here, flow, flow_run)
-        if flow_run.id in self._cancelled:
-            self._cancelled.remove(flow_run.id)
-            await self._mark_flow_run_as_cancelled(flow_run)
-        elif self._is_stopping:
-            await self._hand_back(flow_run.id, "its worker was stopped")
+        try:
+            if flow_run.id in self._cancelled:
+                await self._tell_of_cancelling(flow_run)
+            elif self._is_stopping:
+                await self._hand_back(flow_run.id, "its worker was stopped")
+        except httpx.HTTPError:
+            self._untold.add(flow_run.id)
 
     async def _flow_of(self, flow_run: FlowRun) -> Flow[..., Any]:
         """The flow of a run's deployment, which is loaded once in this process."""
@@ -247,12 +249,19 @@ class WarmWorker(ProcessWorker):
             self._end(run.id)
 
     async def _tell_again(self) -> None:
-        """Have runs run again that the server takes for running: what they recorded is known, so they soon end."""
+        """Have runs run again that the server takes for running: what they recorded is known, so they soon end. Those
+        that were to be cancelled are."""
         for each in list(self._untold):
             run = await self.client.read_flow_run(each)
-            if run.state is not None and not run.state.is_final():
+            if each in self._cancelled:
+                await self._tell_of_cancelling(run)
+            elif run.state is not None and not run.state.is_final():
                 await self._hand_back(each, "the server could not be told what came of it")
             self._untold.discard(each)
+
+    async def _tell_of_cancelling(self, flow_run: FlowRun) -> None:
+        await self._mark_flow_run_as_cancelled(flow_run)
+        self._cancelled.discard(flow_run.id)
 
     def _end(self, flow_run_id: UUID) -> None:
         if (running := self._running.get(flow_run_id)) is not None:

@@ -197,11 +197,12 @@ class Spread:
 
     @contextlib.contextmanager
     def _outlasting(self) -> Iterator[None]:
-        """Let a server be away for a while: what is handed out goes on without it."""
+        """Let a server be away for a while: what is handed out goes on without it. One that refuses always will."""
         try:
             yield
-        except httpx.HTTPError:
-            if time.monotonic() - self._reached > _LONGEST_OUTAGE_SECONDS:
+        except httpx.HTTPError as error:
+            is_refused = isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error
+            if is_refused or time.monotonic() - self._reached > _LONGEST_OUTAGE_SECONDS:
                 raise
 
     def _take_note(self) -> bool:

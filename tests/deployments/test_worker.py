@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
@@ -310,6 +311,58 @@ def test_who_cancels_a_query_cancels_what_it_handed_out(deployed: None, monkeypa
             await until(all_cancelled)
 
     asyncio.run(run())
+
+
+def test_a_worker_outlasts_a_server_that_cannot_be_told_of_a_cancelled_run(
+    deployed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(computing.Computation, "run", _for_ever)
+    away = [httpx.ConnectError("away")]
+
+    planning, computing_one = both("a")
+    tell = planning._mark_flow_run_as_cancelled
+
+    async def tell_when_there(flow_run: FlowRun) -> None:
+        if away:
+            raise away.pop()
+        await tell(flow_run)
+
+    monkeypatch.setattr(planning, "_mark_flow_run_as_cancelled", tell_when_there)
+
+    async def run() -> set[str]:
+        async with get_client() as client, working(planning, computing_one):
+            run = await trigger(client)
+
+            async def computing_it() -> bool:
+                return any(each.state_name == "Running" for each in await handed_out_by(client, run))
+
+            await until(computing_it)
+            await client.set_flow_run_state(run, Cancelling())
+
+            async def is_cancelled() -> bool:
+                return (await client.read_flow_run(run)).state_name == "Cancelled"
+
+            await until(is_cancelled)
+            return {worker.name for worker in await client.read_workers_for_work_pool("cpu")}
+
+    workers = asyncio.run(run())
+    assert not away
+    assert planning.name in workers
+
+
+def test_a_query_whose_runs_the_server_refuses_fails_and_says_so(
+    deployed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spread, "_title", lambda _: ["no", "name"])
+
+    async def run() -> FlowRun:
+        async with get_client() as client, working(*both("a")):
+            return await ended(client, await trigger(client))
+
+    refused = asyncio.run(run())
+    assert refused.state_name == "Failed"
+    assert refused.state is not None
+    assert "422" in str(refused.state.message)
 
 
 async def _for_ever(_: computing.Computation) -> None:
