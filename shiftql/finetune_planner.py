@@ -52,9 +52,9 @@ def plan_training(planning: Planning, ranker: BoundRanker, model: ModelRecord) -
 
 
 def plan_rungs(
-    planning: Planning, ranker: BoundRanker, model: ModelRecord, rungs: Sequence[int]
+    planning: Planning, ranker: BoundRanker, model: ModelRecord, rungs: Sequence[int], *, are_tested: bool = False
 ) -> list[PlannedEvaluation]:
-    """Fine-tuning in rungs of so many epochs, the last of which is tested, each going on from the one before."""
+    """Fine-tuning in rungs of so many epochs, each going on from the one before; all are tested, or the last alone."""
     params = {**ranker.params, "lr": ranker.params["lr"] or default_learning_rate(model)}
     subject, version = subject_of(model), str(ranker.spec.version)
     if params.get("mode") == "head":
@@ -64,7 +64,7 @@ def plan_rungs(
     for epochs in rungs:
         is_last = epochs == params["epochs"]
         fidelity = {} if is_last else {"epochs": epochs}
-        test = planning.test if is_last else None
+        test = planning.test if is_last or are_tested else None
         evaluation = planning.evaluation(subject, test, ranker.spec.name, version, params, fidelity)
         rows = test.num_rows if test else 0
         cost = planning.costs.finetuning(model, planning.train.num_rows, rows, epochs - seen, params)

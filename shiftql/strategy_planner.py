@@ -125,9 +125,11 @@ def _open(
             subject=ranker.spec.label,
             fix="fill the matrix with 'shiftql benchmark build', or write ORDER BY Auto",
         )
-    if ranker.spec.label == "Auto" and is_little_known([model.name for model in models], history):
+    tries = ranker.spec.label == "Auto" and is_little_known([model.name for model in models], history)
+    if tries:
         rungs = _trial_and_rest(rungs[-1])
-    trained = {subject_of(model): plan_rungs(planning, full, model, rungs) for model in models}
+    # Few rows are held out, and they may be more like those that are trained on than what is tested is.
+    trained = {subject_of(model): plan_rungs(planning, full, model, rungs, are_tested=tries) for model in models}
     proxy = _proxy_of(ranker)
     if proxy is not None and proxy.needs_source_probabilities and not all(json.loads(m.labels) for m in models):
         # Scores of two kinds cannot be ranked together.

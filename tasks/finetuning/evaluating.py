@@ -47,9 +47,9 @@ def evaluate(
 
     A fifth of the training rows is held out, stratified where they have one class each; the weights of the epoch that
     does best on it are measured, once, on the test rows. With `epochs` it is a rung: trained so far, and told by the
-    validation part alone. Either goes on from the checkpoint of the training that has the key `checkpoint`
-    (storage.checkpoints). Returns what tasks.finetuning.results says. Raises EvaluationError when the model cannot be
-    loaded, the rows do not fit it, or files changed meanwhile.
+    validation part where there is nothing to test. Either goes on from the checkpoint of the training that has the key
+    `checkpoint` (storage.checkpoints). Returns what tasks.finetuning.results says. Raises EvaluationError when the
+    model cannot be loaded, the rows do not fit it, or files changed meanwhile.
     """
     settings = current_settings()
     catalog, checkpoints = Catalog(Database(settings)), CheckpointStore(settings)
@@ -61,10 +61,10 @@ def evaluate(
     with reasons(record), checkpoints.in_use(checkpoint):
         run = run_of(open_training, checkpoints, checkpoint, record, rows, measure, params)
         try:
-            if epochs is not None:
+            if epochs is not None and not test:
                 result = rung_of(measure, run.reach(epochs))
             else:
-                progress, training = run.finish()
+                progress, training = run.finish() if epochs is None else run.stop_at(epochs)
                 examples = read_test(catalog, [Part.from_json(part) for part in test], rows.goal)
                 result = whole_of(measure, progress, training.scores(examples), examples.labels)
         except Diverged as diverged:

@@ -135,6 +135,19 @@ class Run(Generic[Trained]):
             progress = self._go_on(progress, epochs, self._opened(checkpoint, goes_on=True))
         return progress.until(epochs)
 
+    def stop_at(self, epochs: int) -> tuple[Progress, Trained]:
+        """The same, and the training with its best weights by then. Raises Diverged."""
+        progress, checkpoint = self._known()
+        if progress.epochs > epochs:
+            # What a longer training has kept may be better.
+            return self._anew(epochs)
+        goes_on = progress.epochs < epochs and not self._is_over(progress)
+        training = self._opened(checkpoint, goes_on)
+        if goes_on:
+            progress = self._go_on(progress, epochs, training)
+        training.use_best()
+        return progress, training
+
     def finish(self) -> tuple[Progress, Trained]:
         """Train to the end; the training then has its best weights. Raises Diverged."""
         progress, checkpoint = self._known()
@@ -144,6 +157,22 @@ class Run(Generic[Trained]):
             progress = self._go_on(progress, self.schedule.epochs, training)
         training.use_best()
         return progress, training
+
+    def _anew(self, epochs: int) -> tuple[Progress, Trained]:
+        """Trained so far once more, without a checkpoint."""
+        training, progress = self.build(), Progress(self.higher_is_better)
+        while progress.epochs < epochs and not self._is_over(progress):
+            progress = self._epoch(progress, training)
+        training.use_best()
+        return progress, training
+
+    def _epoch(self, progress: Progress, training: Training) -> Progress:
+        figures = training.train(progress.epochs)
+        self.epochs_trained += 1
+        progress = progress.after(training.validate(), figures, time.time())
+        if progress.best == progress.epochs - 1:
+            training.keep_best()
+        return progress
 
     def _known(self) -> tuple[Progress, Checkpoint | None]:
         checkpoint = self.checkpoints.latest(self.key)
@@ -165,11 +194,7 @@ class Run(Generic[Trained]):
     def _go_on(self, progress: Progress, epochs: int, training: Training) -> Progress:
         saved, wait = time.monotonic(), _SOONEST
         while progress.epochs < epochs and not self._is_over(progress):
-            figures = training.train(progress.epochs)
-            self.epochs_trained += 1
-            progress = progress.after(training.validate(), figures, time.time())
-            if progress.best == progress.epochs - 1:
-                training.keep_best()
+            progress = self._epoch(progress, training)
             self.tell(progress)
             if (now := time.monotonic()) - saved > wait:
                 self._save(progress, training)

@@ -144,6 +144,14 @@ def test_rungs_are_one_long_run_for_every_task(datasets: Catalog, task: str) -> 
     )
 
 
+def test_a_rung_is_tested_alike_whether_or_not_training_went_on(datasets: Catalog) -> None:
+    before = _tune(datasets, "words", epochs=3, key="k", rung=1)
+    _tune(datasets, "words", epochs=3, key="k")
+    after = _tune(datasets, "words", epochs=3, key="k", rung=1)
+    assert before["metric"] == "accuracy"
+    assert {**before, "seconds": 0.0, "metrics": 0} == {**after, "seconds": 0.0, "metrics": 0}
+
+
 def test_long_rows_of_words_are_learnt_to_their_end(catalog: Catalog, tmp_path: Path) -> None:
     """Words that do not fit in one sequence go on in another."""
     for seed, split in enumerate(("train", "test")):
