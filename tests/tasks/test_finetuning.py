@@ -53,7 +53,8 @@ def _finetune(
 
 
 def _tune(model: str, data: str, **options: Any) -> dict[str, Any]:
-    return _finetune(model, [f"{data}-train"], [f"{data}-test"], **options)
+    tested = [] if options.get("rung") else [f"{data}-test"]
+    return _finetune(model, [f"{data}-train"], tested, **options)
 
 
 def _without_time(result: dict[str, Any]) -> dict[str, Any]:

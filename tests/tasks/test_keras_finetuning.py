@@ -69,7 +69,7 @@ def finetune(
             model=model,
             model_fingerprint=catalog.model(model).fingerprint,
             train=[part(f"{data}-train")],
-            test=[part(test or f"{data}-test")],
+            test=[] if rung else [part(test or f"{data}-test")],
             params=OPTIONS | options,
             checkpoint=key or uuid4().hex,
             epochs=rung,
