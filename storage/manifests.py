@@ -25,7 +25,7 @@ from storage.shared_files import SharedFiles
 SHARED = "manifests"
 _WORD_BYTES = 4
 # What a file that is torn or altered makes numpy and zipfile raise.
-_UNREADABLE = (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error, NotImplementedError, SyntaxError)
+_UNREADABLE = (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error, RuntimeError, SyntaxError)
 
 
 @dataclass(frozen=True)

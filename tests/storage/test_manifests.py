@@ -160,6 +160,18 @@ def test_an_altered_manifest_is_whole_or_refused(tmp_path_factory: pytest.TempPa
         assert loaded.fingerprint == WORDS.fingerprint
 
 
+def test_a_manifest_that_an_altered_byte_has_encrypted_is_refused(tmp_path: Path) -> None:
+    save_manifest(tmp_path, WORDS)
+    path = tmp_path / f"{WORDS.fingerprint}.npz"
+    content = bytearray(path.read_bytes())
+    # Of the first file of the archive's directory, eight bytes in, whether it is encrypted.
+    content[content.index(b"PK\x01\x02") + 8] ^= 1
+    path.write_bytes(content)
+    load_manifest.cache_clear()
+    with pytest.raises(StoreError):
+        load_manifest(tmp_path, WORDS.fingerprint)
+
+
 def test_a_manifest_of_another_dataset_is_refused(tmp_path: Path) -> None:
     save_manifest(tmp_path, SECOND)
     (tmp_path / f"{SECOND.fingerprint}.npz").rename(tmp_path / f"{FIRST.fingerprint}.npz")
