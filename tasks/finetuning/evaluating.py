@@ -64,7 +64,7 @@ def evaluate(
             if epochs is not None and not test:
                 result = rung_of(measure, run.reach(epochs))
             else:
-                progress, training = run.finish() if epochs is None else run.stop_at(epochs)
+                progress, training = run.finish(epochs)
                 examples = read_test(catalog, [Part.from_json(part) for part in test], rows.goal)
                 result = whole_of(measure, progress, training.scores(examples), examples.labels)
         except Diverged as diverged:

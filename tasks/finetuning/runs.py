@@ -135,8 +135,9 @@ class Run(Generic[Trained]):
             progress = self._go_on(progress, epochs, self._opened(checkpoint, goes_on=True))
         return progress.until(epochs)
 
-    def stop_at(self, epochs: int) -> tuple[Progress, Trained]:
-        """The same, and the training with its best weights by then. Raises Diverged."""
+    def finish(self, epochs: int | None = None) -> tuple[Progress, Trained]:
+        """The same, of None to the end, and the training with its best weights by then. Raises Diverged."""
+        epochs = self.schedule.epochs if epochs is None else epochs
         progress, checkpoint = self._known()
         if progress.epochs > epochs:
             # What a longer training has kept may be better.
@@ -145,16 +146,6 @@ class Run(Generic[Trained]):
         training = self._opened(checkpoint, goes_on)
         if goes_on:
             progress = self._go_on(progress, epochs, training)
-        training.use_best()
-        return progress, training
-
-    def finish(self) -> tuple[Progress, Trained]:
-        """Train to the end; the training then has its best weights. Raises Diverged."""
-        progress, checkpoint = self._known()
-        goes_on = not self._is_over(progress)
-        training = self._opened(checkpoint, goes_on)
-        if goes_on:
-            progress = self._go_on(progress, self.schedule.epochs, training)
         training.use_best()
         return progress, training
 
