@@ -14,8 +14,8 @@ from prefect import flow
 
 from flows.board import Board
 from flows.registration import register_finetuned
-from flows.search import evaluate, run_name
-from flows.telemetry import tell_answer, told_run
+from flows.search import evaluate, leave_answer, run_name
+from flows.telemetry import tell_answer
 from shiftql.answering import answer
 from shiftql.answers import Answer
 from shiftql.bound import BoundFinetune
@@ -27,7 +27,6 @@ from storage.catalog import Catalog, ModelRecord
 from storage.database import Database
 from storage.errors import ShiftError, StoreError
 from storage.evaluations import Subject
-from storage.eviction import features_in_use
 from storage.lineage import LINEAGE_FILE, Lineage, lineage_of
 from storage.settings import current_settings
 from tasks.host import host
@@ -44,12 +43,7 @@ async def finetune(statement: str, asked_at: float | None = None) -> dict[str, A
 
     Takes and returns what flows.search.search does.
     """
-    settings = current_settings()
-    with features_in_use(settings), told_run(statement):
-        board = Board(statement)
-        found, done = await finetune_and_keep(statement, Database(settings), board, asked_at)
-        await board.put(found)
-        return done
+    return await leave_answer(finetune_and_keep, statement, asked_at)
 
 
 async def finetune_and_keep(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -36,6 +37,8 @@ from storage.settings import current_settings
 
 _NAME_CHARACTERS = 100
 _TRIES = 3
+# Finds the answer to a statement that was asked then, the answer so far on a board, and says what was done for it.
+Find: TypeAlias = Callable[[str, Database, Board, float | None], Awaitable[tuple[Answer, dict[str, Any]]]]
 
 
 def run_name() -> str:
@@ -53,10 +56,15 @@ async def search(statement: str, asked_at: float | None = None) -> dict[str, Any
     `embed_seconds` by model, `download_seconds`, `flow_run_id`, and `partial`, whether a limit ended it. The results
     themselves are in the stores.
     """
+    return await leave_answer(answer_question, statement, asked_at)
+
+
+async def leave_answer(find: Find, statement: str, asked_at: float | None) -> dict[str, Any]:
+    """Find the answer to the statement that a run is about, and leave it as its artifact; what was done."""
     settings = current_settings()
     with features_in_use(settings), told_run(statement):
         board = Board(statement)
-        found, done = await answer_question(statement, Database(settings), board, asked_at)
+        found, done = await find(statement, Database(settings), board, asked_at)
         await board.put(found)
         return done
 
