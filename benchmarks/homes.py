@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.playground.sizes import Reader
+from tasks.playground.targets import split_path
+
 _START_SERVER = (
     "from flows.server import ensure_server; from storage.settings import current_settings; "
     "ensure_server(current_settings())"
@@ -91,6 +94,11 @@ class Home:
             yield Session(process)
             process.communicate()
 
+    def add_target(self, name: str, directory: Path, reader: Reader) -> None:
+        """Register the splits of a target of the playground's kind that was written to a directory."""
+        for split in ("train", "test"):
+            self.shiftql("datasets", "add", f"{name}-{split}", str(split_path(directory, split, reader)))
+
     def ask(self, text: str, session: Session | None = None) -> Asked:
         """Answer a question, in a session or by a process of its own, and measure it."""
         query = self.query if session is None else session.query
@@ -155,6 +163,12 @@ class Session:
         if isinstance(answer.get("failed"), str):
             raise CommandError(f"{text} failed:\n{answer['failed']}")
         return answer
+
+
+def question(ranker: str, dataset: str, condition: str = "") -> str:
+    """The models that meet a condition by a ranker, on the splits of a dataset."""
+    where = f" WHERE {condition}" if condition else ""
+    return f"SELECT name FROM models{where} ORDER BY {ranker} TRAINED ON '{dataset}-train' TESTED ON '{dataset}-test'"
 
 
 @contextmanager

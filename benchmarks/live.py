@@ -27,10 +27,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from homes import Asked, CommandError, Home, Session, fresh_home
+from homes import Asked, CommandError, Home, Session, fresh_home, question
 
 from tasks.playground.sizes import SIZES, TargetSpec
-from tasks.playground.targets import split_path, write
+from tasks.playground.targets import write
 
 TEST_ROWS = 2000
 HALVED_ROWS = 20_000
@@ -160,10 +160,7 @@ class Bench:
                 return False
             unfinished.rename(directory)
         for home in (self._template, self._kept):
-            for split in ("train", "test"):
-                home.shiftql(
-                    "datasets", "add", f"{name_of(spec)}-{split}", str(split_path(directory, split, spec.reader))
-                )
+            home.add_target(name_of(spec), directory, spec.reader)
         return True
 
     def _ask(self, home: Home, text: str, session: Session | None = None) -> Asked:
@@ -178,7 +175,7 @@ class Bench:
     def _enumerate(self, spec: TargetSpec) -> dict[str, float]:
         """What every model reaches fine-tuned on a target."""
         with server(self._kept):
-            return self._ask(self._kept, question(f"FineTune(epochs={self._epochs})", spec)).scores
+            return self._ask(self._kept, question(f"FineTune(epochs={self._epochs})", name_of(spec))).scores
 
     def _search(
         self, spec: TargetSpec, way: str, scores: Sequence[str], truth: dict[str, float], *steps: Asked
@@ -198,11 +195,11 @@ class Bench:
                     session.query(self._warming(spec))
                 for spec, truth in truths.items():
                     with self._going_on():
-                        ranked = self._ask(home, question("Linear", spec) + left_open, session)
+                        ranked = self._ask(home, question("Linear", name_of(spec)) + left_open, session)
                         search = self._search(spec, way, list(ranked.scores), truth, ranked)
                         yield search
                         ranker = f"FineTune(epochs={self._epochs})"
-                        tuned = self._ask(home, question(ranker, spec, search.picked), session)
+                        tuned = self._ask(home, question(ranker, name_of(spec), f"name = '{search.picked}'"), session)
                         yield self._search(spec, f"{way} + fine-tune", [search.picked], truth, ranked, tuned)
 
     def _auto_searches(self, truths: dict[TargetSpec, dict[str, float]]) -> Iterator[Search]:
@@ -214,11 +211,11 @@ class Bench:
                 home.session() as session,
             ):
                 session.query(self._warming(spec))
-                ranked = self._ask(home, question("Auto", spec), session)
+                ranked = self._ask(home, question("Auto", name_of(spec)), session)
                 search = self._search(spec, "Auto", list(ranked.scores), truth, ranked)
                 yield search
                 # As Auto fine-tunes: what it did itself is known.
-                tuned = self._ask(home, question("FineTune", spec, search.picked), session)
+                tuned = self._ask(home, question("FineTune", name_of(spec), f"name = '{search.picked}'"), session)
                 yield self._search(spec, "Auto + fine-tune", [search.picked], truth, ranked, tuned)
 
     def _warming(self, spec: TargetSpec) -> str:
@@ -227,7 +224,7 @@ class Bench:
             each.name for each in SIZES[self._size] if isinstance(each, TargetSpec) and each.modality == spec.modality
         ]
         other = next((name for name in alike if name != spec.name), spec.name)
-        return f"SELECT name FROM models ORDER BY Linear TRAINED ON '{other}-train' TESTED ON '{other}-test'"
+        return question("Linear", other)
 
     def _halvings(self, spec: TargetSpec) -> Iterator[Halving]:
         """By the linear proxy on all rows, in rounds with the smallest budget, and as the optimizer likes."""
@@ -235,7 +232,7 @@ class Bench:
         for way in WAYS:
             with self._going_on(), fresh_home(self._template, "halving") as home:
                 limits = ("", f" BUDGET {self._least_budget(home)}", _LEFT_OPEN)[WAYS.index(way)]
-                asked = self._ask(home, question("Linear", spec) + limits)
+                asked = self._ask(home, question("Linear", name_of(spec)) + limits)
                 scores = scores or asked.scores
                 behind = max(scores.values()) - scores[asked.picked]
                 yield Halving(spec.train_rows, way, asked.picked, behind, asked.work, asked.wall)
@@ -268,12 +265,6 @@ def name_of(spec: TargetSpec) -> str:
     return f"{spec.name}-{spec.train_rows}-{spec.test_rows}"
 
 
-def question(ranker: str, spec: TargetSpec, model: str | None = None) -> str:
-    condition = "" if model is None else f" WHERE name = '{model}'"
-    splits = f"TRAINED ON '{name_of(spec)}-train' TESTED ON '{name_of(spec)}-test'"
-    return f"SELECT name FROM models{condition} ORDER BY {ranker} {splits}"
-
-
 def say(text: str) -> None:
     print(f"  {text}", file=sys.stderr, flush=True)
 
@@ -298,7 +289,9 @@ def _searches(found: dict[str, Any]) -> Iterator[str]:
     for way in dict.fromkeys(each["way"] for each in found["searches"]):
         of_way = [each for each in searches if each["way"] == way]
         regrets = [each["regret"] for each in of_way]
-        limits = " (at most 1 % and 5 %)" if way == "Auto + fine-tune" else ""
+        limits = (
+            f" (at most {100 * MOST_REGRET[0]:g} % and {100 * MOST_REGRET[1]:g} %)" if way == "Auto + fine-tune" else ""
+        )
         yield f"{way}: mean regret {100 * statistics.fmean(regrets):.2f} %, worst {100 * max(regrets):.2f} %{limits}"
         for modality in dict.fromkeys(each["modality"] for each in of_way):
             alike = [each for each in of_way if each["modality"] == modality]

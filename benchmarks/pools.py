@@ -30,10 +30,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from homes import Home
+from homes import Home, question
 
 from tasks.playground.sizes import SIZES, TargetSpec
-from tasks.playground.targets import split_path, write
+from tasks.playground.targets import write
 
 PARTS = ("stub", "sleep", "query", "kill")
 STUBS, STUB_SECONDS, STUB_WORKERS = 1000, 0.01, 4
@@ -43,7 +43,7 @@ LEAST_SLEEPING, LEAST_ASKING = 1.8, 1.4
 WARMING, ASKED = "counting-shapes", "drawn-digits"
 TEST_ROWS, SEED = 2000, 1
 # TensorFlow takes longer to start than all else together, and the worker that gets its models starts it.
-_TORCH = " WHERE source = huggingface"
+_TORCH = "source = huggingface"
 _STUB_VARIABLE = "SHIFT_STUB_SECONDS"
 _PATIENCE_SECONDS = 600.0
 
@@ -90,9 +90,9 @@ def _asked(home: Home, target: Path) -> dict[str, Any]:
     for workers in (1, 2):
         home.shiftql("purge", "all", "--yes")
         with working(home.path, workers):
-            trigger(question(WARMING, _TORCH))
+            trigger(question("Linear", WARMING, _TORCH))
             for name in asked:
-                seconds[name].append(trigger(question(name, _TORCH)))
+                seconds[name].append(trigger(question("Linear", name, _TORCH)))
     return {name: {"one": one, "two": two, "times": one / two} for name, (one, two) in seconds.items()}
 
 
@@ -102,8 +102,7 @@ def _with_more_test_rows(home: Home, target: Path) -> str:
     spec = next(each for each in SIZES["full"] if isinstance(each, TargetSpec) and each.name == ASKED)
     target.mkdir()
     write(replace(spec, test_rows=TEST_ROWS), target, SEED)
-    for split in ("train", "test"):
-        home.shiftql("datasets", "add", f"{name}-{split}", str(split_path(target, split, spec.reader)))
+    home.add_target(name, target, spec.reader)
     return name
 
 
@@ -119,7 +118,7 @@ def _killed(home: Home, kills: int) -> dict[str, Any]:
         log.unlink(missing_ok=True)
         with working(home.path, 2) as processes:
             victim = random.Random(number).randrange(len(processes))
-            run = start(question(ASKED))
+            run = start(question("Linear", ASKED))
             time.sleep(random.Random(number).uniform(3, 12))
             processes[victim].send_signal(signal.SIGKILL)
             say(f"  killed {'the one that plans' if victim == 0 else 'one that computes'}")
@@ -148,12 +147,8 @@ def computed_in(log: Path) -> Counter[str]:
 
 
 def ranking(home: Home) -> list[tuple[str, float]]:
-    rows = home.query(question(ASKED))["ranking"]
+    rows = home.query(question("Linear", ASKED))["ranking"]
     return [(row["model"], row["score"]) for row in rows]
-
-
-def question(dataset: str, condition: str = "") -> str:
-    return f"SELECT name FROM models{condition} ORDER BY Linear TRAINED ON '{dataset}-train' TESTED ON '{dataset}-test'"
 
 
 # --- a stack ----------------------------------------------------------------------------------------------------------
