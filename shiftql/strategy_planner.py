@@ -170,7 +170,9 @@ def _open(
     ]
     choice = Choice(
         strategy or _named(ranker, proxy, _seconds_allowed(planning, trained.values())),
-        Problem(planning.train.subject.name.removesuffix(_TRAIN), arms, history, *([] if race is None else [race.eta])),
+        Problem(
+            planning.train.subject.name.removesuffix(_TRAIN), arms, history, Problem.eta if race is None else race.eta
+        ),
         {subject_of(alike[0]): tuple(model.name for model in alike) for alike in copies.values()},
     )
     return choice, planned, known

@@ -296,13 +296,7 @@ def test_who_cancels_a_query_cancels_what_it_handed_out(deployed: None, monkeypa
 
     async def run() -> None:
         async with get_client() as client, working(*both("a")):
-            run = await trigger(client)
-
-            async def computing_it() -> bool:
-                return any(each.state_name == "Running" for each in await handed_out_by(client, run))
-
-            await until(computing_it)
-            await client.set_flow_run_state(run, Cancelling())
+            run = await cancelled_as_it_runs(client)
 
             async def all_cancelled() -> bool:
                 runs = [await client.read_flow_run(run), *await handed_out_by(client, run)]
@@ -331,13 +325,7 @@ def test_a_worker_outlasts_a_server_that_cannot_be_told_of_a_cancelled_run(
 
     async def run() -> set[str]:
         async with get_client() as client, working(planning, computing_one):
-            run = await trigger(client)
-
-            async def computing_it() -> bool:
-                return any(each.state_name == "Running" for each in await handed_out_by(client, run))
-
-            await until(computing_it)
-            await client.set_flow_run_state(run, Cancelling())
+            run = await cancelled_as_it_runs(client)
 
             async def is_cancelled() -> bool:
                 return (await client.read_flow_run(run)).state_name == "Cancelled"
@@ -363,6 +351,18 @@ def test_a_query_whose_runs_the_server_refuses_fails_and_says_so(
     assert refused.state_name == "Failed"
     assert refused.state is not None
     assert "422" in str(refused.state.message)
+
+
+async def cancelled_as_it_runs(client: PrefectClient) -> UUID:
+    """A query of which something is computed, and which is to be cancelled from now on."""
+    run = await trigger(client)
+
+    async def computing_it() -> bool:
+        return any(each.state_name == "Running" for each in await handed_out_by(client, run))
+
+    await until(computing_it)
+    await client.set_flow_run_state(run, Cancelling())
+    return run
 
 
 async def _for_ever(_: computing.Computation) -> None:
