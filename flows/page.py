@@ -72,7 +72,7 @@ class Page(Board):
         making = asyncio.create_task(asyncio.to_thread(_as_markdown, answer, records))
         if plan is not None and not self._is_planned:
             await self.leave("plan", _plan_as_markdown(self._statement, self._plan or plan))
-        if self._plan is not None:
+        if self._plan is not None and not (isinstance(answer, RankingAnswer) and answer.partial):
             await self._tell(100.0)
         self._plan, self._is_planned = None, False
         self._parts.append(await making)

@@ -163,11 +163,12 @@ class WatchStore:
                 return None
             watch = session.exec(select(WatchRecord).where(WatchRecord.name == name)).one()
             latest = _latest(session, name)
-            kept = tuple(asked.places[:PLACES_KEPT])
+            first = first_of(asked.places, watch.first)
+            # Whoever keeps the first place stands there.
+            kept = tuple(sorted(asked.places, key=lambda place: place is not first)[:PLACES_KEPT])
             if latest is not None and not asked.evaluated and latest.places == kept:
                 session.commit()
                 return None
-            first = first_of(asked.places, watch.first)
             change = None
             if latest is not None and watch.first is not None and first is not None and first.name != watch.first:
                 score = next((place.score for place in asked.places if place.name == watch.first), None)

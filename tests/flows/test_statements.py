@@ -49,6 +49,12 @@ def test_a_question_leaves_its_plan_its_ranking_its_answer_and_how_far_it_is() -
     assert left["progress"] == 100
 
 
+def test_what_a_limit_ended_is_not_said_to_be_done() -> None:
+    _, left = run(search, statement=f"{QUESTION} WITHIN 0.001s")
+    assert answers(left)[0]["partial"]
+    assert left.get("progress", 0.0) < 100
+
+
 def test_what_is_known_is_answered_without_work() -> None:
     run(search, statement=QUESTION)
     _, left = run(search, statement=QUESTION)

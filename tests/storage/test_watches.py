@@ -93,6 +93,7 @@ def test_who_only_equals_the_first_does_not_take_its_place(store: WatchStore) ->
     watch = store.find("best")
     assert watch is not None
     assert watch.first == "vit"
+    assert [place.name for place in store.history("best")[-1].places] == ["vit", "bert"]
 
 
 def test_who_is_first_after_a_ranking_was_empty_is_compared_with_who_was_before(store: WatchStore) -> None:
