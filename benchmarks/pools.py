@@ -4,9 +4,10 @@
 
 `stub` hands 1,000 evaluations of 10 ms to 4 workers; `sleep` 120 of half a second to one worker and to two; no model is
 opened. `query` asks the linear proxy of the full playground's Torch models with one worker on one core, and with two on
-one each, after a question on another dataset that starts their frameworks; once on the playground's own test rows, and
-once on as many as benchmarks/live.py tests on. `kill` asks that of the small playground
-again and again, kills a worker at random each time, and starts another; answers are held against that of one process.
+one each, after a question on another dataset that starts their frameworks: three targets with as many test rows as the
+playground's, and three with as many as benchmarks/live.py tests on, of which the medians are compared. `kill` asks that
+of the small playground again and again, kills a worker at random each time, and starts another; answers are held
+against that of one process.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,8 @@ SLEEPS, SLEEP_SECONDS = 120, 0.5
 MOST_ORCHESTRATION = 0.06
 LEAST_SLEEPING, LEAST_ASKING = 1.8, 1.4
 WARMING, ASKED = "counting-shapes", "drawn-digits"
-TEST_ROWS, SEED = 2000, 1
+# The playground's own, and as many as benchmarks/live.py tests on.
+TEST_ROWS, SEEDS = (400, 2000), range(1, 4)
 # TensorFlow takes longer to start than all else together, and the worker that gets its models starts it.
 _TORCH = "source = huggingface"
 _STUB_VARIABLE = "SHIFT_STUB_SECONDS"
@@ -77,33 +80,38 @@ def _measure(part: str, directory: Path, playground: Path, kills: int) -> dict[s
             for workers in (1, 2):
                 with working(directory, workers, SLEEP_SECONDS):
                     walls.append(spread(SLEEPS, f"sleep-{workers}", SLEEP_SECONDS))
-        return {"one": walls[0], "two": walls[1], "times": walls[0] / walls[1]}
+        return _compared(walls[:1], walls[1:])
     home = Home(directory)
     home.shiftql("playground", str(playground), "--size", "full" if part == "query" else "small")
     with deployed(home):
         return _killed(home, kills) if part == "kill" else _asked(home, directory.with_name("target"))
 
 
-def _asked(home: Home, target: Path) -> dict[str, Any]:
-    asked = (ASKED, _with_more_test_rows(home, target))
-    seconds: dict[str, list[float]] = {name: [] for name in asked}
+def _asked(home: Home, directory: Path) -> dict[str, Any]:
+    asked = {rows: [_target(home, directory, rows, seed) for seed in SEEDS] for rows in TEST_ROWS}
+    seconds: dict[tuple[int, int], list[float]] = {}
     for workers in (1, 2):
         home.shiftql("purge", "all", "--yes")
         with working(home.path, workers):
             trigger(question("Linear", WARMING, _TORCH))
-            for name in asked:
-                seconds[name].append(trigger(question("Linear", name, _TORCH)))
-    return {name: {"one": one, "two": two, "times": one / two} for name, (one, two) in seconds.items()}
+            for rows, names in asked.items():
+                seconds[rows, workers] = [trigger(question("Linear", name, _TORCH)) for name in names]
+    return {f"{rows} test rows": _compared(seconds[rows, 1], seconds[rows, 2]) for rows in asked}
 
 
-def _with_more_test_rows(home: Home, target: Path) -> str:
-    """Write and register other rows of the target that is asked about; its name."""
-    name = f"{ASKED}-{TEST_ROWS}"
+def _target(home: Home, directory: Path, test_rows: int, seed: int) -> str:
+    """Write and register a target of the playground's kind that nothing is known of; its name."""
+    name = f"{ASKED}-{test_rows}-{seed}"
     spec = next(each for each in SIZES["full"] if isinstance(each, TargetSpec) and each.name == ASKED)
-    target.mkdir()
-    write(replace(spec, test_rows=TEST_ROWS), target, SEED)
-    home.add_target(name, target, spec.reader)
+    (directory / name).mkdir(parents=True)
+    write(replace(spec, test_rows=test_rows), directory / name, seed)
+    home.add_target(name, directory / name, spec.reader)
     return name
+
+
+def _compared(one: Sequence[float], two: Sequence[float]) -> dict[str, Any]:
+    medians = statistics.median(one), statistics.median(two)
+    return {"one": medians[0], "two": medians[1], "times": medians[0] / medians[1], "each": [one, two]}
 
 
 def _killed(home: Home, kills: int) -> dict[str, Any]:
