@@ -28,6 +28,7 @@ from storage.errors import StoreError
 from storage.in_place import put_in_place
 from storage.outages import disk_full
 from storage.settings import Settings, current_settings
+from storage.uncollected import kept_for_good
 
 _START_SECONDS = 90.0
 _POLL_SECONDS = 0.05
@@ -256,13 +257,21 @@ class _IdleWatch:
 
 
 def _serve(port: int) -> None:
-    import uvicorn
-    from prefect.server.api.server import create_app
+    with kept_for_good():
+        import uvicorn
+        from prefect.server.api.server import create_app
 
-    from flows.server_database import let_writers_take_turns
+        from flows.server_database import let_writers_take_turns
+
+        let_writers_take_turns()
+        application = create_app()
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            with kept_for_good():
+                await super().startup(sockets)
 
     settings = current_settings()
-    let_writers_take_turns()
 
     def patience() -> float:
         server = _read(settings)
@@ -270,8 +279,8 @@ def _serve(port: int) -> None:
             return _UNKNOWN_SECONDS
         return math.inf if (settings.home / STACK_FILE).exists() else _IDLE_SECONDS
 
-    watch = _IdleWatch(create_app(), patience)
-    server = uvicorn.Server(uvicorn.Config(watch, host="127.0.0.1", port=port, log_level="warning"))
+    watch = _IdleWatch(application, patience)
+    server = Server(uvicorn.Config(watch, host="127.0.0.1", port=port, log_level="warning"))
 
     def end_when_idle() -> None:
         watch.watch()

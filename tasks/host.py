@@ -25,7 +25,7 @@ from typing import Any
 
 from storage.errors import EvaluationError, ShiftError, StoreError
 from storage.settings import current_settings
-from storage.uncollected import uncollected
+from storage.uncollected import kept_for_good
 
 # What a host imports at once, before its first call.
 _PRELOAD = {
@@ -217,7 +217,7 @@ def _serve(name: str, replies: Any) -> None:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     framework = name.split("-")[0]
     os.nice(_NICENESS.get(framework, 0))
-    with uncollected():
+    with kept_for_good():
         for module in _PRELOAD.get(framework, ()):
             import_module(module)
     replies.write(_READY)
