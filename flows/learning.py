@@ -70,7 +70,8 @@ def _of_passes(passes: Sequence[Pass], models: Mapping[str, ModelRecord]) -> Ite
         if result["opening_seconds"] > _LEAST_SECONDS:
             yield cost.opening_took(model, result["opening_seconds"])
         seconds = result["seconds"] - result["opening_seconds"]
-        yield cost.rows_took(model, result["embedded_rows"], max(seconds, _LEAST_SECONDS))
+        rows, waited = result["embedded_rows"], result["waited_seconds"]
+        yield from cost.rows_took(model, rows, max(seconds, _LEAST_SECONDS), waited)
 
 
 def _of_evaluations(

@@ -25,7 +25,7 @@ _READ_BYTES_PER_SECOND = 400e6
 # call, by which few rows take longer each.
 _OPERATIONS_PER_SECOND = 96e9
 _ROW_SECONDS = 0.8e-4
-_CALL_SECONDS = 0.03
+_CALL_SECONDS = 0.01
 # What a training takes to begin and to save; a step is as much as some forward passes, by what of a model is trained,
 # and costs something besides.
 _TRAINING_SECONDS = 0.3
@@ -58,16 +58,18 @@ ROUND_SECONDS = 0.5
 # Features are computed by several models side by side, others are trained one after the other.
 _FEATURES, _SIDE_BY_SIDE = "features", 0.5
 
-# Stages of work whose ratios are learned.
+# Stages of work whose ratios are learned. Of embedding also what is left of it where rows are at hand: whichever model
+# comes first reads and prepares them for the others.
 _OPENING, _EMBEDDING, _SCORING, _TRAINING, _TASK = "opening", "embedding", "scoring", "training", "task embedding"
+_PASSES = "passes"
 # What is learned of plans as a whole: how long it takes until they begin, and which share of their seconds passes by
 # the clock, as steps run side by side or the cores have other work.
 _STARTING, _PASSING = "starting", "clock"
 # The machine in general, told by every stage that computes with models.
 _MACHINE: Level = ("", "")
 _BOOKKEEPING: Level = ("bookkeeping", "")
-# However much else something is taken for, it took so long.
-_LEAST_SECONDS = 0.05
+# However much else something is taken for, it took so long; and passes such a share of a call.
+_LEAST_SECONDS, _LEAST_PASSED = 0.05, 0.05
 # So many levels of a stage are of no model.
 _GENERAL = 2
 # Of so many ratios as on a level the level above counts as one.
@@ -147,9 +149,9 @@ class CostModel:
         """Training for `epochs` epochs, validating after each, and one pass over the test rows."""
         seconds = _finetuning_seconds(model, train_rows, test_rows, epochs, params)
         levels = _training_levels(model, params)
-        # What embeds slowly trains slowly.
-        embedding = _levels(_EMBEDDING, model)
-        beside_others = self._logarithm(embedding) - self._logarithm(embedding[:_GENERAL])
+        # What passes rows slowly trains slowly.
+        passes = _levels(_PASSES, model)
+        beside_others = self._logarithm(passes) - self._logarithm(passes[:_GENERAL])
         logarithm = self._logarithm(levels[_GENERAL:], self._logarithm(levels[:_GENERAL]) + beside_others)
         return Cost(seconds * math.exp(logarithm))
 
@@ -220,9 +222,13 @@ def opening_took(model: ModelRecord, seconds: float) -> Observation:
     return Observation(seconds / _opening_seconds(model), _levels(_OPENING, model))
 
 
-def rows_took(model: ModelRecord, rows: int, seconds: float) -> Observation:
-    """What embedding rows with an open model took in one call."""
-    return Observation(seconds / (_CALL_SECONDS + rows * _row_seconds(model)), _levels(_EMBEDDING, model))
+def rows_took(model: ModelRecord, rows: int, seconds: float, waited: float) -> tuple[Observation, Observation]:
+    """What embedding rows with an open model took in one call, and of that the passes but for what rows were waited
+    for."""
+    expected = _CALL_SECONDS + rows * _row_seconds(model)
+    passed = max(_LEAST_PASSED, 1 - waited / seconds) * seconds / expected
+    _, *embedding = _levels(_EMBEDDING, model)
+    return Observation(seconds / expected, embedding), Observation(passed, _levels(_PASSES, model))
 
 
 def scoring_took(method: str, rows: int, seconds: float) -> Observation:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, starmap
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -67,9 +67,9 @@ def embed_dataset(
 
     Models and datasets are named as in the catalog; the fingerprints say which content is meant. `then` is the
     model (name, fingerprint) that will be asked for next. One at a time embeds with a model (storage.turns). Returns
-    how many rows were embedded, the seconds it took once all files were here and how many of these to open the model,
-    whether the process had computed before (`was_warm`), how many torn segments of features were `dropped` before, and
-    about how many bytes were written.
+    how many rows were embedded, the seconds it took once all files were here, in how many of these the model was opened
+    and in how many rows were waited for, whether the process had computed before (`was_warm`), how many torn segments
+    of features were `dropped` before, and about how many bytes were written.
     Raises EvaluationError with the reason when the model cannot be opened, does not fit the rows, or the files changed
     meanwhile, and StoreError when the disk refuses the features.
     """
@@ -79,7 +79,7 @@ def embed_dataset(
     catalog = Catalog(Database(settings))
     store = open_features(settings)
     manifest = load_manifest(settings.manifests, dataset_fingerprint)
-    opening_seconds, was_warm, written_bytes = 0.0, _is_warm, 0
+    opening_seconds, waited_seconds, was_warm, written_bytes = 0.0, 0.0, _is_warm, 0
     wanted = rows_in(spans)
     lacking = unembedded(store, model_fingerprint, manifest, wanted, list(starmap(View, views)))
     missing = union(lacking)
@@ -94,17 +94,20 @@ def embed_dataset(
         size = _SEGMENT_BYTES // len(lacking)
         segments = {view: _Segment(store, store.key(model_fingerprint, view), size) for view in lacking}
         prepared = _prepare(opened, catalog.dataset(dataset), missing, manifest.row_hashes)
-        for numbers, rows in _ahead(_windows(prepared, manifest.lengths, _WINDOW_VECTORS // len(lacking))):
+        windows = _Ahead(_windows(prepared, manifest.lengths, _WINDOW_VECTORS // len(lacking)))
+        for numbers, rows in windows:
             for view, vectors in opened.embed(rows, lacking).items():
                 segments[view].add(manifest.take(numbers).feature_hashes, vectors)
         for segment in segments.values():
             segment.write()
+        waited_seconds = windows.waited_seconds
         written_bytes = sum(segment.written_bytes for segment in segments.values())
         _is_warm = True
     return {
         "embedded_rows": len(missing),
         "seconds": time.perf_counter() - started,
         "opening_seconds": opening_seconds,
+        "waited_seconds": waited_seconds,
         "was_warm": was_warm,
         "dropped": dropped,
         "written_bytes": written_bytes,
@@ -175,14 +178,26 @@ def _windows(
         yield np.asarray(numbers), items
 
 
-def _ahead(items: Iterator[_Item]) -> Iterator[_Item]:
-    """The same items; while one is worked on, a thread makes the next."""
-    end = object()
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = thread.submit(next, items, end)
-            yield item  # type: ignore[misc]
+class _Ahead(Generic[_Item]):
+    """The same items; while one is worked on, a thread makes the next, and how long that was waited for is told."""
+
+    def __init__(self, items: Iterator[_Item]) -> None:
+        self._items = items
+        self.waited_seconds = 0.0
+
+    def __iter__(self) -> Iterator[_Item]:
+        end = object()
+        with ThreadPoolExecutor(1) as thread:
+            coming = thread.submit(next, self._items, end)
+            while (item := self._waited_for(coming)) is not end:
+                coming = thread.submit(next, self._items, end)
+                yield item  # type: ignore[misc]
+
+    def _waited_for(self, coming: Future[object]) -> object:
+        started = time.perf_counter()
+        item = coming.result()
+        self.waited_seconds += time.perf_counter() - started
+        return item
 
 
 class _Segment:

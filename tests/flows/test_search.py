@@ -542,6 +542,7 @@ def test_askers_of_different_rankers_and_overlapping_rows_embed_every_row_once(
             "embedded_rows": len(rows),
             "seconds": 0.0,
             "opening_seconds": 0.0,
+            "waited_seconds": 0.0,
             "was_warm": True,
             "dropped": 0,
             "written_bytes": 0,

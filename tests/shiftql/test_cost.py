@@ -134,20 +134,21 @@ RESNET = model(num_params=10**6, architecture="ResNet", fingerprint="resnet")
 RATIOS = st.floats(0.1, 10)
 
 
-def took(each: ModelRecord, times: float) -> Observation:
-    """What it is where embedding takes so many times what is expected."""
-    return rows_took(each, 10**6, 10**6 * COSTS.row(each).seconds * times)
+def took(each: ModelRecord, times: float, waited: float = 0.0) -> tuple[Observation, Observation]:
+    """What it is where embedding takes so many times what is expected, of which a share is waited for rows."""
+    seconds = 10**6 * COSTS.row(each).seconds * times
+    return rows_took(each, 10**6, seconds, waited * seconds)
 
 
 @given(RATIOS)
 def test_what_was_seen_often_is_what_is_expected(times: float) -> None:
-    costs = learned_from(*[took(VIT, times)] * 20)
+    costs = learned_from(*took(VIT, times) * 20)
     assert costs.row(VIT).seconds == pytest.approx(COSTS.row(VIT).seconds * times, rel=0.05)
 
 
 @given(st.floats(1.1, 10))
 def test_the_nearer_something_is_to_what_was_seen_the_more_that_tells_of_it(times: float) -> None:
-    costs = learned_from(took(VIT, times))
+    costs = learned_from(*took(VIT, times))
     same, alike, other = (costs.row(each).seconds / COSTS.row(each).seconds for each in (VIT, OTHER_VIT, RESNET))
     assert times >= same > alike > other > 1
     # Of another stage the machine tells.
@@ -156,7 +157,7 @@ def test_the_nearer_something_is_to_what_was_seen_the_more_that_tells_of_it(time
 
 @given(RATIOS, RATIOS)
 def test_a_slower_machine_is_never_expected_to_be_faster(times: float, more: float) -> None:
-    fast, slow = (learned_from(took(VIT, each)) for each in (times, times + more))
+    fast, slow = (learned_from(*took(VIT, each)) for each in (times, times + more))
     assert fast.row(RESNET).seconds <= slow.row(RESNET).seconds
 
 
@@ -176,11 +177,18 @@ def test_each_stage_learns_of_itself() -> None:
     assert embedded.task_embedding(VIT, 100).seconds > 2 * COSTS.task_embedding(VIT, 100).seconds
 
 
-def test_what_embeds_slower_than_others_is_expected_to_train_slower() -> None:
-    costs = learned_from(took(VIT, 1.0), took(VIT, 1.0), took(RESNET, 4.0))
+def test_what_passes_rows_slower_than_others_is_expected_to_train_slower() -> None:
+    costs = learned_from(*took(VIT, 1.0), *took(VIT, 1.0), *took(RESNET, 4.0))
     slow, usual = (costs.finetuning(each, 100, 0, 1).seconds for each in (RESNET, VIT))
     assert COSTS.finetuning(RESNET, 100, 0, 1) == COSTS.finetuning(VIT, 100, 0, 1)
     assert slow > 1.5 * usual
+
+
+def test_rows_that_a_model_waited_for_say_nothing_of_how_it_trains() -> None:
+    costs = learned_from(*took(VIT, 1.0), *took(VIT, 1.0), *took(RESNET, 4.0, waited=0.75))
+    read_for_others, usual = (costs.finetuning(each, 100, 0, 1).seconds for each in (RESNET, VIT))
+    assert read_for_others == pytest.approx(usual)
+    assert costs.row(RESNET).seconds > 1.5 * costs.row(VIT).seconds
 
 
 @pytest.mark.parametrize("mode", ["head", "lora"])
