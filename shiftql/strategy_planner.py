@@ -125,17 +125,19 @@ def _open(
             subject=ranker.spec.label,
             fix="fill the matrix with 'shiftql benchmark build', or write ORDER BY Auto",
         )
-    tries = ranker.spec.label == "Auto" and is_little_known([model.name for model in models], history)
-    if tries:
-        rungs = _trial_and_rest(rungs[-1])
-    # Few rows are held out, and they may be more like those that are trained on than what is tested is.
-    trained = {subject_of(model): plan_rungs(planning, full, model, rungs, are_tested=tries) for model in models}
     proxy = _proxy_of(ranker)
     if proxy is not None and proxy.needs_source_probabilities and not all(json.loads(m.labels) for m in models):
         # Scores of two kinds cannot be ranked together.
         proxy = find_ranker(_WITHOUT_HEAD)
     hints = {} if proxy is None else {subject_of(model): _proxy(planning, proxy, model) for model in models}
     race = None if proxy is None or ranker.spec.label != "Auto" else _race_of_looks(planning, proxy, len(models))
+    tries = race is not None or (
+        ranker.spec.label == "Auto" and is_little_known([model.name for model in models], history)
+    )
+    if tries:
+        rungs = _trial_and_rest(rungs[-1])
+    # Few rows are held out, and they may be more like those that are trained on than what is tested is.
+    trained = {subject_of(model): plan_rungs(planning, full, model, rungs, are_tested=tries) for model in models}
     looks = {subject: list[PlannedEvaluation]() for subject in hints}
     if proxy is not None and race is not None:
         looks = {subject_of(model): _looks(planning, proxy, model, race) for model in models}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _LEAST_EVALUATIONS = 2
 # Where so little is known all models are looked at first, if that and training one takes no more than such a share.
 _LOOK = 0.5
+# A race tells more of a target than other datasets do: where these are known it may take so many times the share.
+_RACE = 2.0
 
 
 class Auto:
@@ -29,8 +31,9 @@ class Auto:
     It ends when what it bought was predicted to cost `share` of evaluating every model fully (two models, if that is
     more; `budget` seconds in place of either, if they are given), or when nothing within that is expected to gain
     `gain`, relative to the best accuracy so far, for every per cent of the cost of all. The most promising model is
-    then trained to its end. See shiftql.strategies.auto_model. Where little is known of other datasets it begins with a
-    race, which is paid for at least; see shiftql.strategies.auto_race.
+    then trained to its end. See shiftql.strategies.auto_model. Where all models can be looked at on few rows it begins
+    with a race, which is paid for at least; see shiftql.strategies.auto_race. Where other datasets are known, that is
+    if it takes no more than twice the share.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Auto:
         }
         self._glancing: set[str] = set()
         self._glanced: dict[str, Measurement] = {}
-        self._by_glances, self._by_hints = self._races(problem.eta) if self._is_new else (None, None)
+        self._by_glances, self._by_hints = self._races(problem.eta)
 
     def ask(self, count: int) -> Sequence[Evaluation]:
         race = self._race
@@ -239,17 +242,18 @@ class Auto:
     def _races(self, eta: int) -> tuple[AutoRace | None, AutoRace | None]:
         """The race in which models are looked at on few rows, and the one in which their hints are known."""
         full = sum(offer.seconds for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
-        most = min(_LOOK * full, math.inf if self._seconds is None else self._seconds)
-        looks = [arm.glances for arm in self._arms], [arm.hints[:1] for arm in self._arms]
+        share = _LOOK if self._is_new else _RACE * self._share
+        most = min(share * full, math.inf if self._seconds is None else self._seconds)
+        looks = [arm.glances for arm in self._arms], [arm.hints[:1] if self._is_new else () for arm in self._arms]
         return race_within(self._arms, looks[0], most, eta), race_within(self._arms, looks[1], most, eta)
 
     @property
     def _race(self) -> AutoRace | None:
         """The race that models are chosen by, if any: it began, all hints are known, or nothing is."""
-        if self._glanced or not self._is_new:
+        if self._glanced:
             return self._by_glances
         hints = [offer.evaluation.fingerprint for arm in self._arms for offer in arm.hints[:1]]
-        if hints and all(self._places[each] in self._told for each in hints):
+        if self._is_new and hints and all(self._places[each] in self._told for each in hints):
             return self._by_hints
         return None if self._begun() else self._by_glances
 

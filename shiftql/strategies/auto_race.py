@@ -1,4 +1,4 @@
-"""The race that Auto begins with where little is known elsewhere: all are looked at, the best tried, one is trained."""
+"""The race that Auto begins with where it can pay for that: all are looked at, the best tried, one is trained."""
 
 from __future__ import annotations
 

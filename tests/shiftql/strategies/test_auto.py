@@ -379,18 +379,29 @@ def test_as_many_go_on_from_look_to_look_as_the_rows_of_these_are_for() -> None:
         assert second == _all("linear", {"rows": 20}, range(20 - going_on, 20))
 
 
-def test_who_knows_what_few_models_did_elsewhere_looks_at_all_too() -> None:
-    """As after questions of its own, which train one model each."""
-    fresh = _looked_at()
-    names = tuple(arm.model.name for arm in fresh.arms)
+def _with_history(problem: Problem, models: int) -> Problem:
+    """What so many of the models did on other datasets is known."""
+    names = tuple(arm.model.name for arm in problem.arms)
     datasets = tuple(f"d{number}" for number in range(6))
-    for known, is_enough in ((1, False), (6, False), (7, True)):
-        reached = np.full((len(names), len(datasets)), np.nan)
-        reached[:known] = REACHED[:known]
-        seen = {"finetune": reached}
-        history = History(names, datasets, reached, reached, seen, {})
-        wanted = Auto(replace(fresh, history=history)).ask(100)
-        assert ({each.method for each in wanted} == {"linear"} and len(wanted) == len(names)) is not is_enough
+    reached = np.full((len(names), len(datasets)), np.nan)
+    reached[:models] = REACHED[:models]
+    return replace(problem, history=History(names, datasets, reached, reached, {"finetune": reached}, {}))
+
+
+@pytest.mark.parametrize(("known", "is_enough"), [(1, False), (6, False), (7, True)])
+def test_who_knows_what_few_models_did_elsewhere_looks_at_all_too(known: int, is_enough: bool) -> None:
+    """As after questions of its own, which train one model each."""
+    wanted = Auto(_with_history(_looked_at(price=0.08), known)).ask(100)
+    assert ({each.method for each in wanted} == {"linear"} and len(wanted) == 20) is not is_enough
+
+
+def test_who_knows_other_datasets_races_where_that_takes_no_more_than_twice_the_share() -> None:
+    """A race takes 2.0 of 20, or 3.5, of which 0.5 are for two that are tried beside one."""
+    for price, share, races in ((0.02, 0.06, True), (0.08, 0.06, False), (0.02, 0.03, False), (0.08, 0.18, True)):
+        first, *later = _in_turn(Auto(_with_history(_looked_at(price=price), 20), share=share))
+        assert (first == _all("linear", {"rows": 10}, range(20))) is races
+        if races:
+            assert later[1:3] == [_all("finetune", {"epochs": 5}, (17, 18, 19)), _all("finetune", {}, (17,))]
 
 
 def test_where_training_has_no_rungs_the_best_by_the_proxy_is_trained() -> None:
