@@ -10,8 +10,7 @@ are those of the playground with 2,000 test rows, and one with 20,000 training r
 Search time is told in two ways: `work` are the summed seconds of the evaluations, several of which may go on side by
 side, `wall` is what is waited for the answer in a session that has asked something of another target before, as in a
 notebook. Enumeration fine-tunes one model after the other on all cores, so that its evaluations' seconds are what is
-waited for. Halving is measured by whole processes: the start of Python and of the frameworks is in their `wall`. The
-server of a home runs before.
+waited for.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -230,9 +230,10 @@ class Bench:
         """By the linear proxy on all rows, in rounds with the smallest budget, and as the optimizer likes."""
         scores: dict[str, float] = {}
         for way in WAYS:
-            with self._going_on(), fresh_home(self._template, "halving") as home:
+            with self._going_on(), fresh_home(self._template, "halving") as home, home.session() as session:
+                session.query(self._warming(spec))
                 limits = ("", f" BUDGET {self._least_budget(home)}", _LEFT_OPEN)[WAYS.index(way)]
-                asked = self._ask(home, question("Linear", name_of(spec)) + limits)
+                asked = self._ask(home, question("Linear", name_of(spec)) + limits, session)
                 scores = scores or asked.scores
                 behind = max(scores.values()) - scores[asked.picked]
                 yield Halving(spec.train_rows, way, asked.picked, behind, asked.work, asked.wall)
@@ -308,17 +309,17 @@ def _halvings(found: dict[str, Any]) -> Iterator[str]:
         behind = f"{100 * each['behind']:.1f} pt"
         figures = f"{behind:>9}{each['work']:9.1f}{each['wall']:9.1f}"
         yield f"{each['rows']:<16}{each['way']:20}{each['picked']:24}{figures}"
-    for rows in dict.fromkeys(each["rows"] for each in found["halvings"]):
-        work = {each["way"]: each["work"] for each in found["halvings"] if each["rows"] == rows}
-        if len(work) < len(WAYS):
+    for rows, unit in product(dict.fromkeys(each["rows"] for each in found["halvings"]), ("wall", "work")):
+        seconds = {each["way"]: each[unit] for each in found["halvings"] if each["rows"] == rows}
+        if len(seconds) < len(WAYS):
             continue
-        plain, halved, chosen = (work[way] for way in WAYS)
+        plain, halved, chosen = (seconds[way] for way in WAYS)
         slower = chosen / min(plain, halved) - 1
         least = f" (at least {LEAST_HALVING:g})" if rows == HALVED_ROWS else ""
         yield (
-            f"{rows} rows: halving by the smallest budget is {plain / halved:.2f} times faster, the optimizer's choice "
-            f"{plain / chosen:.2f} times{least}, {100 * slower:+.0f} % slower than the better (at most "
-            f"{100 * MOST_SLOWER:g} %)"
+            f"{rows} rows, {unit}: {plain / halved:.2f} times less by the smallest budget, {plain / chosen:.2f} times "
+            f"as the optimizer chose{least}, which is {100 * slower:+.0f} % beside the better "
+            f"(at most {100 * MOST_SLOWER:g} %)"
         )
 
 
