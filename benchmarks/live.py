@@ -190,9 +190,7 @@ class Bench:
     def _proxy_searches(self, truths: dict[TargetSpec, dict[str, float]]) -> Iterator[Search]:
         """By the linear proxy on all rows, and as the optimizer likes: all targets in turn, in a home for each way."""
         for way, left_open in (("Linear", ""), ("halved", _LEFT_OPEN)):
-            with fresh_home(self._template, "proxy") as home, home.session() as session:
-                for spec in {each.modality: each for each in truths}.values():
-                    session.query(self._warming(spec))
+            with self._warm("proxy", *{each.modality: each for each in truths}.values()) as (home, session):
                 for spec, truth in truths.items():
                     with self._going_on():
                         ranked = self._ask(home, question("Linear", name_of(spec)) + left_open, session)
@@ -205,18 +203,21 @@ class Bench:
     def _auto_searches(self, truths: dict[TargetSpec, dict[str, float]]) -> Iterator[Search]:
         """By Auto, each in a home of its own: it has no history but the published."""
         for spec, truth in truths.items():
-            with (
-                self._going_on(),
-                fresh_home(self._template, f"auto-{spec.name}") as home,
-                home.session() as session,
-            ):
-                session.query(self._warming(spec))
+            with self._going_on(), self._warm(f"auto-{spec.name}", spec) as (home, session):
                 ranked = self._ask(home, question("Auto", name_of(spec)), session)
                 search = self._search(spec, "Auto", list(ranked.scores), truth, ranked)
                 yield search
                 # As Auto fine-tunes: what it did itself is known.
                 tuned = self._ask(home, question("FineTune", name_of(spec), f"name = '{search.picked}'"), session)
                 yield self._search(spec, "Auto + fine-tune", [search.picked], truth, ranked, tuned)
+
+    @contextmanager
+    def _warm(self, name: str, *specs: TargetSpec) -> Iterator[tuple[Home, Session]]:
+        """A new home and a session in it, in which all is started that questions about these targets need."""
+        with fresh_home(self._template, name) as home, home.session() as session:
+            for spec in specs:
+                session.query(self._warming(spec))
+            yield home, session
 
     def _warming(self, spec: TargetSpec) -> str:
         """A question about another target that starts all that models are opened in; of one alone about other rows."""
@@ -230,8 +231,7 @@ class Bench:
         """By the linear proxy on all rows, in rounds with the smallest budget, and as the optimizer likes."""
         scores: dict[str, float] = {}
         for way in WAYS:
-            with self._going_on(), fresh_home(self._template, "halving") as home, home.session() as session:
-                session.query(self._warming(spec))
+            with self._going_on(), self._warm("halving", spec) as (home, session):
                 limits = ("", f" BUDGET {self._least_budget(home)}", _LEFT_OPEN)[WAYS.index(way)]
                 asked = self._ask(home, question("Linear", name_of(spec)) + limits, session)
                 scores = scores or asked.scores

@@ -65,7 +65,7 @@ _PASSES = "passes"
 # What is learned of plans as a whole: how long it takes until they begin, and which share of their seconds passes by
 # the clock, as steps run side by side or the cores have other work.
 _STARTING, _PASSING = "starting", "clock"
-# The machine in general, told by every stage that computes with models.
+# The machine in general, told by every stage that computes with models; of embedding by the passes alone.
 _MACHINE: Level = ("", "")
 _BOOKKEEPING: Level = ("bookkeeping", "")
 # However much else something is taken for, it took so long; and passes such a share of a call.

@@ -27,7 +27,7 @@ def kept_for_good() -> Iterator[None]:
     """Make what stays as long as this process, as imports do: it is never looked at for garbage, then or later.
 
     Python looks through all there is whenever a quarter came to it. With a framework that is a third of a second, in
-    the middle of whatever is done.
+    the middle of whatever is done. For processes of our own: a person's garbage would be kept as well.
     """
     with uncollected():
         yield

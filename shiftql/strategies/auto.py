@@ -244,8 +244,10 @@ class Auto:
         full = sum(offer.seconds for (_, kind), offer in self._offers.items() if kind < self._num_rungs)
         share = _LOOK if self._is_new else _RACE * self._share
         most = min(share * full, math.inf if self._seconds is None else self._seconds)
-        looks = [arm.glances for arm in self._arms], [arm.hints[:1] if self._is_new else () for arm in self._arms]
-        return race_within(self._arms, looks[0], most, eta), race_within(self._arms, looks[1], most, eta)
+        by_glances = race_within(self._arms, [arm.glances for arm in self._arms], most, eta)
+        if not self._is_new:
+            return by_glances, None
+        return by_glances, race_within(self._arms, [arm.hints[:1] for arm in self._arms], most, eta)
 
     @property
     def _race(self) -> AutoRace | None:
